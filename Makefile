@@ -1,0 +1,40 @@
+# The commands of this repository. `make demo` and `make test` need nothing but Rust, Go, Python 3 and make:
+# whatever else they use, they build or install below target/.
+
+CLUSTER := tests/cluster/cluster
+# The behaviour tests wait most of the time, for the API server and for clocks.
+export RUST_TEST_THREADS ?= 8
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test unit lint generate image clean
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+demo: ## See Bindery at work on a real control plane (KEEP=1 leaves it running)
+	@cargo build --quiet --locked
+	@$(CLUSTER) build
+	@examples/demo
+
+test: ## All tests: unit, property, golden, and behaviour on a real control plane and moto
+	cargo build --locked --tests
+	$(CLUSTER) run --crds crds/ -- cargo test --locked --no-fail-fast
+
+unit: ## The tests that need no cluster
+	cargo test --locked --lib --test generated --test structure
+
+lint: ## Format, clippy, documentation, dependencies
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+	@if command -v cargo-deny >/dev/null; then cargo deny --offline check bans licenses sources; \
+	 else echo "cargo-deny is not installed: the check of licences and sources is left to CI"; fi
+
+generate: ## Write the files that follow from the code: crds/ and their copies in the chart
+	BINDERY_GENERATE=1 cargo test --quiet --locked --test generated
+
+image: ## Build the container image (needs Docker)
+	docker build --tag bindery:0.1.0 .
+
+clean: ## Remove all that was built
+	rm -rf target

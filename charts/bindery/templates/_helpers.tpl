@@ -1,0 +1,71 @@
+{{- define "bindery.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 54 | trimSuffix "-" -}}
+{{- else if contains .Chart.Name .Release.Name -}}
+{{- .Release.Name | trunc 54 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 54 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "bindery.selectorLabels" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- /* Without a version, which would start the pods anew where nothing else changes. */ -}}
+{{- define "bindery.podLabels" -}}
+{{ include "bindery.selectorLabels" . }}
+app.kubernetes.io/part-of: bindery
+{{- end -}}
+
+{{- define "bindery.labels" -}}
+{{ include "bindery.podLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{- define "bindery.image" -}}
+{{- if .Values.image.digest -}}
+{{- printf "%s@%s" .Values.image.repository .Values.image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "bindery.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- .Values.serviceAccount.name | default (include "bindery.fullname" .) -}}
+{{- else -}}
+{{- required "serviceAccount.name is needed where serviceAccount.create is false: the rights should not go to every pod of the namespace" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "bindery.subjects" -}}
+- kind: ServiceAccount
+  name: {{ include "bindery.serviceAccountName" . }}
+  namespace: {{ .Release.Namespace }}
+{{- end -}}
+
+{{- /* The rights on namespaced objects, cluster-wide or for each watched namespace. */ -}}
+{{- define "bindery.namespacedRules" -}}
+# Bindings are watched. Their specs are the users' alone, so none is ever written.
+- apiGroups: [bindery.dev]
+  resources: [secretbindings]
+  verbs: [list, watch]
+# Conditions are written by server-side apply.
+- apiGroups: [bindery.dev]
+  resources: [secretbindings/status]
+  verbs: [patch]
+# Published Secrets: get shows what stands under a target's name before it is written, list and watch show drift, and a
+# server-side apply needs patch and, where it creates the Secret, create. Of published Secrets only metadata is asked
+# for, which RBAC cannot express. No update and no delete: deleting is left to Kubernetes' garbage collection.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get, list, watch, create, patch]
+# A change of a condition is told as an Event, each a new object.
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create]
+{{- end -}}

@@ -1,0 +1,158 @@
+//! The vocabulary of status: condition types and reasons. Both are part of the contract with users.
+
+use std::fmt;
+
+/// The type of a status condition.
+///
+/// `Ready`, `Reconciling` and `Stalled` follow [kstatus], which Flux and Argo CD read; the others say
+/// which step of the way from AWS to the Secret holds.
+///
+/// [kstatus]: https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ConditionType {
+    /// The summary: the target holds what the binding asks for.
+    Ready,
+    /// A grant allows every source.
+    Granted,
+    /// Every source was read or verified unchanged.
+    Fetched,
+    /// Mapping and templates gave a complete result.
+    Rendered,
+    /// The target Secret holds that result.
+    Applied,
+    /// Present while `spec.suspend` is true.
+    Suspended,
+    /// Present while a retry is scheduled.
+    Reconciling,
+    /// Present where nothing but an edit of the binding helps.
+    Stalled,
+}
+
+impl ConditionType {
+    /// The text in `status.conditions[].type`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "Ready",
+            Self::Granted => "Granted",
+            Self::Fetched => "Fetched",
+            Self::Rendered => "Rendered",
+            Self::Applied => "Applied",
+            Self::Suspended => "Suspended",
+            Self::Reconciling => "Reconciling",
+            Self::Stalled => "Stalled",
+        }
+    }
+}
+
+impl fmt::Display for ConditionType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
+        /// Why a condition has its status; also the reason of the Event on its transition.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Reason {
+            $($(#[$doc])* $name,)+
+        }
+
+        impl Reason {
+            /// Every reason, in the order of the reference.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+
+            /// The text in `status.conditions[].reason`.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The step was done: a grant allows the sources.
+    Allowed,
+    /// The step was done: every source is known at its present version.
+    Verified,
+    /// The step was done: the mapping gave a complete result.
+    Complete,
+    /// The step was done: the target Secret holds the result.
+    Published,
+    /// An earlier step failed, so this one was not reached.
+    NotEvaluated,
+    /// The binding is suspended.
+    Suspended,
+    /// A retry is scheduled.
+    Retrying,
+
+    /// The binding itself is wrong in a way that only an edit cures.
+    InvalidSpec,
+    /// No grant lets this namespace read the secret.
+    AccessDenied,
+    /// Several grants match and `spec.grant` names none.
+    AmbiguousGrant,
+    /// `spec.grant` names a grant that does not exist.
+    GrantNotFound,
+
+    /// Secrets Manager has no such secret.
+    SecretNotFound,
+    /// The secret is scheduled for deletion.
+    SecretPendingDeletion,
+    /// The secret has no such version or version stage.
+    VersionNotFound,
+    /// IAM refuses the call.
+    AwsAccessDenied,
+    /// KMS refuses to decrypt the value, or fails.
+    DecryptionFailed,
+    /// The operator could not obtain valid credentials.
+    CredentialsFailed,
+    /// AWS asks to call less often.
+    Throttled,
+    /// AWS did not answer, or answered with a fault of its own.
+    AwsUnavailable,
+    /// AWS refuses the reference as malformed, or it names another account or region.
+    InvalidReference,
+    /// The read could not be recorded in the audit log, so the value was dropped.
+    AuditFailed,
+
+    /// The payload is not what the binding needs it to be.
+    InvalidPayload,
+    /// The payload lacks a key.
+    KeyNotFound,
+    /// A key is not a valid key of a Kubernetes Secret.
+    InvalidKey,
+    /// A template failed.
+    TemplateFailed,
+    /// A required key is absent or empty.
+    RequiredKeyMissing,
+    /// The result exceeds what a Kubernetes Secret may hold.
+    TooLarge,
+
+    /// The target's name is taken by a Secret that is not this binding's.
+    TargetConflict,
+    /// Kubernetes does not allow the operator to write the target.
+    TargetForbidden,
+    /// The target cannot be changed: its type differs or it is marked immutable.
+    TargetImmutable,
+    /// Kubernetes refuses the target as invalid.
+    TargetInvalid,
+    /// A resource quota of the namespace is used up.
+    QuotaExceeded,
+    /// An admission policy or webhook refused the target.
+    AdmissionDenied,
+    /// The namespace is being deleted.
+    NamespaceTerminating,
+    /// The write failed for another cause.
+    ApplyFailed,
+    /// A passing failure has lasted three refresh intervals.
+    Stale,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,46 @@
+//! The Kubernetes API of Bindery: the kinds users write, as typed structs.
+//!
+//! Doc comments here are the user's reference: they become the `description` fields of the CRDs in
+//! `crds/` and so the output of `kubectl explain`. There is no logic in this module; the text of a
+//! manifest becomes a checked [`Binding`](crate::binding::spec::Binding) in `binding::spec`.
+
+mod condition;
+mod secret_binding;
+mod secret_grant;
+
+pub use condition::{ConditionType, Reason};
+pub use secret_binding::{
+    DataEntry, DataFromEntry, DeletionPolicy, EncodingSpec, KeyReference, SecretBinding, SecretBindingSpec,
+    SecretBindingStatus, SourceStatus, Target, TargetReference,
+};
+pub use secret_grant::{AwsAccess, GrantedNamespaces, GrantedSecret, SecretGrant, SecretGrantSpec};
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt as _;
+
+/// The API group of every kind of Bindery.
+pub const GROUP: &str = "bindery.dev";
+/// The version of the API described by this module.
+pub const VERSION: &str = "v1alpha1";
+
+/// Label on every Secret that Bindery publishes; the operator watches Secrets by it.
+pub const LABEL_MANAGED: &str = "bindery.dev/managed";
+/// Annotation on a published Secret: the name of the binding, in the same namespace, it belongs to.
+pub const ANNOTATION_BINDING: &str = "bindery.dev/binding";
+/// Annotation on a published Secret: keyed digests that prove it unchanged without reading a value.
+pub const ANNOTATION_INPUTS: &str = "bindery.dev/inputs";
+/// Annotation on somebody's Secret: the binding of this name may take it over.
+pub const ANNOTATION_ADOPT_BY: &str = "bindery.dev/adopt-by";
+/// Annotation on a binding: any new text forces a fresh read, once per text.
+pub const ANNOTATION_SYNC: &str = "bindery.dev/sync";
+
+/// Field manager of the published Secrets.
+pub const FIELD_MANAGER: &str = "bindery";
+/// Field manager of the status of bindings.
+pub const STATUS_FIELD_MANAGER: &str = "bindery-status";
+
+/// The custom resource definitions, in the order in which they stand in `crds/`.
+#[must_use]
+pub fn crds() -> Vec<CustomResourceDefinition> {
+    vec![SecretBinding::crd(), SecretGrant::crd()]
+}

@@ -1,0 +1,129 @@
+//! Everything that can keep a binding from being published, with the condition it falsifies and what cures it.
+
+use crate::api::{ConditionType, Reason};
+use crate::binding::mapping::RenderError;
+use crate::binding::spec::SpecError;
+use crate::grant::GrantError;
+use crate::kubernetes::write::WriteError;
+use crate::source::{SourceError, SourceErrorKind};
+
+use super::target::TargetError;
+
+/// Why a pass over a binding did not publish.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Error {
+    /// The manifest is wrong.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// No grant serves it.
+    #[error(transparent)]
+    Grant(#[from] GrantError),
+    /// AWS did not give what it asks for.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// What AWS gave does not make a Secret.
+    #[error("{0}; the Secret stays as it was")]
+    Render(Rejection),
+    /// The target is not the binding's to write.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// Kubernetes refused the write.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// The pass took longer than its deadline.
+    #[error("the pass over this binding took longer than {0} s and was ended; it is tried again")]
+    Deadline(u64),
+}
+
+/// A [`RenderError`] reduced to what is kept until the source changes.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct Rejection {
+    reason: Reason,
+    message: String,
+}
+
+impl From<RenderError> for Rejection {
+    fn from(error: RenderError) -> Self {
+        Self { reason: reason_of(&error), message: error.to_string() }
+    }
+}
+
+fn reason_of(error: &RenderError) -> Reason {
+    match error {
+        RenderError::InvalidPayload { .. } => Reason::InvalidPayload,
+        RenderError::KeyNotFound { .. } | RenderError::NothingToPublish => Reason::KeyNotFound,
+        RenderError::KeyRefused { .. } => Reason::AccessDenied,
+        RenderError::InvalidKey { .. } => Reason::InvalidKey,
+        RenderError::TemplateFailed(_) => Reason::TemplateFailed,
+        RenderError::RequiredKeyMissing { .. } => Reason::RequiredKeyMissing,
+        RenderError::TooLarge { .. } => Reason::TooLarge,
+        RenderError::NotRead { .. } => Reason::AwsUnavailable,
+    }
+}
+
+/// What cures a failure, and so how the next try is scheduled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Nothing but an edit of the binding.
+    Edit,
+    /// A change of another object that is watched, such as a grant.
+    Watched,
+    /// A new version of a source, which is looked for at the refresh interval; until then nothing can change.
+    NewVersion,
+    /// Time: the failure passes by itself and the published Secret is as good as before.
+    Passing,
+    /// Something that cannot be watched, so it is tried again with growing pauses.
+    Retry,
+}
+
+impl Error {
+    /// The condition that is False for this failure; `None` where the manifest itself is wrong.
+    #[must_use]
+    pub const fn condition(&self) -> Option<ConditionType> {
+        match self {
+            Self::Spec(error) => match error.reason {
+                Reason::InvalidReference => Some(ConditionType::Fetched),
+                _ => None,
+            },
+            Self::Grant(_) => Some(ConditionType::Granted),
+            Self::Source(error) => match error.kind {
+                SourceErrorKind::NotGranted => Some(ConditionType::Granted),
+                _ => Some(ConditionType::Fetched),
+            },
+            Self::Render(_) => Some(ConditionType::Rendered),
+            Self::Target(_) | Self::Write(_) | Self::Deadline(_) => Some(ConditionType::Applied),
+        }
+    }
+
+    /// The reason in that condition.
+    #[must_use]
+    pub const fn reason(&self) -> Reason {
+        match self {
+            Self::Spec(error) => error.reason,
+            Self::Grant(error) => error.reason(),
+            Self::Source(error) => error.kind.reason(),
+            Self::Render(rejection) => rejection.reason,
+            Self::Target(_) => Reason::TargetConflict,
+            Self::Write(error) => error.reason(),
+            Self::Deadline(_) => Reason::ApplyFailed,
+        }
+    }
+
+    /// What cures it.
+    #[must_use]
+    pub const fn class(&self) -> Class {
+        match self {
+            Self::Spec(_) => Class::Edit,
+            Self::Grant(_) => Class::Watched,
+            Self::Source(error) => match error.kind {
+                SourceErrorKind::InvalidReference => Class::Edit,
+                SourceErrorKind::NotGranted => Class::Watched,
+                SourceErrorKind::Throttled | SourceErrorKind::Unavailable => Class::Passing,
+                _ => Class::Retry,
+            },
+            Self::Render(_) => Class::NewVersion,
+            Self::Target(_) | Self::Write(_) | Self::Deadline(_) => Class::Retry,
+        }
+    }
+}

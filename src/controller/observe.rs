@@ -1,0 +1,145 @@
+//! What a pass looks at: grants, the target's metadata, the versions of the sources.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use kube::runtime::reflector::ObjectRef;
+use tokio::time::timeout;
+
+use super::error::Error;
+use super::memory::Known;
+use super::target::{SecretMeta, TargetState, judge};
+use super::{Context, plan};
+use crate::binding::reference::{SecretId, Source, VersionSelector};
+use crate::binding::spec::{Binding, Refresh};
+use crate::grant::{Access, GrantError, Home, decide};
+use crate::kubernetes::write::WriteError;
+use crate::source::{Identity, SourceError, SourceErrorKind};
+
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How fresh an observation must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// As fresh as the watch: enough to find that there is nothing to do.
+    Cached,
+    /// From the API server: what a write rests on.
+    Live,
+}
+
+impl Context {
+    /// The refresh interval of a binding; `None` where the clock asks for nothing.
+    #[must_use]
+    pub fn interval(&self, refresh: Refresh) -> Option<Duration> {
+        match refresh {
+            Refresh::Default => Some(self.settings.refresh_interval).filter(|interval| !interval.is_zero()),
+            Refresh::Every(interval) => Some(interval),
+            Refresh::Never => None,
+        }
+    }
+
+    /// The grant that serves a binding.
+    ///
+    /// # Errors
+    /// Where none does, or where an ARN needs the operator's account to be known and AWS does not tell it.
+    pub async fn access(&self, binding: &Binding) -> Result<Access, Error> {
+        let secrets = secrets(binding);
+        if secrets.iter().any(|secret| matches!(secret, SecretId::Arn(_))) {
+            // An ARN names an account, and a grant without one means the operator's own.
+            let region = self.settings.region.clone().or_else(|| {
+                self.grants.state().iter().find_map(|grant| grant.spec.aws.as_ref().and_then(|aws| aws.region.clone()))
+            });
+            let identity = Identity { region };
+            self.account.get_or_try_init(|| self.reader.account(&identity)).await?;
+        }
+        Ok(self.decide(binding, &secrets)?)
+    }
+
+    fn decide(&self, binding: &Binding, secrets: &BTreeSet<SecretId>) -> Result<Access, GrantError> {
+        let home = Home { region: self.settings.region.clone(), account: self.account.get().cloned() };
+        let grants = self.grants.state();
+        decide(grants.iter().map(AsRef::as_ref), &binding.namespace, binding.grant.as_deref(), secrets, &home)
+    }
+
+    /// Judges again, after a read, what was judged before it: the grants as they are now, and the name that AWS
+    /// answered.
+    #[must_use]
+    pub fn still_permits(&self, binding: &Binding, access: &Access, arn: &str, name: &str) -> bool {
+        self.decide(binding, &secrets(binding))
+            .is_ok_and(|now| now.grant == access.grant && now.identity == access.identity && now.permits(arn, name))
+    }
+
+    /// The target as it is.
+    ///
+    /// # Errors
+    /// Where the API server does not tell.
+    pub async fn target(&self, binding: &Binding, look: Look) -> Result<TargetState, Error> {
+        let name = &binding.target.name;
+        if look == Look::Cached {
+            let reference = ObjectRef::<SecretMeta>::new(name).within(&binding.namespace);
+            let cached = self.targets.iter().find_map(|store| store.get(&reference));
+            // A Secret that is absent from the cache may be there without Bindery's label.
+            if let Some(meta) = cached {
+                return Ok(judge(binding, Some(&meta)));
+            }
+        }
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), &binding.namespace);
+        match timeout(READ_TIMEOUT, api.get_metadata_opt(name)).await {
+            Ok(Ok(meta)) => Ok(judge(binding, meta.as_ref())),
+            Ok(Err(kube::Error::Api(status))) if status.code == 403 => Err(WriteError::Forbidden(name.clone()).into()),
+            Ok(Err(_)) | Err(_) => Err(WriteError::Failed {
+                name: name.clone(),
+                what: "the API server does not tell whether it exists".to_owned(),
+            }
+            .into()),
+        }
+    }
+
+    /// The versions that the sources have at present. `None` where IAM does not allow to ask without reading.
+    ///
+    /// # Errors
+    /// What AWS refuses, and names that the grant does not allow.
+    pub async fn describe(
+        &self,
+        binding: &Binding,
+        access: &Access,
+    ) -> Result<Option<BTreeMap<Source, Known>>, SourceError> {
+        let mut descriptions = BTreeMap::new();
+        for secret in secrets(binding) {
+            match self.reader.describe(&access.identity, &secret).await {
+                Ok(description) => {
+                    if !access.permits(&description.arn, &description.name) {
+                        return Err(SourceError::new(SourceErrorKind::NotGranted, secret.to_string()));
+                    }
+                    descriptions.insert(secret, description);
+                }
+                Err(error)
+                    if error.kind == SourceErrorKind::AccessDenied && !access.unconfirmed.contains(&secret) =>
+                {
+                    return Ok(None);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let mut versions = BTreeMap::new();
+        for source in binding.mapping.sources() {
+            let Some(description) = descriptions.get(&source.secret) else { continue };
+            // A version without a label is not listed, yet it can be read by its id while AWS keeps it.
+            let version_id = match &source.version {
+                VersionSelector::Id(id) => id.clone(),
+                VersionSelector::Stage(_) => description
+                    .version_id(&source.version)
+                    .ok_or_else(|| SourceError::new(SourceErrorKind::VersionNotFound, plan::source_text(&source)))?
+                    .to_owned(),
+            };
+            versions.insert(source, Known { arn: description.arn.clone(), version_id });
+        }
+        Ok(Some(versions))
+    }
+}
+
+fn secrets(binding: &Binding) -> BTreeSet<SecretId> {
+    binding.mapping.sources().into_iter().map(|source| source.secret).collect()
+}

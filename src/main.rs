@@ -1,0 +1,7 @@
+//! The program `bindery`; all of it is in the library.
+
+#![forbid(unsafe_code)]
+
+fn main() -> std::process::ExitCode {
+    bindery::cli::main()
+}

@@ -1,0 +1,153 @@
+//! What Prometheus sees. Series of one binding go with it; label values come from closed sets.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, text::encode};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::{Family, MetricConstructor};
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AwsLabels {
+    operation: &'static str,
+    code: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OperationLabel {
+    operation: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabel {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BindingLabels {
+    namespace: String,
+    name: String,
+}
+
+#[derive(Clone, Debug)]
+struct Latency;
+
+impl MetricConstructor<Histogram> for Latency {
+    fn new_metric(&self) -> Histogram {
+        // From 1 ms, a call to a server beside the operator, to 16 s, just above the longest deadline.
+        Histogram::new(exponential_buckets(0.001, 2.0, 15))
+    }
+}
+
+/// The metric families of one operator process.
+pub struct Metrics {
+    registry: Registry,
+    reconciles: Family<OutcomeLabel, Counter>,
+    reconcile_duration: Histogram,
+    aws_requests: Family<AwsLabels, Counter>,
+    aws_duration: Family<OperationLabel, Histogram, Latency>,
+    binding_ready: Family<BindingLabels, Gauge>,
+    binding_verified: Family<BindingLabels, Gauge>,
+    watch_errors: Family<KindLabel, Counter>,
+    leader: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let metrics = Self {
+            registry: Registry::default(),
+            reconciles: Family::default(),
+            reconcile_duration: Latency.new_metric(),
+            aws_requests: Family::default(),
+            aws_duration: Family::new_with_constructor(Latency),
+            binding_ready: Family::default(),
+            binding_verified: Family::default(),
+            watch_errors: Family::default(),
+            leader: Gauge::default(),
+        };
+        metrics.registered()
+    }
+}
+
+impl Metrics {
+    fn registered(mut self) -> Self {
+        let registry = self.registry.sub_registry_with_prefix("bindery");
+        registry.register("reconcile", "Passes over a binding, by how they ended", self.reconciles.clone());
+        registry.register(
+            "reconcile_duration_seconds",
+            "How long a pass over a binding takes",
+            self.reconcile_duration.clone(),
+        );
+        registry.register("aws_requests", "Calls to AWS, by operation and answer", self.aws_requests.clone());
+        registry.register(
+            "aws_request_duration_seconds",
+            "How long calls to AWS take, retries of the SDK included",
+            self.aws_duration.clone(),
+        );
+        registry.register("binding_ready", "1 where the binding is Ready, else 0", self.binding_ready.clone());
+        registry.register(
+            "binding_verified_timestamp_seconds",
+            "When the sources of the binding were last known at their present versions",
+            self.binding_verified.clone(),
+        );
+        registry.register("watch_errors", "Failures of the watches on the API server", self.watch_errors.clone());
+        registry.register("leader", "1 while this process holds the lease", self.leader.clone());
+        self
+    }
+
+    /// Counts one call to AWS. Codes come from AWS, so their number is bounded by cutting their length.
+    pub fn aws_request(&self, operation: &'static str, code: &str, duration: Duration) {
+        let code = code.chars().filter(char::is_ascii_alphanumeric).take(48).collect();
+        self.aws_requests.get_or_create(&AwsLabels { operation, code }).inc();
+        self.aws_duration.get_or_create(&OperationLabel { operation }).observe(duration.as_secs_f64());
+    }
+
+    /// Counts one pass.
+    pub fn reconciled(&self, outcome: &'static str, duration: Duration) {
+        self.reconciles.get_or_create(&OutcomeLabel { outcome }).inc();
+        self.reconcile_duration.observe(duration.as_secs_f64());
+    }
+
+    /// Sets what is known of one binding; `verified` is in seconds since 1970.
+    pub fn binding(&self, namespace: &str, name: &str, ready: bool, verified: Option<i64>) {
+        let labels = BindingLabels { namespace: namespace.to_owned(), name: name.to_owned() };
+        self.binding_ready.get_or_create(&labels).set(i64::from(ready));
+        if let Some(seconds) = verified {
+            self.binding_verified.get_or_create(&labels).set(seconds);
+        }
+    }
+
+    /// Drops the series of a deleted binding.
+    pub fn forget(&self, namespace: &str, name: &str) {
+        let labels = BindingLabels { namespace: namespace.to_owned(), name: name.to_owned() };
+        self.binding_ready.remove(&labels);
+        self.binding_verified.remove(&labels);
+    }
+
+    /// Counts one failure of a watch.
+    pub fn watch_error(&self, kind: &'static str) {
+        self.watch_errors.get_or_create(&KindLabel { kind }).inc();
+    }
+
+    /// Tells whether this process holds the lease.
+    pub fn leader(&self, leads: bool) {
+        self.leader.set(i64::from(leads));
+    }
+
+    /// The exposition in the OpenMetrics text format.
+    ///
+    /// # Errors
+    /// Where a label or value cannot be written, which the types of this module do not allow.
+    pub fn encode(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}

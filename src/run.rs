@@ -1,0 +1,241 @@
+//! `bindery run`: what is started, in which order, and how it ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::ListParams;
+use kube::{Api, Client, Config};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+use crate::api::{SecretBinding, SecretGrant};
+use crate::controller;
+use crate::fingerprint::{FingerprintKey, KEY_LENGTH};
+use crate::http::{self, Readiness};
+use crate::kubernetes::lease::Candidate;
+use crate::kubernetes::write::create_fingerprint_key;
+use crate::metrics::Metrics;
+use crate::settings::{AuditTarget, RunArgs, Settings};
+use crate::source::audit::AuditLog;
+use crate::source::reader::Reader;
+use crate::source::secrets_manager::SecretsManager;
+use crate::telemetry;
+
+/// How long work under way may take to end after SIGTERM.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// Why the operator ended.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The runtime.
+    #[error("the runtime could not be started: {0}")]
+    Runtime(#[source] std::io::Error),
+    /// The variable by which the SDK logs values.
+    #[error("LOG_SENSITIVE_BODIES is set, which makes the AWS SDK log secret values; unset it")]
+    SensitiveBodies,
+    /// The audit log.
+    #[error("the audit log cannot be opened: {0}; correct --audit-log or the permissions of its folder")]
+    Audit(#[source] std::io::Error),
+    /// The port.
+    #[error("cannot listen on {0}: {1}; choose another address with --listen")]
+    Listen(std::net::SocketAddr, #[source] std::io::Error),
+    /// No way to the API server.
+    #[error("no access to a Kubernetes API server: {0}; run in a cluster or set KUBECONFIG")]
+    Kubernetes(String),
+    /// The fingerprint key.
+    #[error("the Secret {0:?} with the operator's fingerprint key cannot be read or created: {1}; allow get and create on secrets in the operator's namespace")]
+    FingerprintKey(String, String),
+    /// The Secret of the fingerprint key holds something else.
+    #[error("the Secret {0:?} does not hold a fingerprint key of 32 bytes; delete it and a new one is made")]
+    BrokenFingerprintKey(String),
+    /// Randomness.
+    #[error("the system gives no random numbers")]
+    Random,
+    /// The lease is another's now.
+    #[error("the lease was lost, so this process ends; another replica goes on")]
+    LeaseLost,
+    /// The controller ended though nobody asked it to.
+    #[error("the controller ended unexpectedly")]
+    Ended,
+}
+
+/// Runs the operator until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Where it cannot start, or has to end.
+pub fn run(args: &RunArgs) -> Result<(), RunError> {
+    if std::env::var_os("LOG_SENSITIVE_BODIES").is_some() {
+        return Err(RunError::SensitiveBodies);
+    }
+    telemetry::start(args.log_format, args.log_level);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(RunError::Runtime)?;
+    let outcome = runtime.block_on(operate(args));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
+}
+
+async fn operate(args: &RunArgs) -> Result<(), RunError> {
+    let audit = Arc::new(match &args.audit_log {
+        AuditTarget::Stdout => AuditLog::stdout(),
+        AuditTarget::File(path) => AuditLog::file(path.clone()).map_err(RunError::Audit)?,
+    });
+    let listener = http::bind(args.listen).await.map_err(|error| RunError::Listen(args.listen, error))?;
+    let config = Config::infer().await.map_err(|error| RunError::Kubernetes(error.to_string()))?;
+    let home = std::env::var("POD_NAMESPACE").unwrap_or_else(|_| config.default_namespace.clone());
+    let client = Client::try_from(config).map_err(|error| RunError::Kubernetes(error.to_string()))?;
+
+    let (stop, stopped) = watch::channel(false);
+    let shutdown = move || {
+        let mut stopped = stopped.clone();
+        async move {
+            // A sender that is gone ends the wait as well.
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+        }
+    };
+    tokio::spawn(wait_for_signals(stop, audit.clone()));
+
+    let metrics = Arc::new(Metrics::default());
+    let readiness = Arc::new(Readiness::default());
+    tokio::spawn(http::serve(listener, metrics.clone(), readiness.clone(), shutdown()));
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), namespace = %home, listen = %args.listen, "bindery starts");
+
+    let work = async {
+        wait_for_kinds(&client, args.watch_namespaces.first().map(String::as_str)).await;
+        readiness.kinds_are_served();
+        let key = fingerprint_key(&client, &home, &format!("{}-fingerprint-key", args.name)).await?;
+        let aws = SecretsManager::from_environment(args.aws_region.clone(), metrics.clone()).await;
+        let identity = identity();
+        let settings = Arc::new(Settings::new(args, aws.default_region().map(str::to_owned), identity.clone()));
+        let reader = Reader::new(Arc::new(aws), audit);
+        let lead = || {
+            metrics.leader(true);
+            controller::run(client.clone(), reader, settings, metrics.clone(), key, shutdown())
+        };
+        if args.leader_elect {
+            let candidate = Candidate::new(client.clone(), &home, &args.name, identity);
+            let led = candidate.lead(lead).await;
+            metrics.leader(false);
+            led.ok_or(RunError::LeaseLost)
+        } else {
+            lead().await;
+            Ok(())
+        }
+    };
+    let mut work = std::pin::pin!(work);
+    let ended = tokio::select! {
+        ended = &mut work => Some(ended),
+        () = shutdown() => None,
+    };
+    match ended {
+        // The controller ends by itself only when it is asked to.
+        Some(Ok(())) if shutdown().now_or_never().is_none() => Err(RunError::Ended),
+        Some(ended) => ended,
+        None => {
+            tracing::info!("asked to end; lets the work under way end");
+            match tokio::time::timeout(DRAIN, work).await {
+                Ok(ended) => ended,
+                Err(_) => {
+                    tracing::warn!("work under way did not end in time and is dropped; it is taken up at the next start");
+                    Ok(())
+                }
+            }
+        }
+    }
+}
+
+/// SIGTERM and SIGINT end the process, a second one at once; SIGHUP opens the audit log anew.
+async fn wait_for_signals(stop: watch::Sender<bool>, audit: Arc<AuditLog>) {
+    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()))
+    else {
+        tracing::error!("signals cannot be received");
+        return;
+    };
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = hangup.recv() => {
+                if let Err(error) = audit.reopen() {
+                    tracing::error!(%error, "the audit log cannot be opened anew; records go on to the old file");
+                }
+                continue;
+            }
+        }
+        if *stop.borrow() {
+            tracing::warn!("asked twice to end; ends at once");
+            std::process::exit(1);
+        }
+        stop.send_replace(true);
+    }
+}
+
+/// Waits until the API server serves the kinds and lets the operator read them.
+async fn wait_for_kinds(client: &Client, namespace: Option<&str>) {
+    let bindings: Api<SecretBinding> = match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    let grants: Api<SecretGrant> = Api::all(client.clone());
+    let one = ListParams::default().limit(1);
+    let mut told = false;
+    loop {
+        let listed = tokio::time::timeout(Duration::from_secs(10), async {
+            bindings.list(&one).await.map(|_| ())?;
+            grants.list(&one).await.map(|_| ())
+        });
+        let problem = match listed.await {
+            Ok(Ok(())) => return,
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 => {
+                "the CustomResourceDefinitions of bindery.dev are missing; apply crds/".to_owned()
+            }
+            Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
+                "the operator may not list secretbindings and secretgrants; apply its RBAC".to_owned()
+            }
+            // An object that does not parse is the watch's concern; that it was served is what matters here.
+            Ok(Err(kube::Error::SerdeError(_))) => return,
+            Ok(Err(error)) => format!("the API server does not answer: {error}"),
+            Err(_) => "the API server does not answer".to_owned(),
+        };
+        if !told {
+            tracing::warn!("{problem}; waiting");
+            told = true;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// Reads the fingerprint key of the installation, or makes one.
+async fn fingerprint_key(client: &Client, namespace: &str, name: &str) -> Result<FingerprintKey, RunError> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let failed = |error: kube::Error| RunError::FingerprintKey(name.to_owned(), error.to_string());
+    for _ in 0..3 {
+        if let Some(secret) = api.get_opt(name).await.map_err(failed)? {
+            let stored = secret.data.and_then(|mut data| data.remove("key"));
+            let bytes = Zeroizing::new(stored.map(|key| key.0).unwrap_or_default());
+            let key = <[u8; KEY_LENGTH]>::try_from(bytes.as_slice()).map_err(|_| RunError::BrokenFingerprintKey(name.to_owned()))?;
+            return Ok(FingerprintKey::new(Zeroizing::new(key)));
+        }
+        let mut key = Zeroizing::new([0; KEY_LENGTH]);
+        getrandom::fill(key.as_mut_slice()).map_err(|_| RunError::Random)?;
+        match create_fingerprint_key(client, namespace, name, &key).await {
+            Ok(()) => return Ok(FingerprintKey::new(key)),
+            // Another replica was first: its key counts.
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    Err(RunError::FingerprintKey(name.to_owned(), "it is created and deleted again and again".to_owned()))
+}
+
+/// The name of this process among its replicas. A pod's name is unique among live pods, and a container that is
+/// started again in the same pod may go on with its lease at once.
+fn identity() -> String {
+    std::env::var("POD_NAME").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| {
+        let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "bindery".to_owned());
+        format!("{host}-{:08x}", fastrand::u32(..))
+    })
+}

@@ -1,0 +1,136 @@
+//! The settings of `bindery run`: flags and `BINDERY_*` variables, checked.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use crate::binding::duration::Span;
+use crate::binding::spec::DENIED_METADATA;
+
+/// The flags of `bindery run`.
+#[derive(Args, Clone, Debug)]
+pub struct RunArgs {
+    /// How often secrets are checked for a new version where a binding does not say (such as 5m or 1h; 0s = never by
+    /// the clock)
+    #[arg(long, env = "BINDERY_REFRESH_INTERVAL", default_value = "5m", value_parser = interval)]
+    pub refresh_interval: Duration,
+
+    /// How many bindings are worked on at once
+    #[arg(long, env = "BINDERY_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub concurrency: u16,
+
+    /// Watch only this namespace (repeatable; with none, all)
+    #[arg(long = "watch-namespace", env = "BINDERY_WATCH_NAMESPACE", value_delimiter = ',')]
+    pub watch_namespaces: Vec<String>,
+
+    /// The AWS region where a grant names none (default: as the AWS SDK finds it)
+    #[arg(long, env = "BINDERY_AWS_REGION")]
+    pub aws_region: Option<String>,
+
+    /// Where /metrics, /healthz and /readyz are served
+    #[arg(long, env = "BINDERY_LISTEN", default_value = "0.0.0.0:8080")]
+    pub listen: SocketAddr,
+
+    /// Act only while holding the lease, so that several replicas can stand by
+    #[arg(long, env = "BINDERY_LEADER_ELECT", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub leader_elect: bool,
+
+    /// The format of the log on standard error
+    #[arg(long, env = "BINDERY_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
+    pub log_format: LogFormat,
+
+    /// The level of the log: error, warn, info, debug or trace
+    #[arg(long, env = "BINDERY_LOG_LEVEL", default_value = "info")]
+    pub log_level: tracing::Level,
+
+    /// Where reads are recorded: stdout, or the path of a file to append to
+    #[arg(long, env = "BINDERY_AUDIT_LOG", default_value = "stdout")]
+    pub audit_log: AuditTarget,
+
+    /// The prefix of the operator's own objects: its lease and the Secret of its fingerprint key
+    #[arg(long, env = "BINDERY_NAME", default_value = "bindery")]
+    pub name: String,
+
+    /// Refuse labels and annotations with this prefix on published Secrets (repeatable; replaces the default list)
+    #[arg(long, env = "BINDERY_DENY_TARGET_METADATA", value_delimiter = ',', default_values_t = DENIED_METADATA.iter().map(ToString::to_string))]
+    pub deny_target_metadata: Vec<String>,
+}
+
+/// The format of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// Where reads are recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuditTarget {
+    /// Standard output.
+    Stdout,
+    /// A file.
+    File(PathBuf),
+}
+
+impl FromStr for AuditTarget {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "" => Err("give stdout or the path of a file".to_owned()),
+            "stdout" => Ok(Self::Stdout),
+            path => Ok(Self::File(PathBuf::from(path))),
+        }
+    }
+}
+
+/// Settings that passes need.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How often sources are checked where a binding does not say; zero = never by the clock.
+    pub refresh_interval: Duration,
+    /// How many passes are under way at once.
+    pub concurrency: usize,
+    /// The namespaces that are watched; none = all.
+    pub watch_namespaces: Vec<String>,
+    /// The region of the operator's own configuration.
+    pub region: Option<String>,
+    /// The metadata prefixes that targets may not carry.
+    pub denied_metadata: Vec<String>,
+    /// The name of this process among its replicas.
+    pub identity: String,
+}
+
+impl Settings {
+    /// The settings that flags give, with what only the environment tells.
+    #[must_use]
+    pub fn new(args: &RunArgs, region: Option<String>, identity: String) -> Self {
+        Self {
+            refresh_interval: args.refresh_interval,
+            concurrency: usize::from(args.concurrency),
+            watch_namespaces: args.watch_namespaces.clone(),
+            region,
+            denied_metadata: args.deny_target_metadata.clone(),
+            identity,
+        }
+    }
+
+    /// The interval by which `Stale` is judged where a binding is never checked by the clock.
+    #[must_use]
+    pub fn stale_interval(&self) -> Duration {
+        if self.refresh_interval.is_zero() { Duration::from_secs(300) } else { self.refresh_interval }
+    }
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = Span::try_from(text).map_err(|error| error.to_string())?.get();
+    if !interval.is_zero() && interval < Duration::from_secs(10) {
+        return Err("must be 0s (never by the clock) or at least 10s".to_owned());
+    }
+    Ok(interval)
+}

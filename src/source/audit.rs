@@ -1,0 +1,145 @@
+//! The record of every read of a value: who got which keys of which version, and why.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use k8s_openapi::jiff::Timestamp;
+use serde::Serialize;
+
+/// Why a value is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReadReason {
+    /// Nothing was published yet.
+    Created,
+    /// The secret has a new version, or the binding asks for something else of it.
+    Changed,
+    /// The target Secret was there before and is gone.
+    Missing,
+    /// The target Secret was edited.
+    Drift,
+    /// What was published before the operator started could not be proven current.
+    Restart,
+    /// Another grant serves the binding.
+    Access,
+    /// The annotation `bindery.dev/sync` asks for it.
+    Forced,
+}
+
+/// What became of an attempt to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReadOutcome {
+    /// AWS sent the value and it is used.
+    Read,
+    /// AWS refused, or what it sent may not be used.
+    Denied,
+    /// The answer did not arrive whole, so AWS may or may not count it as a read.
+    Unknown,
+}
+
+/// One line of the audit log. It names keys; it has no field that could hold a value.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReadRecord<'a> {
+    /// When the answer was parsed (RFC 3339).
+    pub time: Timestamp,
+    /// Always `read`; other records have other kinds.
+    pub kind: &'static str,
+    /// What became of it.
+    pub outcome: ReadOutcome,
+    /// The full ARN, or the reference of the binding where AWS answered none.
+    pub secret: &'a str,
+    /// The version that was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version_id: Option<&'a str>,
+    /// The version stage that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version_stage: Option<&'a str>,
+    /// The namespace served.
+    pub namespace: &'a str,
+    /// The binding served.
+    pub binding: &'a str,
+    /// The grant that allows it.
+    pub grant: &'a str,
+    /// The region asked; absent for the operator's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<&'a str>,
+    /// The JSON keys selected; empty where the whole payload is taken.
+    pub keys: Vec<String>,
+    /// Whether the whole payload is taken.
+    pub whole_payload: bool,
+    /// Why.
+    pub reason: ReadReason,
+    /// The AWS request id, by which CloudTrail records the same read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<&'a str>,
+}
+
+/// Where the records go.
+pub struct AuditLog {
+    sink: Mutex<Sink>,
+}
+
+enum Sink {
+    Stdout,
+    File { path: PathBuf, file: File },
+}
+
+impl AuditLog {
+    /// Records on standard output, where nothing else is written.
+    #[must_use]
+    pub const fn stdout() -> Self {
+        Self { sink: Mutex::new(Sink::Stdout) }
+    }
+
+    /// Records appended to a file, which is created with mode 0600 where it does not exist.
+    ///
+    /// # Errors
+    /// Where the file cannot be opened.
+    pub fn file(path: PathBuf) -> io::Result<Self> {
+        let file = open(&path)?;
+        Ok(Self { sink: Mutex::new(Sink::File { path, file }) })
+    }
+
+    /// Opens the file anew, as log rotation needs it. Does nothing for standard output.
+    ///
+    /// # Errors
+    /// Where the file cannot be opened; records then go on to the old one.
+    pub fn reopen(&self) -> io::Result<()> {
+        if let Sink::File { path, file } = &mut *self.sink.lock().unwrap_or_else(PoisonError::into_inner) {
+            *file = open(path)?;
+        }
+        Ok(())
+    }
+
+    /// Writes and flushes one record. The caller uses the value only after this returns `Ok`.
+    ///
+    /// # Errors
+    /// Where the record could not be written whole.
+    pub fn write(&self, record: &ReadRecord<'_>) -> io::Result<()> {
+        let mut line = serde_json::to_vec(record)?;
+        line.push(b'\n');
+        match &mut *self.sink.lock().unwrap_or_else(PoisonError::into_inner) {
+            Sink::Stdout => {
+                let mut stdout = io::stdout().lock();
+                stdout.write_all(&line)?;
+                stdout.flush()
+            }
+            Sink::File { file, .. } => {
+                file.write_all(&line)?;
+                file.flush()
+            }
+        }
+    }
+}
+
+fn open(path: &PathBuf) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.create(true).append(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}

@@ -1,0 +1,268 @@
+//! What can go wrong at AWS, by what it means to a binding.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use aws_credential_types::provider::error::CredentialsError;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use aws_types::request_id::RequestId;
+
+use crate::api::Reason;
+
+/// What a failure at AWS means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceErrorKind {
+    /// There is no such secret (or, for AWS, none that this identity may know of).
+    SecretNotFound,
+    /// The secret is scheduled for deletion.
+    SecretPendingDeletion,
+    /// The secret has no such version or stage.
+    VersionNotFound,
+    /// IAM or the secret's policy refuses the call.
+    AccessDenied,
+    /// KMS refuses the key, or fails.
+    DecryptionFailed,
+    /// No valid credentials.
+    CredentialsFailed,
+    /// Too many calls.
+    Throttled,
+    /// No answer, or a fault on the other side.
+    Unavailable,
+    /// AWS refuses the reference as malformed, or answered for another secret than the one meant.
+    InvalidReference,
+    /// What AWS answered is not what the grant allows, or the grant was withdrawn during the read.
+    NotGranted,
+    /// The audit record could not be written.
+    AuditFailed,
+}
+
+impl SourceErrorKind {
+    /// The reason in the condition `Fetched`.
+    #[must_use]
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::SecretNotFound => Reason::SecretNotFound,
+            Self::SecretPendingDeletion => Reason::SecretPendingDeletion,
+            Self::VersionNotFound => Reason::VersionNotFound,
+            Self::AccessDenied => Reason::AwsAccessDenied,
+            Self::DecryptionFailed => Reason::DecryptionFailed,
+            Self::CredentialsFailed => Reason::CredentialsFailed,
+            Self::Throttled => Reason::Throttled,
+            Self::Unavailable => Reason::AwsUnavailable,
+            Self::InvalidReference => Reason::InvalidReference,
+            Self::NotGranted => Reason::AccessDenied,
+            Self::AuditFailed => Reason::AuditFailed,
+        }
+    }
+
+    const fn says(self) -> &'static str {
+        match self {
+            Self::SecretNotFound => "Secrets Manager has no secret of this name in this region; create it or correct the reference",
+            Self::SecretPendingDeletion => "the secret is scheduled for deletion; restore it or remove the reference",
+            Self::VersionNotFound => "the secret has no such version or version stage; correct the reference or write a value",
+            Self::AccessDenied => {
+                "IAM refuses the read, or the secret does not exist; allow secretsmanager:GetSecretValue and secretsmanager:DescribeSecret on it"
+            }
+            Self::DecryptionFailed => "KMS refuses to decrypt the secret; allow kms:Decrypt on its key and check that the key is enabled",
+            Self::CredentialsFailed => "no valid AWS credentials; check the operator's role, its token and its clock",
+            Self::Throttled => "AWS asks to call less often; this passes by itself",
+            Self::Unavailable => "AWS did not answer or failed; this passes by itself",
+            Self::InvalidReference => "AWS does not take the reference; correct it",
+            Self::NotGranted => "the SecretGrant does not allow the secret that AWS answered for this reference, or was changed during the read; correct the reference or the grant",
+            Self::AuditFailed => "the read could not be recorded in the audit log, so the value was dropped; check the disk and path of --audit-log",
+        }
+    }
+}
+
+/// A failure at AWS. It holds AWS's error code and request id, never AWS's text, which may speak of other tenants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceError {
+    /// What it means.
+    pub kind: SourceErrorKind,
+    /// The secret concerned, as the binding names it.
+    pub secret: String,
+    /// AWS's error code.
+    pub code: Option<String>,
+    /// AWS's request id.
+    pub request_id: Option<String>,
+    /// Whether AWS may have sent a value before the failure, as in an answer cut short.
+    pub ambiguous: bool,
+}
+
+impl SourceError {
+    /// A failure found on this side.
+    #[must_use]
+    pub fn new(kind: SourceErrorKind, secret: impl Into<String>) -> Self {
+        Self { kind, secret: secret.into(), code: None, request_id: None, ambiguous: false }
+    }
+
+    /// Classifies a failed call of the SDK.
+    #[must_use]
+    pub fn from_sdk<E>(secret: &str, error: &SdkError<E, HttpResponse>) -> Self
+    where
+        E: ProvideErrorMetadata + StdError + 'static,
+    {
+        let code = error.code().map(bounded_code);
+        let kind = match error {
+            SdkError::ServiceError(service) => {
+                let status = service.raw().status().as_u16();
+                classify(error.code(), error.message().unwrap_or_default(), status)
+            }
+            SdkError::ConstructionFailure(_) | SdkError::DispatchFailure(_) if has_credentials_error(error) => {
+                SourceErrorKind::CredentialsFailed
+            }
+            SdkError::ConstructionFailure(_) => SourceErrorKind::InvalidReference,
+            _ => SourceErrorKind::Unavailable,
+        };
+        let ambiguous = matches!(error, SdkError::TimeoutError(_) | SdkError::ResponseError(_) | SdkError::DispatchFailure(_))
+            && kind == SourceErrorKind::Unavailable;
+        Self { kind, secret: secret.to_owned(), code, request_id: error.request_id().map(bounded_code), ambiguous }
+    }
+}
+
+impl fmt::Display for SourceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "secret {:?}: {}", self.secret, self.kind.says())?;
+        if let Some(code) = &self.code {
+            write!(f, "; AWS answered {code}")?;
+        }
+        if let Some(id) = &self.request_id {
+            write!(f, " (request {id})")?;
+        }
+        Ok(())
+    }
+}
+
+impl StdError for SourceError {}
+
+/// Codes and ids are short tokens; anything else in their place is cut so that it cannot carry text of a payload.
+fn bounded_code(text: &str) -> String {
+    text.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/')).take(64).collect()
+}
+
+fn has_credentials_error(error: &(dyn StdError + 'static)) -> bool {
+    let mut current = Some(error);
+    while let Some(error) = current {
+        if error.is::<CredentialsError>() {
+            return true;
+        }
+        current = error.source();
+    }
+    false
+}
+
+/// The table of error codes. Codes are those of the [Secrets Manager API][api] and of [AWS's common errors][common].
+///
+/// [api]: https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html#API_GetSecretValue_Errors
+/// [common]: https://docs.aws.amazon.com/secretsmanager/latest/apireference/CommonErrors.html
+fn classify(code: Option<&str>, message: &str, status: u16) -> SourceErrorKind {
+    let message = message.to_ascii_lowercase();
+    // AWS names the secret in some messages, so the phrases looked for are AWS's own, at their known places.
+    if message.starts_with("rate exceeded") {
+        return SourceErrorKind::Throttled;
+    }
+    match code.unwrap_or_default() {
+        "ResourceNotFoundException" => {
+            if message.contains("staging label") || message.contains("versionid") || message.contains("version id") {
+                SourceErrorKind::VersionNotFound
+            } else {
+                SourceErrorKind::SecretNotFound
+            }
+        }
+        "InvalidRequestException" => {
+            if message.contains("marked for deletion") || message.contains("marked deleted") || message.contains("scheduled for deletion") {
+                SourceErrorKind::SecretPendingDeletion
+            } else {
+                SourceErrorKind::InvalidReference
+            }
+        }
+        "AccessDeniedException" | "AccessDenied" => {
+            if message.starts_with("access to kms is not allowed") {
+                SourceErrorKind::DecryptionFailed
+            } else {
+                SourceErrorKind::AccessDenied
+            }
+        }
+        "DecryptionFailure" => SourceErrorKind::DecryptionFailed,
+        "InvalidParameterException" | "ValidationException" => SourceErrorKind::InvalidReference,
+        "ThrottlingException" | "Throttling" | "TooManyRequestsException" | "RequestLimitExceeded" | "SlowDown" => {
+            SourceErrorKind::Throttled
+        }
+        "ExpiredToken"
+        | "ExpiredTokenException"
+        | "UnrecognizedClientException"
+        | "InvalidClientTokenId"
+        | "InvalidSignatureException"
+        | "SignatureDoesNotMatch"
+        | "IncompleteSignature"
+        | "IncompleteSignatureException"
+        | "MissingAuthenticationToken"
+        | "MissingAuthenticationTokenException"
+        | "RequestExpired"
+        | "RequestTimeTooSkewed"
+        | "OptInRequired" => SourceErrorKind::CredentialsFailed,
+        _ if status == 429 => SourceErrorKind::Throttled,
+        _ => SourceErrorKind::Unavailable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_of_the_contract_has_its_meaning() {
+        use SourceErrorKind as K;
+        for (code, message, status, kind) in [
+            ("ResourceNotFoundException", "Secrets Manager can't find the specified secret.", 400, K::SecretNotFound),
+            (
+                "ResourceNotFoundException",
+                "Secrets Manager can't find the specified secret value for staging label: AWSPENDING",
+                400,
+                K::VersionNotFound,
+            ),
+            (
+                "ResourceNotFoundException",
+                "Secrets Manager can't find the specified secret value for VersionId: 0123",
+                400,
+                K::VersionNotFound,
+            ),
+            (
+                "InvalidRequestException",
+                "You can't perform this operation on the secret because it was marked for deletion.",
+                400,
+                K::SecretPendingDeletion,
+            ),
+            ("AccessDeniedException", "User: arn:… is not authorized to perform: secretsmanager:GetSecretValue", 400, K::AccessDenied),
+            ("AccessDeniedException", "Access to KMS is not allowed", 400, K::DecryptionFailed),
+            ("DecryptionFailure", "", 400, K::DecryptionFailed),
+            ("ThrottlingException", "Rate exceeded", 400, K::Throttled),
+            ("InvalidRequestException", "Rate exceeded (Service: AWSKMS)", 400, K::Throttled),
+            ("ExpiredTokenException", "", 400, K::CredentialsFailed),
+            ("UnrecognizedClientException", "", 400, K::CredentialsFailed),
+            ("InvalidSignatureException", "Signature expired", 400, K::CredentialsFailed),
+            ("InvalidParameterException", "", 400, K::InvalidReference),
+            ("InternalServiceError", "", 500, K::Unavailable),
+            ("SomethingNew", "", 400, K::Unavailable),
+            ("", "", 429, K::Throttled),
+            ("", "", 503, K::Unavailable),
+        ] {
+            assert_eq!(classify(Some(code), message, status), kind, "{code} {message} {status}");
+        }
+    }
+
+    #[test]
+    fn a_secret_named_like_a_phrase_of_aws_does_not_change_the_meaning_of_a_denial() {
+        let message = "User: arn:aws:sts::1:x is not authorized on resource: access to kms is not allowed";
+        assert_eq!(classify(Some("AccessDeniedException"), message, 400), SourceErrorKind::AccessDenied);
+    }
+
+    #[test]
+    fn codes_and_ids_cannot_carry_text() {
+        assert_eq!(bounded_code("abc-123"), "abc-123");
+        assert_eq!(bounded_code("{\"DATABASE_URL\": \"postgres://u:p@h\"}").len(), "DATABASE_URLpostgres//uph".len());
+        assert_eq!(bounded_code(&"x".repeat(1000)).len(), 64);
+    }
+}

@@ -1,0 +1,203 @@
+//! [`SecretsApi`] over the AWS SDK.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
+use aws_sdk_secretsmanager::Client;
+use aws_smithy_async::rt::sleep::TokioSleep;
+use aws_smithy_http_client::Connector;
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_runtime_api::client::http::{HttpConnectorSettings, SharedHttpConnector, http_client_fn};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use aws_smithy_types::retry::RetryConfig;
+use aws_smithy_types::timeout::TimeoutConfig;
+use aws_types::request_id::RequestId as _;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use k8s_openapi::jiff::Timestamp;
+
+use super::{Description, Identity, SecretVersion, SecretsApi, SourceError, SourceErrorKind};
+use crate::binding::payload::Payload;
+use crate::binding::reference::{SecretId, VersionSelector};
+use crate::metrics::Metrics;
+
+/// A connection may take this long to open; the SDK's own value.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(3100);
+/// One attempt may take this long. Secrets Manager answers in tens of milliseconds.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
+/// All attempts of one call together may take this long.
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+/// Attempts of one call; further retries are the controller's, which knows how to wait.
+const ATTEMPTS: u32 = 3;
+
+/// Secrets Manager by the AWS SDK: one HTTP stack for all, one client for each identity.
+pub struct SecretsManager {
+    config: SdkConfig,
+    clients: Mutex<HashMap<Identity, Client>>,
+    metrics: Arc<Metrics>,
+}
+
+impl SecretsManager {
+    /// Loads credentials, region and endpoints as the [SDK's own chain and variables][chain] give them.
+    ///
+    /// [chain]: https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html
+    pub async fn from_environment(region: Option<String>, metrics: Arc<Metrics>) -> Self {
+        let connector = SharedHttpConnector::new(
+            Connector::builder()
+                .tls_provider(Provider::Rustls(CryptoMode::Ring))
+                .connector_settings(HttpConnectorSettings::builder().connect_timeout(CONNECT_TIMEOUT).build())
+                .sleep_impl(TokioSleep::new())
+                // HTTPS_PROXY and NO_PROXY, which the SDK does not look at by itself.
+                .proxy_config(ProxyConfig::from_env())
+                .build(),
+        );
+        let http = http_client_fn(move |_, _| connector.clone());
+        let timeouts = TimeoutConfig::builder()
+            .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+            .operation_timeout(CALL_TIMEOUT)
+            .build();
+        let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
+            .http_client(http)
+            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
+            .timeout_config(timeouts);
+        if let Ok(name) = AppName::new(concat!("bindery/", env!("CARGO_PKG_VERSION"))) {
+            loader = loader.app_name(name);
+        }
+        if let Some(region) = region {
+            loader = loader.region(Region::new(region));
+        }
+        Self { config: loader.load().await, clients: Mutex::default(), metrics }
+    }
+
+    /// The region that identities without one of their own use.
+    #[must_use]
+    pub fn default_region(&self) -> Option<&str> {
+        self.config.region().map(Region::as_ref)
+    }
+
+    fn client(&self, identity: &Identity) -> Client {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        clients
+            .entry(identity.clone())
+            .or_insert_with(|| {
+                let mut builder = aws_sdk_secretsmanager::config::Builder::from(&self.config);
+                if let Some(region) = &identity.region {
+                    builder = builder.region(Region::new(region.clone()));
+                }
+                Client::from_conf(builder.build())
+            })
+            .clone()
+    }
+
+    fn count<T, E: ProvideErrorMetadata>(
+        &self,
+        operation: &'static str,
+        started: Instant,
+        result: &Result<T, SdkError<E, HttpResponse>>,
+    ) {
+        let code = match result {
+            Ok(_) => "ok",
+            Err(error) => error.code().unwrap_or(match error {
+                SdkError::TimeoutError(_) => "timeout",
+                SdkError::DispatchFailure(_) => "dispatch",
+                _ => "other",
+            }),
+        };
+        self.metrics.aws_request(operation, code, started.elapsed());
+    }
+}
+
+impl SecretsApi for SecretsManager {
+    fn describe<'a>(
+        &'a self,
+        identity: &'a Identity,
+        secret: &'a SecretId,
+    ) -> BoxFuture<'a, Result<Description, SourceError>> {
+        async move {
+            let id = secret.to_string();
+            let started = Instant::now();
+            let result = self.client(identity).describe_secret().secret_id(&id).send().await;
+            self.count("DescribeSecret", started, &result);
+            let output = result.map_err(|error| SourceError::from_sdk(&id, &error))?;
+            Ok(Description {
+                arn: output.arn.ok_or_else(|| incomplete(&id))?,
+                name: output.name.ok_or_else(|| incomplete(&id))?,
+                versions: output
+                    .version_ids_to_stages
+                    .unwrap_or_default()
+                    .into_iter()
+                    .map(|(version, stages)| (version, stages.into_iter().collect()))
+                    .collect(),
+                pending_deletion: output.deleted_date.is_some(),
+            })
+        }
+        .boxed()
+    }
+
+    fn read<'a>(
+        &'a self,
+        identity: &'a Identity,
+        secret: &'a SecretId,
+        version: &'a VersionSelector,
+    ) -> BoxFuture<'a, Result<SecretVersion, SourceError>> {
+        async move {
+            let id = secret.to_string();
+            let started = Instant::now();
+            let request = self.client(identity).get_secret_value().secret_id(&id);
+            let request = match version {
+                VersionSelector::Stage(stage) => request.version_stage(stage),
+                VersionSelector::Id(version) => request.version_id(version),
+            };
+            let result = request.send().await;
+            self.count("GetSecretValue", started, &result);
+            let mut output = result.map_err(|error| SourceError::from_sdk(&id, &error))?;
+            let request_id = output.request_id().map(str::to_owned);
+            let payload = match (output.secret_string.take(), output.secret_binary.take()) {
+                (Some(text), _) => Payload::text(text),
+                (None, Some(blob)) => Payload::binary(blob.into_inner()),
+                // A version without a value exists after a failed rotation; it is no version to publish.
+                (None, None) => {
+                    return Err(SourceError { request_id, ..SourceError::new(SourceErrorKind::VersionNotFound, id) });
+                }
+            };
+            Ok(SecretVersion {
+                arn: output.arn.take().ok_or_else(|| incomplete(&id))?,
+                name: output.name.take().ok_or_else(|| incomplete(&id))?,
+                version_id: output.version_id.take().ok_or_else(|| incomplete(&id))?,
+                created: output.created_date.and_then(|date| Timestamp::from_second(date.secs()).ok()),
+                payload,
+                request_id,
+            })
+        }
+        .boxed()
+    }
+
+    fn account<'a>(&'a self, identity: &'a Identity) -> BoxFuture<'a, Result<String, SourceError>> {
+        async move {
+            let mut builder = aws_sdk_sts::config::Builder::from(&self.config);
+            if let Some(region) = &identity.region {
+                builder = builder.region(Region::new(region.clone()));
+            }
+            let started = Instant::now();
+            let result = aws_sdk_sts::Client::from_conf(builder.build()).get_caller_identity().send().await;
+            self.count("GetCallerIdentity", started, &result);
+            let output = result.map_err(|error| SourceError {
+                kind: SourceErrorKind::CredentialsFailed,
+                ..SourceError::from_sdk("(the operator's identity)", &error)
+            })?;
+            output
+                .account
+                .ok_or_else(|| SourceError::new(SourceErrorKind::CredentialsFailed, "(the operator's identity)"))
+        }
+        .boxed()
+    }
+}
+
+fn incomplete(secret: &str) -> SourceError {
+    SourceError { code: Some("IncompleteAnswer".to_owned()), ..SourceError::new(SourceErrorKind::Unavailable, secret) }
+}

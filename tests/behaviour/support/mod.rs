@@ -1,0 +1,10 @@
+//! A world for one test: a namespace of its own, secrets of its own in Secrets Manager, an operator process that
+//! watches only that namespace, and a proxy between the operator and AWS that counts and can fail.
+
+pub mod aws_proxy;
+pub mod operator;
+pub mod world;
+
+pub use aws_proxy::{AwsProxy, Fault};
+pub use operator::Operator;
+pub use world::{World, eventually};

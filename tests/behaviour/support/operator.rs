@@ -1,0 +1,105 @@
+//! The operator as a process of its own, as users run it.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// How to start an operator.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Where its log, audit log and standard output go.
+    pub folder: PathBuf,
+    /// The namespaces to watch; none = all.
+    pub namespaces: Vec<String>,
+    /// The namespace of its own objects.
+    pub home: String,
+    /// Where AWS is.
+    pub aws_endpoint: String,
+    /// The name of the pod it plays.
+    pub pod: String,
+    /// Further flags.
+    pub flags: Vec<String>,
+    /// Further variables.
+    pub variables: Vec<(String, String)>,
+}
+
+/// A running operator. It is killed when dropped.
+pub struct Operator {
+    child: Child,
+    setup: Setup,
+    /// Where it serves its metrics.
+    pub address: String,
+}
+
+impl Operator {
+    /// Starts the binary.
+    pub fn start(setup: Setup) -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let address = format!("127.0.0.1:{port}");
+        let log = |name: &str| File::options().create(true).append(true).open(setup.folder.join(name)).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bindery"));
+        command
+            .arg("run")
+            .args(["--listen", &address, "--log-level", "trace", "--name", &format!("bindery-{}", setup.home)])
+            .args(setup.namespaces.iter().map(|namespace| format!("--watch-namespace={namespace}")))
+            .args(&setup.flags)
+            .env("POD_NAMESPACE", &setup.home)
+            .env("POD_NAME", &setup.pod)
+            .env("AWS_ENDPOINT_URL", &setup.aws_endpoint)
+            .envs(setup.variables.iter().cloned())
+            .stdin(Stdio::null())
+            .stdout(log("audit.jsonl"))
+            .stderr(log("operator.log"));
+        Self { child: command.spawn().unwrap(), setup, address }
+    }
+
+    /// Ends it as `kill -9` does, at whatever it is doing.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again as it was started.
+    pub fn restart(&mut self) {
+        *self = Self::start(self.setup.clone());
+    }
+
+    /// Sends SIGTERM and waits for the end; answers the exit code.
+    pub async fn terminate(&mut self) -> Option<i32> {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        for _ in 0..300 {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("the operator did not end within 30 s of SIGTERM");
+    }
+
+    /// Whether it is still running.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// The resident memory in KiB.
+    pub fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        // It may have ended by itself, which is for the test to judge.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What an operator has written to one of its files so far.
+pub fn read_log(folder: &Path, name: &str) -> String {
+    std::fs::read_to_string(folder.join(name)).unwrap_or_default()
+}

@@ -1,0 +1,296 @@
+//! The namespace, the secrets and the operator of one test.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use aws_sdk_secretsmanager::primitives::Blob;
+use bindery::api::{SecretBinding, SecretGrant};
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+
+use super::aws_proxy::AwsProxy;
+use super::operator::{Operator, Setup, read_log};
+
+/// Every value that the tests put into Secrets Manager holds this, so that a leak is found by it.
+pub const CANARY: &str = "canary-7f3a";
+
+/// Waits until `look` gives something.
+///
+/// # Panics
+/// After `limit`, with what was waited for.
+pub async fn eventually<T, F>(what: &str, limit: Duration, mut look: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Option<T>>,
+{
+    let started = Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(started.elapsed() < limit, "waited {limit:?} in vain for {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The world of one test.
+pub struct World {
+    /// The namespace, which is also the prefix of the secrets' names.
+    pub namespace: String,
+    /// The client of a cluster administrator.
+    pub client: Client,
+    /// Secrets Manager as an administrator sees it, without the proxy.
+    pub aws: aws_sdk_secretsmanager::Client,
+    /// What stands between the operator and AWS.
+    pub proxy: AwsProxy,
+    /// Where the operator's files are.
+    pub folder: PathBuf,
+    values: Mutex<BTreeSet<String>>,
+}
+
+impl World {
+    /// Makes a namespace, with a grant for all secrets whose names begin with it.
+    pub async fn new(name: &str) -> Self {
+        let world = Self::without_grant(name).await;
+        world.grant(&world.namespace.clone(), &["*"]).await;
+        world
+    }
+
+    /// Makes a namespace that may read nothing.
+    pub async fn without_grant(name: &str) -> Self {
+        let endpoint = std::env::var("AWS_ENDPOINT_URL")
+            .expect("these tests need a cluster and AWS: run `make test`, or `tests/cluster/cluster run -- cargo test`");
+        let client = Client::try_default().await.expect("the tests need KUBECONFIG to name a cluster: run `make test`");
+        install_crds(&client).await;
+        let namespace = format!("{name}-{:06x}", fastrand::u32(..0x0100_0000));
+        let object = Namespace {
+            metadata: ObjectMeta { name: Some(namespace.clone()), ..ObjectMeta::default() },
+            ..Namespace::default()
+        };
+        Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &object).await.unwrap();
+        let config = aws_config::defaults(aws_config::BehaviorVersion::v2026_01_12())
+            .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .load()
+            .await;
+        let folder = std::env::temp_dir().join(format!("bindery-{namespace}"));
+        std::fs::create_dir_all(&folder).unwrap();
+        Self {
+            namespace,
+            client,
+            aws: aws_sdk_secretsmanager::Client::new(&config),
+            proxy: AwsProxy::start(&endpoint).await,
+            folder,
+            values: Mutex::default(),
+        }
+    }
+
+    /// How this world's operator is started.
+    pub fn setup(&self) -> Setup {
+        Setup {
+            folder: self.folder.clone(),
+            namespaces: vec![self.namespace.clone()],
+            home: self.namespace.clone(),
+            aws_endpoint: self.proxy.endpoint.clone(),
+            pod: "bindery-0".to_owned(),
+            flags: vec![],
+            variables: vec![],
+        }
+    }
+
+    /// Starts the operator.
+    pub fn operator(&self) -> Operator {
+        Operator::start(self.setup())
+    }
+
+    /// The name in Secrets Manager of this world's secret `name`.
+    pub fn secret_id(&self, name: &str) -> String {
+        format!("{}/{name}", self.namespace)
+    }
+
+    /// Creates or edits a grant for this namespace.
+    pub async fn grant(&self, name: &str, globs: &[&str]) {
+        let secrets: Vec<Value> =
+            globs.iter().map(|glob| json!({"name": format!("{}/{glob}", self.namespace)})).collect();
+        let grant = json!({
+            "apiVersion": "bindery.dev/v1alpha1", "kind": "SecretGrant", "metadata": {"name": name},
+            "spec": {"namespaces": {"names": [self.namespace]}, "secrets": secrets, "aws": {"region": "eu-west-1"}},
+        });
+        let api: Api<SecretGrant> = Api::all(self.client.clone());
+        api.patch(name, &PatchParams::apply("test").force(), &Patch::Apply(&grant)).await.unwrap();
+    }
+
+    /// Puts a text into Secrets Manager, as a new secret or a new version.
+    pub async fn put_text(&self, name: &str, text: &str) {
+        let id = self.secret_id(name);
+        let created = self.aws.create_secret().name(&id).secret_string(text).send().await;
+        if created.is_err() {
+            self.aws.put_secret_value().secret_id(&id).secret_string(text).send().await.unwrap();
+        }
+        self.values.lock().unwrap().insert(text.to_owned());
+    }
+
+    /// Puts a JSON object into Secrets Manager.
+    pub async fn put(&self, name: &str, object: &Value) {
+        self.put_text(name, &object.to_string()).await;
+        let mut values = self.values.lock().unwrap();
+        for value in object.as_object().into_iter().flat_map(|object| object.values()) {
+            values.extend(value.as_str().map(str::to_owned));
+        }
+    }
+
+    /// Puts bytes into Secrets Manager.
+    pub async fn put_binary(&self, name: &str, bytes: &[u8]) {
+        let id = self.secret_id(name);
+        self.aws.create_secret().name(&id).secret_binary(Blob::new(bytes)).send().await.unwrap();
+    }
+
+    /// Applies a binding by server-side apply.
+    pub async fn bind(&self, name: &str, spec: Value) {
+        self.try_bind(name, spec).await.unwrap();
+    }
+
+    /// Applies a binding, strictly as `kubectl apply` does.
+    pub async fn try_bind(&self, name: &str, spec: Value) -> Result<(), kube::Error> {
+        let binding = json!({
+            "apiVersion": "bindery.dev/v1alpha1", "kind": "SecretBinding",
+            "metadata": {"name": name, "namespace": self.namespace}, "spec": spec,
+        });
+        let mut params = PatchParams::apply("test").force();
+        params.field_validation = Some(kube::api::ValidationDirective::Strict);
+        self.bindings().patch(name, &params, &Patch::Apply(&binding)).await.map(|_| ())
+    }
+
+    /// Annotates a binding.
+    pub async fn annotate(&self, name: &str, key: &str, value: &str) {
+        let patch = json!({"metadata": {"annotations": {key: value}}});
+        self.bindings().patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+    }
+
+    /// The bindings of this world.
+    pub fn bindings(&self) -> Api<SecretBinding> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// The Secrets of this world.
+    pub fn secrets(&self) -> Api<Secret> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// The data of a Secret as text; `None` where it does not exist.
+    pub async fn data(&self, name: &str) -> Option<BTreeMap<String, String>> {
+        let secret = self.secrets().get_opt(name).await.unwrap()?;
+        let text = |value: Vec<u8>| String::from_utf8_lossy(&value).into_owned();
+        Some(secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, text(value.0))).collect())
+    }
+
+    /// A condition of a binding, as `status/reason`, with its message.
+    pub async fn condition(&self, binding: &str, type_: &str) -> Option<(String, String)> {
+        let status = self.bindings().get_opt(binding).await.unwrap()?.status?;
+        let condition = status.conditions.into_iter().find(|condition| condition.type_ == type_)?;
+        Some((format!("{}/{}", condition.status, condition.reason), condition.message))
+    }
+
+    /// Waits for a condition of a binding and answers its message.
+    pub async fn wait(&self, binding: &str, type_: &str, expected: &str) -> String {
+        let limit = Duration::from_secs(40);
+        let started = Instant::now();
+        let mut last;
+        loop {
+            last = self.condition(binding, type_).await;
+            match &last {
+                Some((state, message)) if state == expected => return message.clone(),
+                _ if started.elapsed() > limit => break,
+                _ => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+        let log = read_log(&self.folder, "operator.log");
+        let tail: Vec<&str> = log.lines().rev().filter(|line| !line.contains("TRACE")).take(15).collect();
+        panic!("waited {limit:?} for {type_}={expected} of {binding}, which is {last:?}; log:\n{}", tail.join("\n"));
+    }
+
+    /// Waits until a binding is published.
+    pub async fn wait_ready(&self, binding: &str) {
+        self.wait(binding, "Ready", "True/Published").await;
+    }
+
+    /// Waits until a key of a Secret has a value.
+    pub async fn wait_value(&self, secret: &str, key: &str, value: &str) {
+        let what = format!("{key} of {secret} to be as expected");
+        eventually(&what, Duration::from_secs(40), || async {
+            self.data(secret).await.filter(|data| data.get(key).map(String::as_str) == Some(value)).map(|_| ())
+        })
+        .await;
+    }
+
+    /// The Events about a binding, as `type/reason: note`.
+    pub async fn events(&self, binding: &str) -> Vec<String> {
+        let api: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
+        let mut events = api.list(&ListParams::default()).await.unwrap().items;
+        events.retain(|event| event.regarding.as_ref().and_then(|object| object.name.as_deref()) == Some(binding));
+        events.sort_by_key(|event| event.event_time.as_ref().map(|time| time.0));
+        let text = |text: Option<String>| text.unwrap_or_default();
+        events.into_iter().map(|e| format!("{}/{}: {}", text(e.type_), text(e.reason), text(e.note))).collect()
+    }
+
+    /// The audit records of the operator.
+    pub fn audit(&self) -> Vec<Value> {
+        let log = read_log(&self.folder, "audit.jsonl");
+        log.lines().map(|line| serde_json::from_str(line).expect("standard output holds audit records only")).collect()
+    }
+
+    /// Ends the world: no value may have left its path, and each read of a value must be on record.
+    pub async fn end(self) {
+        let read = self.proxy.calls().iter().filter(|c| c.operation == "GetSecretValue" && c.status == 200).count();
+        let recorded = self.audit().iter().filter(|record| record["outcome"] == "read").count();
+        assert_eq!(recorded, read, "reads that AWS answered, and records of them");
+        self.end_after_kills().await;
+    }
+
+    /// The same where the operator was killed: a read that AWS answered to nobody has no record.
+    pub async fn end_after_kills(self) {
+        let mut texts = vec![read_log(&self.folder, "operator.log"), read_log(&self.folder, "audit.jsonl")];
+        for binding in self.bindings().list(&ListParams::default()).await.unwrap() {
+            texts.push(serde_json::to_string(&binding.status).unwrap());
+        }
+        let events: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
+        for event in events.list(&ListParams::default()).await.unwrap() {
+            texts.push(serde_json::to_string(&event).unwrap());
+        }
+        let values = self.values.lock().unwrap().clone();
+        for text in &texts {
+            assert!(!text.contains(CANARY), "a canary left its path: {}", around(text, CANARY));
+            for value in values.iter().filter(|value| value.len() >= 8) {
+                assert!(!text.contains(value.as_str()), "a value left its path: {}", around(text, value));
+            }
+        }
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        namespaces.delete(&self.namespace, &DeleteParams::background()).await.unwrap();
+        let grants: Api<SecretGrant> = Api::all(self.client.clone());
+        let _ = grants.delete(&self.namespace, &DeleteParams::default()).await;
+        std::fs::remove_dir_all(&self.folder).unwrap();
+    }
+}
+
+fn around<'a>(text: &'a str, found: &str) -> &'a str {
+    let at = text.find(found).unwrap_or_default();
+    let start = (0..=at.saturating_sub(300)).rev().find(|start| text.is_char_boundary(*start)).unwrap_or_default();
+    &text[start..at]
+}
+
+/// Applies the CRDs as users do, from `crds/`, and waits until they are served.
+async fn install_crds(client: &Client) {
+    use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+    use kube::runtime::{conditions, wait::await_condition};
+    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    for crd in bindery::api::crds() {
+        let name = crd.metadata.name.clone().unwrap();
+        api.patch(&name, &PatchParams::apply("test").force(), &Patch::Apply(&crd)).await.unwrap();
+        let served = await_condition(api.clone(), &name, conditions::is_crd_established());
+        tokio::time::timeout(Duration::from_secs(20), served).await.unwrap().unwrap();
+    }
+}
