@@ -135,13 +135,10 @@ async fn operate(args: &RunArgs) -> Result<(), RunError> {
         Some(ended) => ended,
         None => {
             tracing::info!("asked to end; lets the work under way end");
-            match tokio::time::timeout(DRAIN, work).await {
-                Ok(ended) => ended,
-                Err(_) => {
-                    tracing::warn!("work under way did not end in time and is dropped; it is taken up at the next start");
-                    Ok(())
-                }
-            }
+            tokio::time::timeout(DRAIN, work).await.unwrap_or_else(|_| {
+                tracing::warn!("work under way did not end in time and is dropped; it is taken up at the next start");
+                Ok(())
+            })
         }
     }
 }
@@ -188,15 +185,14 @@ async fn wait_for_kinds(client: &Client, namespace: Option<&str>) {
             grants.list(&one).await.map(|_| ())
         });
         let problem = match listed.await {
-            Ok(Ok(())) => return,
+            // An object that does not parse is the watch's concern; that it was served is what matters here.
+            Ok(Ok(()) | Err(kube::Error::SerdeError(_))) => return,
             Ok(Err(kube::Error::Api(status))) if status.code == 404 => {
                 "the CustomResourceDefinitions of bindery.dev are missing; apply crds/".to_owned()
             }
             Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
                 "the operator may not list secretbindings and secretgrants; apply its RBAC".to_owned()
             }
-            // An object that does not parse is the watch's concern; that it was served is what matters here.
-            Ok(Err(kube::Error::SerdeError(_))) => return,
             Ok(Err(error)) => format!("the API server does not answer: {error}"),
             Err(_) => "the API server does not answer".to_owned(),
         };

@@ -1,4 +1,5 @@
 //! `SecretGrant`: who may read what, as whom.
+#![allow(clippy::duplicated_attributes, reason = "each printer column has a type")]
 
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;

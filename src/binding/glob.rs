@@ -149,7 +149,11 @@ mod tests {
             ("SUPABASE_*", &["SUPABASE_", "SUPABASE_URL"], &["SUPABASE", "XSUPABASE_URL", "supabase_url"]),
             ("*_URL", &["_URL", "A_URL", "_URL_URL"], &["A_URL_", "URL"]),
             ("a*b*c", &["abc", "aXbYc", "abbcc", "abcbc"], &["abcb", "ac", "bc"]),
-            ("autorepost/production/*", &["autorepost/production/app", "autorepost/production/a/b"], &["autorepost/staging/app"]),
+            (
+                "autorepost/production/*",
+                &["autorepost/production/app", "autorepost/production/a/b"],
+                &["autorepost/staging/app"],
+            ),
             ("a.b", &["a.b"], &["axb"]),
             ("[a]{b}\\*", &["[a]{b}\\", "[a]{b}\\x"], &["a", "[a]{b}*"]),
             ("**a**", &["a", "bab"], &["b", ""]),

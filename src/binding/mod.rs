@@ -2,7 +2,7 @@
 //!
 //! Nothing here reads a clock, a network or a file. A tour, in the order in which a value passes:
 //!
-//! - [`reference`] says *which* secret, version and JSON key: a name or ARN, a staging label or version id, and
+//! - [`mod@reference`] says *which* secret, version and JSON key: a name or ARN, a staging label or version id, and
 //!   Amazon ECS's one-string form of all of them.
 //! - [`payload`] is what Secrets Manager answered: text or bytes, and, where it is one, the JSON object in it.
 //! - [`glob`] chooses among JSON keys (and, in grants, among secret names).

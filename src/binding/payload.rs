@@ -50,6 +50,11 @@ pub enum PayloadProblem {
 }
 
 impl PayloadProblem {
+    /// Whether the payload was never meant to be a JSON object, and so may be wanted whole.
+    pub(super) fn is_other_content(self) -> bool {
+        matches!(self, Self::NotUtf8 | Self::PlainText | Self::OtherJson(_))
+    }
+
     fn what(self) -> &'static str {
         match self {
             Self::Empty => "it is empty",
@@ -79,12 +84,16 @@ impl fmt::Display for Detail {
 
 /// A kind of JSON value other than an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub enum JsonKind {
+    /// `[..]`
     Array,
+    /// `".."`
     String,
+    /// Such as `42`.
     Number,
+    /// `true` or `false`.
     Boolean,
+    /// `null`
     Null,
 }
 
@@ -147,11 +156,7 @@ fn parse(bytes: &[u8]) -> Result<Members, PayloadError> {
 fn locate(text: &str, at: usize, problem: PayloadProblem) -> PayloadError {
     let before = text.get(..at).unwrap_or(text);
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    PayloadError {
-        problem,
-        line: before.matches('\n').count() + 1,
-        column: before[line_start..].chars().count() + 1,
-    }
+    PayloadError { problem, line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1 }
 }
 
 /// The JSON object of a [`Payload`].

@@ -136,11 +136,12 @@ impl Binding {
     }
 }
 
-fn invalid(field: impl Into<String>, problem: impl ToString) -> SpecError {
+#[allow(clippy::needless_pass_by_value, reason = "errors and texts are given away here")]
+fn invalid(field: impl Into<String>, problem: impl std::fmt::Display) -> SpecError {
     SpecError { field: field.into(), problem: problem.to_string(), reason: Reason::InvalidSpec }
 }
 
-fn bad_reference(field: impl Into<String>, problem: impl ToString) -> SpecError {
+fn bad_reference(field: impl Into<String>, problem: impl std::fmt::Display) -> SpecError {
     SpecError { reason: Reason::InvalidReference, ..invalid(field, problem) }
 }
 

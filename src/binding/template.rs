@@ -271,9 +271,7 @@ impl Template {
             match result {
                 Err(_) if output.full => return Err(fail(None, TemplateFault::TooLarge)),
                 Err(error) => {
-                    let missing = || {
-                        needs.iter().filter(|name| !keys.contains_key(name.as_str())).cloned().collect()
-                    };
+                    let missing = || needs.iter().filter(|name| !keys.contains_key(name.as_str())).cloned().collect();
                     return Err(fail(error.line(), misused.fault().unwrap_or_else(|| fault(&error, missing))));
                 }
                 Ok(levels) => fuel = levels.map_or(0, |(_, remaining)| remaining),
@@ -304,7 +302,9 @@ fn fault(error: &minijinja::Error, missing: impl FnOnce() -> Vec<String>) -> Tem
         ErrorKind::MissingArgument => TemplateFault::Operation("a filter or test lacks an argument"),
         ErrorKind::UnknownFilter => TemplateFault::Operation("a filter does not exist"),
         ErrorKind::UnknownTest => TemplateFault::Operation("a test does not exist"),
-        ErrorKind::CannotUnpack => TemplateFault::Operation("`for KEY, VALUE` needs pairs, such as `bindery.keys | items`"),
+        ErrorKind::CannotUnpack => {
+            TemplateFault::Operation("`for KEY, VALUE` needs pairs, such as `bindery.keys | items`")
+        }
         _ => TemplateFault::Operation("an operation is not possible with the value it is given"),
     }
 }

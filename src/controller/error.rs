@@ -45,11 +45,13 @@ pub struct Rejection {
 
 impl From<RenderError> for Rejection {
     fn from(error: RenderError) -> Self {
-        Self { reason: reason_of(&error), message: error.to_string() }
+        Self { reason: render_reason(&error), message: error.to_string() }
     }
 }
 
-fn reason_of(error: &RenderError) -> Reason {
+/// The reason in the condition `Rendered` (`Granted` where the grant does not allow a key).
+#[must_use]
+pub const fn render_reason(error: &RenderError) -> Reason {
     match error {
         RenderError::InvalidPayload { .. } => Reason::InvalidPayload,
         RenderError::KeyNotFound { .. } | RenderError::NothingToPublish => Reason::KeyNotFound,

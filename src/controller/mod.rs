@@ -248,8 +248,8 @@ fn describe(error: &watcher::Error) -> String {
     match error {
         watcher::Error::InitialListFailed(kube::Error::Api(answer))
         | watcher::Error::WatchStartFailed(kube::Error::Api(answer))
-        | watcher::Error::WatchFailed(kube::Error::Api(answer)) => status(answer),
-        watcher::Error::WatchError(answer) => status(answer),
+        | watcher::Error::WatchFailed(kube::Error::Api(answer))
+        | watcher::Error::WatchError(answer) => status(answer),
         watcher::Error::InitialListFailed(_) => "the list could not be read".to_owned(),
         watcher::Error::WatchStartFailed(_) | watcher::Error::WatchFailed(_) => "the connection failed".to_owned(),
         watcher::Error::NoResourceVersion => "the list has no resource version".to_owned(),

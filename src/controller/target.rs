@@ -289,6 +289,7 @@ mod tests {
         binding(json!({"dataFrom": [{"secret": "a"}]}))
     }
 
+    #[allow(clippy::needless_pass_by_value, reason = "it is given json! literals")]
     fn meta(metadata: serde_json::Value) -> SecretMeta {
         serde_json::from_value(json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata})).unwrap()
     }

@@ -118,14 +118,12 @@ impl WriteError {
             422 => {
                 let immutable = causes.iter().find(|cause| cause.message.contains("immutable"));
                 let field = |text: &str| bounded_path(text);
-                match immutable {
-                    Some(cause) => Self::Immutable { name, field: field(&cause.field) },
-                    None => {
-                        let mut fields: Vec<String> = causes.iter().map(|cause| field(&cause.field)).collect();
-                        fields.dedup();
-                        Self::Invalid { name, field: fields.join(", ") }
-                    }
+                if let Some(cause) = immutable {
+                    return Self::Immutable { name, field: field(&cause.field) };
                 }
+                let mut fields: Vec<String> = causes.iter().map(|cause| field(&cause.field)).collect();
+                fields.dedup();
+                Self::Invalid { name, field: fields.join(", ") }
             }
             code => Self::Failed { name, what: format!("the API server answered {code}") },
         }

@@ -1,5 +1,7 @@
 //! Behaviour on a real API server and on Secrets Manager as moto serves it. `make test` brings both up.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
 mod support;
 
 mod access;

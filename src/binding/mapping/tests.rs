@@ -9,6 +9,7 @@ use crate::binding::key::TargetKey;
 use crate::binding::payload::Payload;
 use crate::binding::reference::{Source, ValueFrom};
 use crate::binding::template::Template;
+use crate::controller::error::render_reason;
 
 fn key(text: &str) -> TargetKey {
     TargetKey::try_from(text).unwrap()
@@ -31,9 +32,9 @@ fn entry(target: &str, value_from: &str) -> Entry {
     Entry { key: key(target), source, json_key, encoding: Encoding::None, optional: false }
 }
 
-fn template(sources: &[(&str, &str)]) -> Option<Template> {
+fn template(sources: &[(&str, &str)]) -> Template {
     let sources = sources.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())).collect();
-    Some(Template::parse(&sources).unwrap())
+    Template::parse(&sources).unwrap()
 }
 
 fn payloads<'a>(texts: impl IntoIterator<Item = (&'a str, &'a str)>) -> BTreeMap<Source, Payload> {
@@ -54,7 +55,7 @@ fn later_wins_data_wins_and_templates_win() {
     let mapping = Mapping {
         data_from: vec![all_of("one"), all_of("two")],
         data: vec![entry("C", "one:other::"), entry("ALL", "two")],
-        template: template(&[("D", "{{ A }}{{ B }}{{ C }}")]),
+        template: Some(template(&[("D", "{{ A }}{{ B }}{{ C }}")])),
         ..Mapping::default()
     };
     let payloads = payloads([
@@ -81,10 +82,7 @@ fn later_wins_data_wins_and_templates_win() {
             (source("two"), used(true, &["B"])),
         ])
     );
-    assert_eq!(
-        rendered.origins[&key("C")],
-        Origin { source: source("one"), json_key: Some("other".to_owned()) }
-    );
+    assert_eq!(rendered.origins[&key("C")], Origin { source: source("one"), json_key: Some("other".to_owned()) });
     assert_eq!(rendered.origins[&key("ALL")], Origin { source: source("two"), json_key: None });
     assert_eq!(format!("{rendered:?}"), r#"{"A", "ALL", "B", "C", "D", "other"}"#);
 }
@@ -116,7 +114,7 @@ fn an_optional_entry_that_is_absent_gives_nothing() {
     let mapping = Mapping { data: vec![optional("app:x::")], ..Mapping::default() };
     assert_eq!(mapping.render(&payloads([("app", "{}")])).unwrap_err(), RenderError::NothingToPublish);
     let error = mapping.render(&payloads([("app", "plain text")])).unwrap_err();
-    assert_eq!(error.reason(), "InvalidPayload");
+    assert_eq!(render_reason(&error).as_str(), "InvalidPayload");
 }
 
 #[test]
@@ -132,14 +130,14 @@ fn what_the_grant_does_not_allow_is_not_taken() {
     assert!(single("app:/map/x::").select(lookup, &|_, member| member == "map").is_ok());
     // A pointer whose first token is allowed must not reach a member that merely has its text as name.
     let error = single("app:/A/x::").select(lookup, &|_, member| member == "A").unwrap_err();
-    assert_eq!((error.reason(), error.to_string().contains("`/A/x`")), ("AccessDenied", true), "{error}");
+    assert_eq!((render_reason(&error).as_str(), error.to_string().contains("`/A/x`")), ("AccessDenied", true), "{error}");
 }
 
 #[test]
 fn keys_may_be_added_between_selection_and_completion() {
     let mapping = Mapping {
         data_from: vec![all_of("app")],
-        template: template(&[("BOTH", "{{ KEY }}/{{ KEY_NEXT }}")]),
+        template: Some(template(&[("BOTH", "{{ KEY }}/{{ KEY_NEXT }}")])),
         ..Mapping::default()
     };
     let payloads = payloads([("app", r#"{"KEY":"now"}"#)]);
@@ -149,20 +147,27 @@ fn keys_may_be_added_between_selection_and_completion() {
     assert_eq!(rendered.data[&key("BOTH")].expose(), b"now/next");
 }
 
+/// One payload serves bindings that are rendered at the same time.
+#[test]
+fn payloads_and_mappings_can_be_shared_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Payload>();
+    shared::<Mapping>();
+    shared::<Rendered>();
+    shared::<RenderError>();
+}
+
 #[test]
 fn required_keys() {
     let mapping = Mapping {
         data_from: vec![all_of("app")],
-        template: template(&[("T", "{{ A }}")]),
+        template: Some(template(&[("T", "{{ A }}")])),
         required_keys: ["A", "B", "T"].into_iter().map(key).collect(),
         ..Mapping::default()
     };
     assert!(mapping.render(&payloads([("app", r#"{"A":"a","B":"b"}"#)])).is_ok());
     let error = mapping.render(&payloads([("app", r#"{"A":"","C":"c"}"#)])).unwrap_err();
-    assert_eq!(
-        error,
-        RenderError::RequiredKeyMissing { absent: vec![key("B")], empty: vec![key("A"), key("T")] }
-    );
+    assert_eq!(error, RenderError::RequiredKeyMissing { absent: vec![key("B")], empty: vec![key("A"), key("T")] });
     let template_only = Mapping { template_only: true, ..mapping };
     let error = template_only.render(&payloads([("app", r#"{"A":"a","B":"b"}"#)])).unwrap_err();
     assert_eq!(error, RenderError::RequiredKeyMissing { absent: vec![key("A"), key("B")], empty: vec![] });
@@ -172,13 +177,12 @@ fn required_keys() {
 fn size_is_that_of_all_values_together() {
     let half = format!("{{\"v\":\"{}\"}}", "x".repeat(524_288));
     let payloads = payloads([("half", half.as_str()), ("byte", "{\"b\":\"x\"}")]);
-    let mut mapping =
-        Mapping { data: vec![entry("A", "half:v::"), entry("B", "half:v::")], ..Mapping::default() };
+    let mut mapping = Mapping { data: vec![entry("A", "half:v::"), entry("B", "half:v::")], ..Mapping::default() };
     assert!(mapping.render(&payloads).is_ok(), "exactly 1 MiB fits");
     mapping.data.push(entry("C", "byte:b::"));
     let error = mapping.render(&payloads).unwrap_err();
     assert_eq!(error, RenderError::TooLarge { total: 1_048_577, largest: key("B") });
-    mapping.template = template(&[("T", "small")]);
+    mapping.template = Some(template(&[("T", "small")]));
     mapping.template_only = true;
     assert!(mapping.render(&payloads).is_ok(), "only what is published counts");
 }
@@ -210,7 +214,12 @@ fn messages_stay_short_and_on_one_line() {
 /// A mapping that does a bit of everything with the secrets `app` and `other`.
 fn mappings() -> impl Strategy<Value = Mapping> {
     let extracts = proptest::collection::vec(
-        (any::<bool>(), prop_oneof![Just(vec![]), Just(globs(&["a*"])), Just(globs(&["?", "*b*"]))], any::<bool>(), "[a-z_.]{0,3}"),
+        (
+            any::<bool>(),
+            prop_oneof![Just(vec![]), Just(globs(&["a*"])), Just(globs(&["?", "*b*"]))],
+            any::<bool>(),
+            "[a-z_.]{0,3}",
+        ),
         0..3,
     );
     let entries = proptest::collection::vec(
@@ -226,34 +235,36 @@ fn mappings() -> impl Strategy<Value = Mapping> {
         Just("{{ a | upper ~ bindery.keys['b'] | urlencode }}"),
         Just("{{ K0.x[K1] | join(K0) }}"),
     ]);
-    (extracts, entries, templates, any::<bool>(), any::<bool>()).prop_map(|(extracts, entries, text, only, required)| {
-        let secret = |app| source(if app { "app" } else { "other" });
-        Mapping {
-            data_from: extracts
-                .into_iter()
-                .map(|(app, include, exclude, prefix)| Extract {
-                    source: secret(app),
-                    include,
-                    exclude: if exclude { globs(&["*c"]) } else { vec![] },
-                    prefix,
-                })
-                .collect(),
-            data: entries
-                .into_iter()
-                .enumerate()
-                .map(|(n, (app, json_key, base64, optional))| Entry {
-                    key: key(&format!("K{n}")),
-                    source: secret(app),
-                    json_key,
-                    encoding: if base64 { Encoding::Base64 } else { Encoding::None },
-                    optional,
-                })
-                .collect(),
-            template: text.and_then(|text| template(&[("T", text)])),
-            template_only: only,
-            required_keys: if required { BTreeSet::from([key("K0")]) } else { BTreeSet::new() },
-        }
-    })
+    (extracts, entries, templates, any::<bool>(), any::<bool>()).prop_map(
+        |(extracts, entries, text, only, required)| {
+            let secret = |app| source(if app { "app" } else { "other" });
+            Mapping {
+                data_from: extracts
+                    .into_iter()
+                    .map(|(app, include, exclude, prefix)| Extract {
+                        source: secret(app),
+                        include,
+                        exclude: if exclude { globs(&["*c"]) } else { vec![] },
+                        prefix,
+                    })
+                    .collect(),
+                data: entries
+                    .into_iter()
+                    .enumerate()
+                    .map(|(n, (app, json_key, base64, optional))| Entry {
+                        key: key(&format!("K{n}")),
+                        source: secret(app),
+                        json_key,
+                        encoding: if base64 { Encoding::Base64 } else { Encoding::None },
+                        optional,
+                    })
+                    .collect(),
+                template: text.map(|text| template(&[("T", text)])),
+                template_only: only,
+                required_keys: if required { BTreeSet::from([key("K0")]) } else { BTreeSet::new() },
+            }
+        },
+    )
 }
 
 /// Bytes that are sometimes JSON objects, sometimes nearly, sometimes nothing of the kind, with a canary in every value.
@@ -315,7 +326,7 @@ proptest! {
                 for canary in ["c4n4ry", "YzRuNHJ5", "c4n4", "n4ry"] {
                     prop_assert!(!texts.contains(canary), "{}", texts);
                 }
-                prop_assert!(!error.to_string().is_empty() && !error.reason().is_empty());
+                prop_assert!(!error.to_string().is_empty() && !render_reason(&error).as_str().is_empty());
             }
         }
     }

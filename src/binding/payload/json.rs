@@ -26,7 +26,10 @@ pub(super) enum Node {
     /// A number or boolean.
     Scalar(Range<usize>),
     /// The inside of a string, without its quotes.
-    String { inside: Range<usize>, escaped: bool },
+    String {
+        inside: Range<usize>,
+        escaped: bool,
+    },
     Array(Range<usize>, Vec<Node>),
     Object(Range<usize>, Members),
 }
@@ -139,7 +142,7 @@ impl Reader<'_> {
 
     /// The problem at the current byte; if the text ends here, that is the problem.
     fn unexpected<T>(&self, problem: &'static str) -> Step<T> {
-        let problem = if self.at >= self.text.len() { "it ends too early, is the end cut off?" } else { problem };
+        let problem = if self.at >= self.text.len() { "it ends too early (the end may be cut off)" } else { problem };
         Err(Fault { at: self.at, problem: PayloadProblem::Syntax(problem) })
     }
 
@@ -219,7 +222,7 @@ impl Reader<'_> {
                         self.at += 1;
                         break;
                     }
-                    _ => return self.unexpected("expected `,` or `}`, is a comma missing after the entry before?"),
+                    _ => return self.unexpected("expected `,` or `}` (a comma may be missing after the entry before)"),
                 }
             }
         }
@@ -261,7 +264,7 @@ impl Reader<'_> {
                     self.at += 1;
                     return Ok(Node::Array(start..self.at, items));
                 }
-                _ => return self.unexpected("expected `,` or `]`, is a comma missing after the item before?"),
+                _ => return self.unexpected("expected `,` or `]` (a comma may be missing after the item before)"),
             }
         }
     }
@@ -332,7 +335,9 @@ impl Reader<'_> {
                     self.escape()?;
                 }
                 Some(byte) if byte >= b' ' => self.at += 1,
-                _ => return self.unexpected("a line end or control character stands inside a string (write it as \\n)"),
+                _ => {
+                    return self.unexpected("a line end or control character stands inside a string (write it as \\n)");
+                }
             }
         }
     }
@@ -357,7 +362,9 @@ impl Reader<'_> {
                     }
                 }
             }
-            _ => return self.unexpected("an unknown escape follows a backslash (a backslash itself is written `\\\\`)"),
+            _ => {
+                return self.unexpected("an unknown escape follows a backslash (a backslash itself is written `\\\\`)");
+            }
         }
         Ok(())
     }

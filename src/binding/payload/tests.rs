@@ -31,7 +31,7 @@ fn the_guides_sample_payload_is_refused_at_the_missing_comma() {
     assert_eq!((by_serde_json.line(), by_serde_json.column()), (19, 3));
     assert_eq!(
         error.to_string(),
-        "it is malformed JSON (line 19, column 3): expected `,` or `}`, is a comma missing after the entry before?"
+        "it is malformed JSON (line 19, column 3): expected `,` or `}` (a comma may be missing after the entry before)"
     );
     let repaired = GUIDE.replace("/metrics\"\n", "/metrics\",\n");
     assert_eq!(get(&repaired, "SUPABASE_URL").as_deref(), Some("https://xyz.supabase.co"));
@@ -69,10 +69,7 @@ fn values_are_published_as_written() {
     let payload = Payload::text(text.to_owned());
     let object = payload.object().unwrap();
     let names: Vec<&str> = object.iter().map(|field| field.key()).collect();
-    assert_eq!(
-        names,
-        ["text", "empty", "int", "big", "money", "minus", "yes", "no", "null", "list", "map", "", "key"]
-    );
+    assert_eq!(names, ["text", "empty", "int", "big", "money", "minus", "yes", "no", "null", "list", "map", "", "key"]);
 }
 
 /// The examples of RFC 6901 §5, and its rules for array indices.
@@ -168,12 +165,17 @@ fn what_is_no_object_is_named() {
         (b"false", OtherJson(JsonKind::Boolean), (1, 1)),
         (b"null", OtherJson(JsonKind::Null), (1, 1)),
         (b"\xff\xfe{\x00", NotUtf8, (1, 1)),
-        ("{\n\"é\": \"".as_bytes(), PayloadProblem::Syntax("it ends too early, is the end cut off?"), (2, 7)),
+        ("{\n\"é\": \"".as_bytes(), PayloadProblem::Syntax("it ends too early (the end may be cut off)"), (2, 7)),
         (b"{\n\"\xc3\xa9\": \"\xff\"}", NotUtf8, (2, 7)),
     ];
     for (bytes, problem, at) in cases {
         let error = Payload::binary(bytes.to_vec()).object().unwrap_err();
-        assert_eq!((&error.problem, (error.line, error.column)), (problem, *at), "{:?}", String::from_utf8_lossy(bytes));
+        assert_eq!(
+            (&error.problem, (error.line, error.column)),
+            (problem, *at),
+            "{:?}",
+            String::from_utf8_lossy(bytes)
+        );
     }
 }
 
@@ -271,7 +273,9 @@ fn large_payloads_take_linear_time() {
 
 /// JSON texts with odd spacing, escapes and number forms.
 fn json_text() -> impl Strategy<Value = String> {
-    let string = || "([a-c/~é ]|\\\\[\"\\\\/bfnrt]|\\\\u00[0-9a-f]{2}|\\\\ud83d\\\\ude0[0-9]){0,6}".prop_map(|s| format!("\"{s}\""));
+    let string = || {
+        "([a-c/~é ]|\\\\[\"\\\\/bfnrt]|\\\\u00[0-9a-f]{2}|\\\\ud83d\\\\ude0[0-9]){0,6}".prop_map(|s| format!("\"{s}\""))
+    };
     let leaf = prop_oneof![
         string(),
         "-?(0|[1-9][0-9]{0,18})(\\.[0-9]{1,5})?([eE][+-]?[0-9]{1,2})?",

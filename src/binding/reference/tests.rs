@@ -65,7 +65,10 @@ fn a_json_key_with_a_colon_is_sent_to_the_long_form() {
 #[test]
 fn malformed_arns_say_what_is_wrong() {
     let cases = [
-        ("arn:aws:secretsmanager:...:secret:autorepost/staging/app:DATABASE_URL::", "its region is missing or misspelt"),
+        (
+            "arn:aws:secretsmanager:...:secret:autorepost/staging/app:DATABASE_URL::",
+            "its region is missing or misspelt",
+        ),
         ("arn:aws:secretsmanager:eu-west-1:secret:app", "fewer than the seven parts"),
         ("arn:aws:secretsmanager:eu-west-1:12345678901:secret:app", "account"),
         ("arn:aws:secretsmanager:eu-west-1:12345678901x:secret:app", "account"),

@@ -62,12 +62,12 @@ impl Object for Binary {
 
 /// The mapped keys as the engine's values.
 pub(super) fn computed(keys: &BTreeMap<TargetKey, Value>, misused: &Misuse) -> BTreeMap<String, Computed> {
-    let value = |name: &TargetKey, value: &Value| match std::str::from_utf8(value.expose()) {
-        Ok(text) => Computed::from(text),
-        Err(_) => {
-            let (value, name) = (value.clone(), Some(name.clone()));
-            Computed::from_object(Binary { value, name, misused: misused.clone() })
+    let value = |name: &TargetKey, value: &Value| {
+        if let Ok(text) = std::str::from_utf8(value.expose()) {
+            return Computed::from(text);
         }
+        let (value, name) = (value.clone(), Some(name.clone()));
+        Computed::from_object(Binary { value, name, misused: misused.clone() })
     };
     keys.iter().map(|(key, bytes)| (key.to_string(), value(key, bytes))).collect()
 }

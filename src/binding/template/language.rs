@@ -16,8 +16,27 @@ use std::collections::BTreeSet;
 
 /// Filters that templates may use; those of the engine that build no nested lists, and our own.
 const FILTERS: &[&str] = &[
-    "b64decode", "b64encode", "d", "default", "dotenv", "first", "indent", "items", "join", "last", "length", "lines",
-    "lower", "replace", "sort", "split", "string", "tojson", "trim", "upper", "urlencode",
+    "b64decode",
+    "b64encode",
+    "d",
+    "default",
+    "dotenv",
+    "first",
+    "indent",
+    "items",
+    "join",
+    "last",
+    "length",
+    "lines",
+    "lower",
+    "replace",
+    "sort",
+    "split",
+    "string",
+    "tojson",
+    "trim",
+    "upper",
+    "urlencode",
 ];
 
 /// Tests that may follow `is`.
@@ -98,7 +117,8 @@ impl<'a> Reader<'a> {
                 Some(b'%') => {
                     self.statements += 1;
                     if self.statements > MAX_STATEMENTS {
-                        return self.refuse(format!("there are more than {MAX_STATEMENTS} statements: split the template"));
+                        return self
+                            .refuse(format!("there are more than {MAX_STATEMENTS} statements: split the template"));
                     }
                     let tokens = self.tag("%}")?;
                     self.statement(&tokens)?;
@@ -260,19 +280,21 @@ impl<'a> Reader<'a> {
             rest = following;
             let took_arguments = std::mem::take(&mut takes_arguments);
             match *token {
-                Name("and" | "or" | "in" | "if" | "else") if after_value => after_value = false,
+                Name("and" | "or" | "in" | "if" | "else") | Symbol("~" | "==" | "!=" | "<" | ">" | "<=" | ">=")
+                    if after_value =>
+                {
+                    after_value = false;
+                }
                 Name("not") if !after_value => {}
                 Name("not") if matches!(rest.first(), Some(Name("in"))) => {}
                 Name("is") if after_value => {
-                    let test = match rest {
-                        [Name("not"), Name(test), ..] | [Name(test), ..] => test,
-                        _ => return self.refuse("a test follows `is`, such as `is defined`"),
+                    let ([Name("not"), Name(test), following @ ..] | [Name(test), following @ ..]) = rest else {
+                        return self.refuse("a test follows `is`, such as `is defined`");
                     };
                     if !TESTS.contains(test) {
                         return self.refuse(format!("the test `{test}` does not exist; there are {}", list(TESTS)));
                     }
-                    let length = if matches!(rest, [Name("not"), ..]) { 2 } else { 1 };
-                    rest = &rest[length..];
+                    rest = following;
                     takes_arguments = true;
                 }
                 Symbol("|") if after_value => {
@@ -280,7 +302,8 @@ impl<'a> Reader<'a> {
                         return self.refuse("a filter follows `|`, such as `| b64encode`");
                     };
                     if !FILTERS.contains(filter) {
-                        return self.refuse(format!("the filter `{filter}` does not exist; there are {}", list(FILTERS)));
+                        return self
+                            .refuse(format!("the filter `{filter}` does not exist; there are {}", list(FILTERS)));
                     }
                     rest = following;
                     takes_arguments = true;
@@ -291,7 +314,6 @@ impl<'a> Reader<'a> {
                     };
                     rest = following;
                 }
-                Symbol("~" | "==" | "!=" | "<" | ">" | "<=" | ">=") if after_value => after_value = false,
                 Symbol("-") if !after_value && matches!(rest.first(), Some(Number)) => {}
                 Symbol("(") if took_arguments => {
                     brackets.push(Bracket::Arguments);
@@ -343,11 +365,7 @@ impl<'a> Reader<'a> {
             return self.refuse("`bindery` has one member, `bindery.keys`");
         };
         match rest {
-            [Symbol("."), Name(key), rest @ ..] => {
-                self.named.insert((*key).to_owned());
-                Ok(rest)
-            }
-            [Symbol("["), Text(key), Symbol("]"), rest @ ..] => {
+            [Symbol("."), Name(key), rest @ ..] | [Symbol("["), Text(key), Symbol("]"), rest @ ..] => {
                 self.named.insert((*key).to_owned());
                 Ok(rest)
             }
@@ -359,8 +377,23 @@ impl<'a> Reader<'a> {
 /// Words that name no mapped key.
 fn is_reserved(name: &str) -> bool {
     const WORDS: &[&str] = &[
-        "True", "False", "None", "true", "false", "none", "and", "or", "not", "in", "is", "if", "else", "loop", "bindery",
-        "self", "recursive",
+        "True",
+        "False",
+        "None",
+        "true",
+        "false",
+        "none",
+        "and",
+        "or",
+        "not",
+        "in",
+        "is",
+        "if",
+        "else",
+        "loop",
+        "bindery",
+        "self",
+        "recursive",
     ];
     WORDS.contains(&name)
 }

@@ -34,9 +34,9 @@ fn mapped() -> BTreeMap<TargetKey, Secret> {
 
 fn render(source: &str) -> Result<String, TemplateError> {
     let template = parse(source).unwrap_or_else(|error| panic!("{error}"));
-    template.render(&mapped()).map(|mut out| {
-        String::from_utf8(out.remove(&key("OUT")).unwrap().expose().to_vec()).unwrap()
-    })
+    template
+        .render(&mapped())
+        .map(|mut out| String::from_utf8(out.remove(&key("OUT")).unwrap().expose().to_vec()).unwrap())
 }
 
 #[test]
@@ -45,7 +45,10 @@ fn templates_give_text() {
         ("plain\n\n", "plain\n\n"),
         ("{{ USER }}", "ann"),
         ("<{{ USER }}>\n{{ USER }}\n", "<ann>\nann\n"),
-        ("{{ bindery.keys.USER }}{{ bindery.keys['USER'] }}{{ bindery.keys[\"tls.crt\"] }}", "annann-----BEGIN-----\nabc\n"),
+        (
+            "{{ bindery.keys.USER }}{{ bindery.keys['USER'] }}{{ bindery.keys[\"tls.crt\"] }}",
+            "annann-----BEGIN-----\nabc\n",
+        ),
         ("{{ bindery.keys.bindery }}", "a key of that name"),
         ("{{ USER | upper ~ ':' ~ USER | length }}", "ANN:3"),
         ("{{ EMPTY }}.", "."),
@@ -64,7 +67,10 @@ fn templates_give_text() {
         ("{{ PASSWORD | urlencode }}", "p%40ss%20w%C3%B6rd%2F%221%22%3C%26%3E"),
         ("{{ 'AZaz09-._~' | urlencode }}", "AZaz09-._~"),
         ("{{ PASSWORD | tojson }}", "\"p@ss wörd/\\\"1\\\"<&>\""),
-        ("{{ \"\\n\\t\\\\\" | tojson }}{{ 1 | tojson }}{{ true | tojson }}{{ none | tojson }}", "\"\\n\\t\\\\\"1truenull"),
+        (
+            "{{ \"\\n\\t\\\\\" | tojson }}{{ 1 | tojson }}{{ true | tojson }}{{ none | tojson }}",
+            "\"\\n\\t\\\\\"1truenull",
+        ),
         ("{{ 'a,b' | split(',') | tojson }}", "[\"a\",\"b\"]"),
         ("{{ 'b,a' | split(',') | sort | join('+') }}{{ 'a,b' | split(',') | first }}", "a+ba"),
         ("{{ 'a\nb' | indent(2) }}", "a\n  b"),
@@ -85,7 +91,8 @@ fn json_of_all_keys() {
 
 #[test]
 fn failures_name_key_line_and_what_to_do() {
-    let undefined = |missing: &[&str]| TemplateFault::Undefined { missing: missing.iter().map(|&m| m.to_owned()).collect() };
+    let undefined =
+        |missing: &[&str]| TemplateFault::Undefined { missing: missing.iter().map(|&m| m.to_owned()).collect() };
     let binary = || TemplateFault::Binary { name: Some(key("raw-bytes")) };
     let cases = [
         ("{{ MISSING }}", Some(1), undefined(&["MISSING"])),
@@ -118,7 +125,13 @@ fn failures_name_key_line_and_what_to_do() {
         assert_eq!((&error.fault, error.line), (&fault, line), "{source}: {error}");
         assert!(error.to_string().starts_with("the template OUT failed"), "{error}");
     }
-    for source in ["{{ USER | upper(1) }}", "{{ USER | replace }}", "{% for a, b in USER %}{% endfor %}", "{{ 1 | length }}", "{{ 1 in 2 }}"] {
+    for source in [
+        "{{ USER | upper(1) }}",
+        "{{ USER | replace }}",
+        "{% for a, b in USER %}{% endfor %}",
+        "{{ 1 | length }}",
+        "{{ 1 in 2 }}",
+    ] {
         let error = render(source).expect_err(source);
         assert!(matches!(error.fault, TemplateFault::Operation(_)), "{source}: {error}");
     }
@@ -135,7 +148,9 @@ fn syntax_errors_are_found_before_any_value_is_read() {
     ];
     for (source, expected) in cases {
         match parse(source) {
-            Err(TemplateSyntaxError::Syntax { key, line, .. }) => assert_eq!((key.as_str(), line), ("OUT", expected), "{source}"),
+            Err(TemplateSyntaxError::Syntax { key, line, .. }) => {
+                assert_eq!((key.as_str(), line), ("OUT", expected), "{source}");
+            }
             other => panic!("{source}: {other:?}"),
         }
     }
@@ -159,15 +174,34 @@ fn what_a_template_needs_is_known() {
 #[test]
 fn shells_read_back_every_value_of_a_dotenv_file() {
     let values = [
-        "plain", "", "with space", "$HOME ${X} `id` $(id)", "say \"x\"", "it's", "back\\slash", "two\\\\slashes", "end\\",
-        "multi\nline\n\n", "# no comment", "both ' and \"", "'$x'", "' `id`", "\\n", " ends ", "a=b", "é", "!bang", "'\\", "\t",
+        "plain",
+        "",
+        "with space",
+        "$HOME ${X} `id` $(id)",
+        "say \"x\"",
+        "it's",
+        "back\\slash",
+        "two\\\\slashes",
+        "end\\",
+        "multi\nline\n\n",
+        "# no comment",
+        "both ' and \"",
+        "'$x'",
+        "' `id`",
+        "\\n",
+        " ends ",
+        "a=b",
+        "é",
+        "!bang",
+        "'\\",
+        "\t",
         "%s {} [] ~ * ? ; & | < >",
     ];
     let names: Vec<String> = (0..values.len()).map(|n| format!("V{n:02}")).collect();
     let map = keys(names.iter().zip(values).map(|(name, value)| (name.as_str(), value.as_bytes())));
     let out = parse("{{ bindery.keys | dotenv }}").unwrap().render(&map).unwrap();
     let file = std::str::from_utf8(out[&key("OUT")].expose()).unwrap();
-    let script: String = names.iter().map(|name| format!("printf '%s\\0' \"${name}\"\n")).collect();
+    let script = format!("printf '%s\\0' \"${}\"", names.join("\" \"$"));
     let output = std::process::Command::new("sh").arg("-c").arg(format!("{file}{script}")).output().unwrap();
     let read: Vec<&[u8]> = output.stdout.split(|&byte| byte == 0).collect();
     for (index, value) in values.iter().enumerate() {
@@ -238,7 +272,11 @@ fn hostile_templates_end_quickly() {
         format!("{{{{ X{}{} }}}}", "[X".repeat(66), "]".repeat(66)),
         format!("{{{{ X{}{} }}}}", " | default(X".repeat(39), ")".repeat(39)),
         format!("{{% if X == 'a' %}}{}{{% endif %}}", format!("{{% elif {} X %}}", "not ".repeat(78)).repeat(198)),
-        format!("{}{}", "{% if X %}".repeat(99), format!("{{{{ {} X }}}}", "not ".repeat(199)) + &"{% endif %}".repeat(99)),
+        format!(
+            "{}{}",
+            "{% if X %}".repeat(99),
+            format!("{{{{ {} X }}}}", "not ".repeat(199)) + &"{% endif %}".repeat(99)
+        ),
         "{{ bindery.keys ~ bindery.keys }}".repeat(1900),
         "{{ X | sort | join | length }}".repeat(2000),
         "{{ bindery.keys | tojson | length }}".repeat(1700),

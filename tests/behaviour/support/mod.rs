@@ -5,6 +5,6 @@ pub mod aws_proxy;
 pub mod operator;
 pub mod world;
 
-pub use aws_proxy::{AwsProxy, Fault};
+pub use aws_proxy::Fault;
 pub use operator::Operator;
 pub use world::{World, eventually};

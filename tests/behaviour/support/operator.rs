@@ -14,6 +14,8 @@ pub struct Setup {
     pub namespaces: Vec<String>,
     /// The namespace of its own objects.
     pub home: String,
+    /// The prefix of their names.
+    pub name: String,
     /// Where AWS is.
     pub aws_endpoint: String,
     /// The name of the pod it plays.
@@ -41,7 +43,7 @@ impl Operator {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bindery"));
         command
             .arg("run")
-            .args(["--listen", &address, "--log-level", "trace", "--name", &format!("bindery-{}", setup.home)])
+            .args(["--listen", &address, "--log-level", "trace", "--name", &setup.name])
             .args(setup.namespaces.iter().map(|namespace| format!("--watch-namespace={namespace}")))
             .args(&setup.flags)
             .env("POD_NAMESPACE", &setup.home)

@@ -95,6 +95,7 @@ impl World {
             folder: self.folder.clone(),
             namespaces: vec![self.namespace.clone()],
             home: self.namespace.clone(),
+            name: format!("bindery-{}", self.namespace),
             aws_endpoint: self.proxy.endpoint.clone(),
             pod: "bindery-0".to_owned(),
             flags: vec![],

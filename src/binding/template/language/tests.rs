@@ -13,7 +13,10 @@ fn names_of_mapped_keys_are_found() {
         ("{{ A ~ ':' ~ B }}", &["A", "B"]),
         ("{{ bindery.keys['tls.crt'] ~ bindery.keys.A }}", &["A", "tls.crt"]),
         ("{{ bindery.keys | dotenv }}{{ bindery.keys[A] }}", &["A"]),
-        ("{% if A is defined and not B %}{{ C }}{% elif D in 'x' %}{% else %}{{ E }}{% endif %}", &["A", "B", "C", "D", "E"]),
+        (
+            "{% if A is defined and not B %}{{ C }}{% elif D in 'x' %}{% else %}{{ E }}{% endif %}",
+            &["A", "B", "C", "D", "E"],
+        ),
         ("{% for k, v in bindery.keys | items if v != A %}{{ k }}={{ v }}{{ loop.index }}{% endfor %}", &["A"]),
         ("{% for line in A | lines %}{{ line }}{% endfor %}", &["A"]),
         ("{% set x = A | trim %}{% set y %}{{ x }}{% endset %}{{ y }}", &["A"]),

@@ -1,0 +1,235 @@
+//! The manifests and the chart do what they say on a real API server: the operator works under the rights they give,
+//! uses each of them, and nothing that was published goes when they go.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
+#[path = "behaviour/support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "shared with the behaviour tests, which use all of it")]
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use kube::api::{DeleteParams, Patch, PatchParams};
+use serde_json::{Value, json};
+
+use support::operator::Setup;
+use support::{Operator, World, eventually};
+
+const HOME: &str = "bindery-system";
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Runs a command in the root of the repository and answers its output.
+fn run(program: &str, args: &[&str]) -> String {
+    let done = Command::new(program).args(args).current_dir(root()).output().unwrap_or_else(|error| {
+        panic!("{program} cannot be run ({error}): `make test` builds it and puts it into PATH")
+    });
+    let error = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(done.status.success(), "{program} {args:?} failed: {error}");
+    String::from_utf8(done.stdout).unwrap()
+}
+
+/// The objects of a stream of YAML documents, by kind and name.
+fn objects(yaml: &str) -> BTreeMap<String, Value> {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(yaml).unwrap();
+    let named = documents.into_iter().filter(Value::is_object).map(|object| {
+        let name = format!("{}/{}", object["kind"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap());
+        (name, object)
+    });
+    named.collect()
+}
+
+fn kustomized() -> BTreeMap<String, Value> {
+    objects(&run("kubectl", &["kustomize", "deploy/"]))
+}
+
+fn charted(sets: &[&str]) -> BTreeMap<String, Value> {
+    let mut args = vec!["template", "bindery", "charts/bindery", "--namespace", HOME];
+    for set in sets {
+        args.extend(["--set", set]);
+    }
+    objects(&run("helm", &args))
+}
+
+#[test]
+fn the_chart_and_the_manifests_are_the_same_but_for_labels_and_arguments() {
+    fn comparable(objects: BTreeMap<String, Value>) -> BTreeMap<String, Value> {
+        let strip = |mut object: Value| {
+            object["metadata"].as_object_mut().unwrap().remove("labels");
+            object["metadata"].as_object_mut().unwrap().remove("annotations");
+            if let Some(template) = object.pointer_mut("/spec/template") {
+                template["metadata"].as_object_mut().unwrap().remove("labels");
+                template["spec"]["containers"][0].as_object_mut().unwrap().remove("args");
+            }
+            object
+        };
+        objects.into_iter().map(|(name, object)| (name, strip(object))).collect()
+    }
+    let (manifests, chart) = (comparable(kustomized()), comparable(charted(&["crds.install=false"])));
+    assert!(manifests.len() >= 8, "{:?}", manifests.keys());
+    for (name, object) in &manifests {
+        assert_eq!(chart.get(name), Some(object), "{name}");
+    }
+    assert_eq!(chart.len(), manifests.len(), "{:?}", chart.keys());
+}
+
+#[test]
+fn the_chart_lints_keeps_the_crds_and_passes_flags_that_the_program_knows() {
+    use clap::Parser as _;
+    run("helm", &["lint", "charts/bindery", "--strict"]);
+    let chart = charted(&["watchNamespaces={a,b}", "aws.region=eu-west-1", "refreshInterval=1m", "auditLog=/var/log/audit"]);
+    let mut crds = 0;
+    for (name, object) in &chart {
+        if name.starts_with("CustomResourceDefinition/") {
+            assert_eq!(object["metadata"]["annotations"]["helm.sh/resource-policy"], "keep", "{name}");
+            crds += 1;
+        }
+    }
+    assert_eq!(crds, bindery::api::crds().len());
+    for (name, object) in [("bindery", &chart["Deployment/bindery"]), ("deploy", &kustomized()["Deployment/bindery"])] {
+        let args = object["spec"]["template"]["spec"]["containers"][0]["args"].as_array().unwrap();
+        let args = args.iter().map(|arg| arg.as_str().unwrap());
+        let parsed = bindery::cli::Cli::try_parse_from(std::iter::once("bindery").chain(args));
+        assert!(parsed.is_ok(), "{name}: {}", parsed.unwrap_err());
+    }
+    let versions: Value = serde_saphyr::from_str(&std::fs::read_to_string(root().join("charts/bindery/Chart.yaml")).unwrap()).unwrap();
+    assert_eq!(versions["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(versions["appVersion"], env!("CARGO_PKG_VERSION"));
+    let dockerfile = std::fs::read_to_string(root().join("Dockerfile")).unwrap();
+    assert!(dockerfile.contains(concat!("ARG VERSION=", env!("CARGO_PKG_VERSION"), "\n")));
+}
+
+/// A kubeconfig for the operator's ServiceAccount.
+fn kubeconfig(folder: &Path) -> PathBuf {
+    let token = run("kubectl", &["create", "token", "bindery", "--namespace", HOME, "--duration", "1h"]);
+    let mut config: Value = serde_saphyr::from_str(&run("kubectl", &["config", "view", "--raw", "--minify"])).unwrap();
+    config["users"][0]["user"] = json!({"token": token.trim()});
+    let path = folder.join("kubeconfig");
+    std::fs::write(&path, config.to_string()).unwrap();
+    path
+}
+
+/// The rules of the operator's roles, as `verb group/resource`.
+fn granted() -> BTreeSet<String> {
+    let mut granted = BTreeSet::new();
+    for (name, object) in kustomized() {
+        if !name.starts_with("ClusterRole/") && !name.starts_with("Role/") {
+            continue;
+        }
+        let texts = |value: &Value| -> Vec<String> {
+            value.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
+        };
+        for rule in object["rules"].as_array().unwrap() {
+            for group in texts(&rule["apiGroups"]) {
+                for resource in texts(&rule["resources"]) {
+                    granted.extend(texts(&rule["verbs"]).into_iter().map(|verb| format!("{verb} {group}/{resource}")));
+                }
+            }
+        }
+    }
+    granted
+}
+
+/// The calls of the operator's ServiceAccount by the API server's audit log, and those that were refused.
+fn called() -> (BTreeSet<String>, Vec<String>) {
+    let folder = std::env::var("BINDERY_TEST_CLUSTER").expect("the cluster of `make test` keeps an audit log");
+    let log = std::fs::read_to_string(Path::new(&folder).join("audit.log")).unwrap();
+    let user = format!("system:serviceaccount:{HOME}:bindery");
+    let mut called = BTreeSet::new();
+    let mut refused = Vec::new();
+    for event in log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+        let object = &event["objectRef"];
+        if event["user"]["username"] != user.as_str() || !object.is_object() {
+            continue;
+        }
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let subresource = match text(&object["subresource"]).as_str() {
+            "" => String::new(),
+            subresource => format!("/{subresource}"),
+        };
+        let call = format!("{} {}/{}{subresource}", text(&event["verb"]), text(&object["apiGroup"]), text(&object["resource"]));
+        if event["responseStatus"]["code"] == 403 {
+            refused.push(call.clone());
+        }
+        called.insert(call);
+    }
+    (called, refused)
+}
+
+async fn published(world: &World) -> usize {
+    let mut count = 0;
+    for name in ["app-env", "worker-env"] {
+        count += usize::from(world.data(name).await.is_some());
+    }
+    count
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operator_works_under_the_shipped_rights_uses_each_and_leaves_every_secret_when_it_goes() {
+    let world = World::new("packaging").await;
+    world.put("app", &json!({"A": "canary-7f3a-value-a", "B": "canary-7f3a-value-b"})).await;
+    run("kubectl", &["apply", "--server-side", "--force-conflicts", "-f", "crds/"]);
+    run("kubectl", &["apply", "-f", "deploy/namespace.yaml"]);
+    run("kubectl", &["apply", "-k", "deploy/"]);
+
+    let setup = Setup {
+        namespaces: vec![],
+        home: HOME.to_owned(),
+        name: "bindery".to_owned(),
+        variables: vec![("KUBECONFIG".to_owned(), kubeconfig(&world.folder).display().to_string())],
+        ..world.setup()
+    };
+    let mut operator = Operator::start(setup.clone());
+    for (name, target) in [("app", "app-env"), ("worker", "worker-env")] {
+        let spec = json!({"dataFrom": [{"secret": world.secret_id("app")}], "target": {"name": target}});
+        world.bind(name, spec).await;
+    }
+    for name in ["app", "worker"] {
+        world.wait_ready(name).await;
+    }
+    let before = world.data("worker-env").await;
+    world.secrets().delete("worker-env", &DeleteParams::default()).await.unwrap();
+    eventually("the Secret to be back", Duration::from_secs(5), || world.data("worker-env")).await;
+    let edit = json!({"stringData": {"A": "edited"}});
+    world.secrets().patch("worker-env", &PatchParams::default(), &Patch::Merge(&edit)).await.unwrap();
+    world.wait_value("worker-env", "A", "canary-7f3a-value-a").await;
+    assert_eq!(world.data("worker-env").await, before);
+    // A second start finds the lease and the key of the first.
+    assert_eq!(operator.terminate().await, Some(0));
+    operator.restart();
+    world.put("app", &json!({"A": "canary-7f3a-value-c", "B": "canary-7f3a-value-b"})).await;
+    world.wait_value("app-env", "A", "canary-7f3a-value-c").await;
+
+    if std::env::var_os("BINDERY_TEST_CLUSTER").is_some() {
+        let (called, refused) = called();
+        assert_eq!(refused, Vec::<String>::new(), "calls that the shipped rights do not allow");
+        let unused: Vec<String> = granted().difference(&called).cloned().collect();
+        assert_eq!(unused, Vec::<String>::new(), "rights that no call needed");
+    }
+    drop(operator);
+
+    run("kubectl", &["delete", "-k", "deploy/", "--wait=true"]);
+    assert_eq!(published(&world).await, 2, "deleting the operator deletes no Secret");
+
+    let chart = ["--namespace", HOME, "--take-ownership", "--set", "aws.region=eu-west-1"];
+    run("helm", &[&["install", "bindery", "charts/bindery"], &chart[..]].concat());
+    let setup = Setup {
+        variables: vec![("KUBECONFIG".to_owned(), kubeconfig(&world.folder).display().to_string())],
+        ..setup
+    };
+    let operator = Operator::start(setup);
+    world.secrets().delete("app-env", &DeleteParams::default()).await.unwrap();
+    eventually("the Secret to be back", Duration::from_secs(30), || world.data("app-env")).await;
+    drop(operator);
+    run("helm", &["uninstall", "bindery", "--namespace", HOME]);
+    assert_eq!(published(&world).await, 2, "uninstalling the chart deletes no Secret");
+    let bindings = world.bindings().list(&kube::api::ListParams::default()).await.unwrap();
+    assert_eq!(bindings.items.len(), 2, "the CRDs stay, and with them the bindings");
+    run("kubectl", &["delete", "-f", "deploy/namespace.yaml", "--wait=false"]);
+    world.end_after_kills().await;
+}
