@@ -199,6 +199,16 @@ async fn the_operator_works_under_the_shipped_rights_uses_each_and_leaves_every_
     world.secrets().patch("worker-env", &PatchParams::default(), &Patch::Merge(&edit)).await.unwrap();
     world.wait_value("worker-env", "A", "canary-7f3a-value-a").await;
     assert_eq!(world.data("worker-env").await, before);
+    // A rename deletes the Secret of the earlier name after a look at all that could read it.
+    let spec = json!({"dataFrom": [{"secret": world.secret_id("app")}], "target": {"name": "worker-env2"}});
+    world.bind("worker", spec.clone()).await;
+    eventually("the Secret of the earlier name to go", Duration::from_secs(10), || async {
+        world.data("worker-env").await.is_none().then_some(())
+    })
+    .await;
+    let spec = json!({"dataFrom": [{"secret": world.secret_id("app")}], "target": {"name": "worker-env"}});
+    world.bind("worker", spec).await;
+    world.wait_value("worker-env", "A", "canary-7f3a-value-a").await;
     // A second start finds the lease and the key of the first.
     assert_eq!(operator.terminate().await, Some(0));
     operator.restart();

@@ -26,6 +26,8 @@ pub struct Memory {
     pub verified: Option<Verified>,
     /// Inputs that are known to give no Secret.
     pub rejected: Option<(String, Rejection)>,
+    /// The generation for which no Secret of an earlier name is left.
+    pub tidy: Option<i64>,
     /// The last status written, with the resource version it gave the binding.
     pub reported: Option<(String, SecretBindingStatus)>,
     repairs: VecDeque<Instant>,

@@ -7,11 +7,13 @@
 //! | [`plan`] | what is to be done, pure |
 //! | [`target`] | the target Secret from metadata alone, pure |
 //! | [`status`] | the status a pass leads to, pure |
+//! | [`leftover`] | what a renamed target leaves behind, pure |
 //! | [`memory`] | what is remembered between passes |
 //! | [`trigger`] | which bindings a change concerns |
 //! | [`error`] | every failure, its condition and its cure |
 
 pub mod error;
+pub mod leftover;
 pub mod memory;
 pub mod observe;
 pub mod plan;

@@ -1,14 +1,21 @@
 //! What a pass looks at: grants, the target's metadata, the versions of the sources.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Secret;
-use kube::Api;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
+use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::core::v1::{Pod, PodSpec, PodTemplateSpec, Secret};
+use kube::api::ListParams;
 use kube::runtime::reflector::ObjectRef;
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::error::Error;
+use super::leftover::refers_to;
 use super::memory::Known;
 use super::target::{SecretMeta, TargetState, judge};
 use super::{Context, plan};
@@ -94,6 +101,55 @@ impl Context {
                 what: "the API server does not tell whether it exists".to_owned(),
             }
             .into()),
+        }
+    }
+
+    /// Whether a pod that has not ended, or a template that makes pods, reads the Secret `name`.
+    ///
+    /// # Errors
+    /// Where the API server does not tell.
+    pub async fn is_in_use(&self, namespace: &str, name: &str) -> Result<bool, kube::Error> {
+        let uses = |pod: Option<&PodSpec>| pod.is_some_and(|pod| refers_to(pod, name));
+        let template = |template: &PodTemplateSpec| uses(template.spec.as_ref());
+        Ok(self
+            .any::<Pod>(namespace, |pod| {
+                let ended = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+                !matches!(ended, Some("Succeeded" | "Failed")) && uses(pod.spec.as_ref())
+            })
+            .await?
+            || self.any::<Deployment>(namespace, |d| d.spec.as_ref().is_some_and(|d| template(&d.template))).await?
+            || self.any::<StatefulSet>(namespace, |s| s.spec.as_ref().is_some_and(|s| template(&s.template))).await?
+            || self.any::<DaemonSet>(namespace, |d| d.spec.as_ref().is_some_and(|d| template(&d.template))).await?
+            || self
+                .any::<CronJob>(namespace, |job| {
+                    let job = job.spec.as_ref().and_then(|cron| cron.job_template.spec.as_ref());
+                    job.is_some_and(|job| template(&job.template))
+                })
+                .await?
+            || self
+                .any::<Job>(namespace, |job| {
+                    let ended = job.status.as_ref().is_some_and(|status| status.completion_time.is_some());
+                    !ended && job.spec.as_ref().is_some_and(|job| template(&job.template))
+                })
+                .await?)
+    }
+
+    /// Whether any object of a kind in a namespace is as `test` says, page by page.
+    async fn any<K>(&self, namespace: &str, test: impl Fn(&K) -> bool) -> Result<bool, kube::Error>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
+        let mut params = ListParams::default().limit(200);
+        loop {
+            let page = api.list(&params).await?;
+            if page.items.iter().any(&test) {
+                return Ok(true);
+            }
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params = params.continue_token(&token),
+                None => return Ok(false),
+            }
         }
     }
 

@@ -12,22 +12,26 @@ use kube::runtime::controller::Action;
 use tokio::time::{Instant, timeout};
 
 use super::error::{Class, Error};
+use super::leftover;
 use super::memory::{Known, Memory, Verified};
 use super::observe::Look;
 use super::plan::{self, Need, Situation};
 use super::status::{Findings, Progress, Published, after_pass, suspended, transitions};
-use super::target::{Comparison, Desired, TargetError, TargetState, compare, is_intact, judge};
+use super::target::{Comparison, Desired, Observed, TargetError, TargetState, compare, is_intact, judge};
 use super::{Context, Watched};
 use crate::api::{ConditionType, SecretBinding, SecretBindingStatus, SourceStatus};
 use crate::binding::reference::Source;
 use crate::binding::spec::{Binding, Refresh};
 use crate::grant::Access;
 use crate::kubernetes::report::{StatusError, publish_event, write_status};
-use crate::kubernetes::write::{WriteError, apply_secret};
+use crate::kubernetes::write::{WriteError, apply_secret, delete_secret};
 use crate::source::reader::Purpose;
 
 /// No pass takes longer; calls within it have shorter deadlines of their own.
 const DEADLINE: Duration = Duration::from_secs(120);
+
+/// How often a Secret of an earlier name is looked at while something still refers to it.
+const CLEAN_UP: Duration = Duration::from_secs(30);
 
 /// How often a write that lost a race looks again within one pass.
 const RACES: usize = 4;
@@ -100,8 +104,10 @@ async fn reconcile_with(manifest: &SecretBinding, context: &Context, memory: &mu
             Some(plan::until_stale(&status, stale_interval, now).map_or(pause, |stale| stale.min(pause)))
         }
     };
+    let leaves_over = progress.published.as_ref().is_some_and(|published| !published.leftovers.is_empty());
     match next {
         _ if !reported => retry_report(),
+        _ if leaves_over => Action::requeue(next.map_or(CLEAN_UP, |next| next.min(CLEAN_UP))),
         Some(pause) => Action::requeue(pause),
         None => Action::await_change(),
     }
@@ -189,11 +195,7 @@ async fn pass(
     let reason = match plan::need(&situation, memory.rejected.as_ref(), &context.key) {
         Need::Nothing(observed) => {
             progress.done.extend([ConditionType::Fetched, ConditionType::Rendered, ConditionType::Applied]);
-            progress.published = Some(Published {
-                name: binding.target.name.clone(),
-                keys: observed.keys(),
-                written: observed.written.clone(),
-            });
+            progress.published = Some(published(binding, &observed, clean_up(binding, context, memory).await));
             return Ok(());
         }
         Need::Refuse(rejection) => {
@@ -243,7 +245,8 @@ async fn pass(
     progress.done.push(ConditionType::Rendered);
 
     let desired = Desired::new(binding, rendered.data, &inputs, &context.key);
-    progress.published = Some(publish(binding, context, &desired, &inputs).await?);
+    let observed = publish(binding, context, &desired, &inputs).await?;
+    progress.published = Some(published(binding, &observed, clean_up(binding, context, memory).await));
     progress.sources = Some(sources);
     progress.done.push(ConditionType::Applied);
     Ok(())
@@ -281,13 +284,48 @@ async fn known_versions(
     Ok(versions)
 }
 
-/// Writes the Secret, if it is not already as desired, on top of exactly what is observed just before.
-async fn publish(binding: &Binding, context: &Context, desired: &Desired, inputs: &str) -> Result<Published, Error> {
-    let published = |observed: &super::target::Observed| Published {
-        name: desired.name.clone(),
+fn published(binding: &Binding, observed: &Observed, leftovers: Vec<String>) -> Published {
+    Published {
+        name: binding.target.name.clone(),
         keys: observed.keys(),
         written: observed.written.clone(),
-    };
+        leftovers,
+    }
+}
+
+/// Deletes what an earlier name of the target left behind, and answers what has to stay for now. A failure here is no
+/// failure of the binding: the Secret under the new name is published.
+async fn clean_up(binding: &Binding, context: &Context, memory: &mut Memory) -> Vec<String> {
+    if memory.tidy == Some(binding.generation) {
+        return Vec::new();
+    }
+    let secrets: Vec<_> = context.targets.iter().flat_map(kube::runtime::reflector::Store::state).collect();
+    let mut stay = Vec::new();
+    for leftover in leftover::find(binding, secrets.iter().map(AsRef::as_ref)) {
+        let (namespace, name) = (&binding.namespace, &leftover.name);
+        let gone = match context.is_in_use(namespace, name).await {
+            Ok(true) => false,
+            Ok(false) => delete_secret(&context.client, namespace, &leftover).await.unwrap_or_else(|error| {
+                tracing::warn!(%namespace, secret = %name, %error, "a Secret of an earlier name could not be deleted");
+                false
+            }),
+            Err(error) => {
+                tracing::warn!(%namespace, secret = %name, %error, "whether a Secret is in use cannot be told, so it stays");
+                false
+            }
+        };
+        if gone {
+            tracing::info!(%namespace, secret = %name, "deleted a Secret of an earlier name");
+        } else {
+            stay.push(leftover.name);
+        }
+    }
+    memory.tidy = stay.is_empty().then_some(binding.generation);
+    stay
+}
+
+/// Writes the Secret, if it is not already as desired, on top of exactly what is observed just before.
+async fn publish(binding: &Binding, context: &Context, desired: &Desired, inputs: &str) -> Result<Observed, Error> {
     for _ in 0..RACES {
         let observed = match context.target(binding, Look::Live).await? {
             TargetState::Foreign(why) => {
@@ -295,7 +333,7 @@ async fn publish(binding: &Binding, context: &Context, desired: &Desired, inputs
             }
             TargetState::Absent => None,
             TargetState::Owned(observed) if compare(&observed, inputs, &context.key) == Comparison::Current => {
-                return Ok(published(&observed));
+                return Ok(observed);
             }
             TargetState::Owned(observed) | TargetState::Adoptable(observed) => Some(observed),
         };
@@ -306,7 +344,7 @@ async fn publish(binding: &Binding, context: &Context, desired: &Desired, inputs
                     namespace = %binding.namespace, name = %binding.name, secret = %desired.name, keys = desired.data.len(),
                     "published"
                 );
-                return Ok(published(&observed));
+                return Ok(observed);
             }
             Err(WriteError::Raced) => {}
             Err(error) => return Err(error.into()),

@@ -42,6 +42,8 @@ pub struct Published {
     pub keys: usize,
     /// When it was last written.
     pub written: Option<Time>,
+    /// Secrets of earlier names that something still refers to.
+    pub leftovers: Vec<String>,
 }
 
 /// What a pass found.
@@ -145,7 +147,11 @@ fn part(step: ConditionType, findings: Findings<'_>) -> (&'static str, Reason, S
 
 fn published_message(progress: &Progress) -> String {
     progress.published.as_ref().map_or_else(String::new, |published| {
-        format!("the Secret {:?} holds {} keys", published.name, published.keys)
+        let mut message = format!("the Secret {:?} holds {} keys", published.name, published.keys);
+        for name in &published.leftovers {
+            message.push_str(&format!("; {name:?}, the name before, stays until no pod and no workload refers to it"));
+        }
+        message
     })
 }
 
@@ -282,7 +288,7 @@ mod tests {
         Progress {
             grant: Some("g".to_owned()),
             sources: Some(Vec::new()),
-            published: Some(Published { name: "worker".to_owned(), keys: 22, written: Some(Time(at(0))) }),
+            published: Some(Published { name: "worker".to_owned(), keys: 22, written: Some(Time(at(0))), leftovers: vec![] }),
             handled_sync: None,
             target_intact: true,
             done: STEPS.to_vec(),

@@ -11,7 +11,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::Status;
 use kube::{Api, Client};
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use crate::api::{FIELD_MANAGER, Reason};
+use crate::controller::leftover::Leftover;
 use crate::controller::target::{Desired, Observed, SecretMeta};
 use crate::fingerprint::KEY_LENGTH;
 
@@ -210,6 +211,26 @@ struct Encoded<'a>(&'a BTreeMap<&'a str, Zeroizing<String>>);
 impl Serialize for Encoded<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter().map(|(key, value)| (key, value.as_str())))
+    }
+}
+
+/// Deletes a Secret, if it is exactly the one that was seen. True where it is gone.
+///
+/// # Errors
+/// What Kubernetes refuses.
+pub async fn delete_secret(client: &Client, namespace: &str, seen: &Leftover) -> Result<bool, WriteError> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let params = DeleteParams::default().preconditions(Preconditions {
+        uid: Some(seen.uid.clone()),
+        resource_version: Some(seen.resource_version.clone()),
+    });
+    match timeout(WRITE_TIMEOUT, api.delete(&seen.name, &params)).await {
+        Ok(Ok(_)) => Ok(true),
+        Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(true),
+        // It changed since it was seen: the next pass looks again.
+        Ok(Err(kube::Error::Api(status))) if status.code == 409 => Ok(false),
+        Ok(Err(error)) => Err(WriteError::of(&seen.name, &error)),
+        Err(_) => Err(WriteError::Failed { name: seen.name.clone(), what: "the API server did not answer in time".to_owned() }),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 
 use crate::publishing::guide;
@@ -40,6 +40,52 @@ async fn the_secret_goes_with_its_binding_or_stays_as_the_policy_says() {
     world.bind("stays", spec("Retain")).await;
     world.wait_ready("stays").await;
     world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rename_publishes_the_new_secret_first_and_deletes_the_old_one_when_nothing_reads_it() {
+    let world = World::new("renamed").await;
+    world.put("app", &guide()).await;
+    let mut operator = world.operator();
+    let spec = |name: &str| {
+        json!({"refreshInterval": "10s", "dataFrom": [{"secret": world.secret_id("app")}], "target": {"name": name}})
+    };
+    world.bind("app", spec("first")).await;
+    world.wait_ready("app").await;
+    let user = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "user"},
+        "spec": {
+            "replicas": 0, "selector": {"matchLabels": {"a": "b"}},
+            "template": {
+                "metadata": {"labels": {"a": "b"}},
+                "spec": {"containers": [{"name": "c", "image": "i", "envFrom": [{"secretRef": {"name": "first"}}]}]},
+            },
+        },
+    });
+    let deployments: kube::Api<k8s_openapi::api::apps::v1::Deployment> =
+        kube::Api::namespaced(world.client.clone(), &world.namespace);
+    deployments.patch("user", &PatchParams::apply("test"), &Patch::Apply(&user)).await.unwrap();
+
+    world.bind("app", spec("second")).await;
+    let second = eventually("the new Secret", Duration::from_secs(10), || world.data("second")).await;
+    eventually("the status to say that the old one stays", Duration::from_secs(10), || async {
+        let (_, message) = world.condition("app", "Applied").await?;
+        (message.contains("\"second\" holds") && message.contains("\"first\", the name before, stays")).then_some(())
+    })
+    .await;
+    assert_eq!(world.data("first").await.unwrap(), second);
+
+    deployments.delete("user", &DeleteParams::default()).await.unwrap();
+    // The next pass finds it out of use; a restart of the operator in between loses nothing.
+    operator.kill();
+    operator.restart();
+    eventually("the old Secret to go", Duration::from_secs(45), || async {
+        world.data("first").await.is_none().then_some(())
+    })
+    .await;
+    assert_eq!(world.data("second").await.unwrap(), second);
+    world.wait_ready("app").await;
+    world.end_after_kills().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

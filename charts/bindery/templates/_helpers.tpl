@@ -60,10 +60,22 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   verbs: [patch]
 # Published Secrets: get shows what stands under a target's name before it is written, list and watch show drift, and a
 # server-side apply needs patch and, where it creates the Secret, create. Of published Secrets only metadata is asked
-# for, which RBAC cannot express. No update and no delete: deleting is left to Kubernetes' garbage collection.
+# for, which RBAC cannot express. Delete is for a Secret whose binding publishes under another name now; what a deleted
+# binding leaves is left to Kubernetes' garbage collection.
+# The same get and create serve the Secret of the operator's own fingerprint key.
 - apiGroups: [""]
   resources: [secrets]
-  verbs: [get, list, watch, create, patch]
+  verbs: [get, list, watch, create, patch, delete]
+# Before it deletes such a Secret, it looks whether anything still reads it.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list]
+- apiGroups: [apps]
+  resources: [daemonsets, deployments, statefulsets]
+  verbs: [list]
+- apiGroups: [batch]
+  resources: [cronjobs, jobs]
+  verbs: [list]
 # A change of a condition is told as an Event, each a new object.
 - apiGroups: [events.k8s.io]
   resources: [events]

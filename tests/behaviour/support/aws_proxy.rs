@@ -1,17 +1,23 @@
 //! What stands between the operator and AWS: it counts the calls and, when told to, answers in AWS's place.
 
+use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::Value;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::task::{JoinHandle, JoinSet};
+
+const REQUEST_ID: &str = "x-amzn-requestid";
 
 /// One call of the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,8 +26,27 @@ pub struct Call {
     pub operation: String,
     /// The secret it names.
     pub secret: String,
+    /// Which attempt of one call of the SDK this is, counted from 1.
+    pub attempt: u32,
     /// The answer.
     pub status: u16,
+    /// The request id in the answer.
+    pub request_id: String,
+    /// What of a value was on its way to the operator.
+    pub sent: Sent,
+}
+
+/// What an answer carried of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// Nothing.
+    Nothing,
+    /// The value that was asked for.
+    Value,
+    /// A value that the operator may not use.
+    Unusable,
+    /// A value that may or may not have arrived.
+    Uncertain,
 }
 
 /// What to do in place of passing a call on.
@@ -29,17 +54,34 @@ pub struct Call {
 pub enum Fault {
     /// Answer with this status, error code and message.
     Error(u16, &'static str, &'static str),
+    /// Answer with this status and text, as something on the way to AWS does.
+    Text(u16, &'static str),
+    /// Pass the call on and put this text in the place of the answer.
+    Garbage(&'static str),
+    /// Pass the call on and change the answer; what it then carries.
+    Edit(fn(&mut Value), Sent),
     /// Close the connection after half the answer of AWS.
     Cut,
-    /// Answer after this time.
+    /// Close the connection without an answer.
+    Hangup,
+    /// Answer after this time, though AWS answered at once.
     Slow(Duration),
+}
+
+/// Which calls fail, and how.
+struct Rule {
+    /// The secret they name; none = any.
+    secret: Option<String>,
+    /// The operations; empty = all.
+    operations: Vec<&'static str>,
+    fault: Fault,
 }
 
 #[derive(Default)]
 struct Shared {
     calls: Mutex<Vec<Call>>,
-    /// The operations that fail (empty = all), and how.
-    fault: Mutex<Option<(Vec<&'static str>, Fault)>>,
+    rules: Mutex<Vec<Rule>>,
+    server: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// A running proxy.
@@ -47,6 +89,8 @@ struct Shared {
 pub struct AwsProxy {
     /// Where it listens.
     pub endpoint: String,
+    address: SocketAddr,
+    upstream: String,
     shared: Arc<Shared>,
 }
 
@@ -60,17 +104,43 @@ struct Target {
 impl AwsProxy {
     /// Starts a proxy in front of `upstream`.
     pub async fn start(upstream: &str) -> Self {
-        let shared = Arc::new(Shared::default());
-        let target = Target {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let proxy = Self {
+            endpoint: format!("http://{address}"),
+            address,
             upstream: upstream.trim_end_matches('/').to_owned(),
-            client: Client::builder(TokioExecutor::new()).build_http(),
-            shared: shared.clone(),
+            shared: Arc::default(),
         };
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let router = Router::new().fallback(pass).with_state(target);
-        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { endpoint, shared }
+        proxy.listen(listener);
+        proxy
+    }
+
+    fn listen(&self, listener: TcpListener) {
+        let target = Target {
+            upstream: self.upstream.clone(),
+            client: Client::builder(TokioExecutor::new()).build_http(),
+            shared: self.shared.clone(),
+        };
+        *self.shared.server.lock().unwrap() = Some(tokio::spawn(serve(listener, target)));
+    }
+
+    /// Stops listening and closes every connection, until [`AwsProxy::resume`].
+    pub async fn stop(&self) {
+        let server = self.shared.server.lock().unwrap().take();
+        if let Some(server) = server {
+            server.abort();
+            // The error says that it was aborted.
+            let _ = server.await;
+        }
+    }
+
+    /// Listens again at the same address.
+    pub fn resume(&self) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(self.address).unwrap();
+        self.listen(socket.listen(1024).unwrap());
     }
 
     /// The calls so far.
@@ -83,64 +153,173 @@ impl AwsProxy {
         self.calls().iter().filter(|call| call.operation == operation).count()
     }
 
-    /// Lets calls of these operations (none named = all) fail from now on.
-    pub fn fail(&self, operations: &[&'static str], fault: Fault) {
-        *self.shared.fault.lock().unwrap() = Some((operations.to_vec(), fault));
+    /// The calls about one secret so far.
+    pub fn calls_for(&self, secret: &str) -> Vec<Call> {
+        self.shared.calls.lock().unwrap().iter().filter(|call| call.secret == secret).cloned().collect()
     }
 
-    /// Lets calls pass again.
+    /// Lets calls of these operations (none named = all) fail from now on, and only those.
+    pub fn fail(&self, operations: &[&'static str], fault: Fault) {
+        self.put(None, operations, fault);
+    }
+
+    /// The same for the calls about one secret; what is said of others stays.
+    pub fn fail_for(&self, secret: &str, operations: &[&'static str], fault: Fault) {
+        self.put(Some(secret.to_owned()), operations, fault);
+    }
+
+    fn put(&self, secret: Option<String>, operations: &[&'static str], fault: Fault) {
+        let mut rules = self.shared.rules.lock().unwrap();
+        rules.retain(|rule| rule.secret != secret);
+        rules.push(Rule { secret, operations: operations.to_vec(), fault });
+    }
+
+    /// Lets all calls pass again.
     pub fn heal(&self) {
-        *self.shared.fault.lock().unwrap() = None;
+        self.shared.rules.lock().unwrap().clear();
+    }
+
+    /// Lets the calls about one secret pass again.
+    pub fn heal_for(&self, secret: &str) {
+        self.shared.rules.lock().unwrap().retain(|rule| rule.secret.as_deref() != Some(secret));
     }
 }
 
-async fn pass(State(target): State<Target>, request: Request) -> Response {
+/// Serves until it is aborted, and its connections with it.
+async fn serve(listener: TcpListener, target: Target) {
+    let mut connections = JoinSet::new();
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let target = target.clone();
+        connections.spawn(async move {
+            let service = hyper::service::service_fn(move |request| pass(target.clone(), request));
+            // A client that goes away, or is cut off, is no concern of the proxy.
+            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+        });
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+impl Shared {
+    fn fault(&self, asked: &Asked) -> Option<Fault> {
+        let rules = self.rules.lock().unwrap();
+        let concerns = |rule: &&Rule| {
+            rule.secret.as_deref().is_none_or(|named| named == asked.secret)
+                && (rule.operations.is_empty() || rule.operations.contains(&asked.operation.as_str()))
+        };
+        rules.iter().find(concerns).map(|rule| rule.fault.clone())
+    }
+
+    /// Notes a call and answers its request id: that of AWS, or one that no other call has.
+    fn note(&self, asked: &Asked, status: StatusCode, sent: Sent, id: Option<&str>) -> String {
+        let mut calls = self.calls.lock().unwrap();
+        let request_id = id.map_or_else(|| format!("req-0001-{}", calls.len()), str::to_owned);
+        calls.push(Call {
+            operation: asked.operation.clone(),
+            secret: asked.secret.clone(),
+            attempt: asked.attempt,
+            status: status.as_u16(),
+            request_id: request_id.clone(),
+            sent: if asked.operation == "GetSecretValue" && status.is_success() { sent } else { Sent::Nothing },
+        });
+        request_id
+    }
+}
+
+async fn pass(target: Target, request: Request<Incoming>) -> Result<Response<Body>, io::Error> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-    let operation = operation(&parts.headers, &body);
-    let secret = serde_json::from_slice::<serde_json::Value>(&body)
-        .ok()
-        .and_then(|body| body.get("SecretId").and_then(|id| id.as_str()).map(str::to_owned))
-        .unwrap_or_default();
-    let fault = target.shared.fault.lock().unwrap().clone();
-    let fault = fault.filter(|(operations, _)| operations.is_empty() || operations.contains(&operation.as_str()));
-    let note = |status: StatusCode| {
-        let call = Call { operation: operation.clone(), secret: secret.clone(), status: status.as_u16() };
-        target.shared.calls.lock().unwrap().push(call);
-    };
-    match fault {
-        Some((_, Fault::Error(status, code, message))) => {
-            let status = StatusCode::from_u16(status).unwrap();
-            note(status);
+    let asked = Asked::of(&parts.headers, &body);
+    let fault = target.shared.fault(&asked);
+    let note = |status, sent, id: Option<&str>| target.shared.note(&asked, status, sent, id);
+    match &fault {
+        Some(Fault::Error(status, code, message)) => {
+            let status = StatusCode::from_u16(*status).unwrap();
             let body = serde_json::json!({"__type": code, "message": message}).to_string();
-            return (status, [("content-type", "application/x-amz-json-1.1"), ("x-amzn-requestid", "req-0001")], body)
-                .into_response();
+            return Ok(answer(status, "application/x-amz-json-1.1", &note(status, Sent::Nothing, None), body));
         }
-        Some((_, Fault::Slow(pause))) => tokio::time::sleep(pause).await,
-        Some((_, Fault::Cut)) | None => {}
+        Some(Fault::Text(status, text)) => {
+            let status = StatusCode::from_u16(*status).unwrap();
+            note(status, Sent::Nothing, None);
+            return Ok(Response::builder().status(status).body(Body::from(*text)).unwrap());
+        }
+        Some(Fault::Hangup) => {
+            note(StatusCode::BAD_GATEWAY, Sent::Nothing, None);
+            return Err(io::Error::other("hung up"));
+        }
+        _ => {}
     }
-    let mut upstream = hyper::Request::builder().method(parts.method).uri(format!("{}{}", target.upstream, parts.uri));
+    let mut upstream = Request::builder().method(parts.method).uri(format!("{}{}", target.upstream, parts.uri));
     for (name, value) in &parts.headers {
         upstream = upstream.header(name, value);
     }
-    let answer = target.client.request(upstream.body(Full::new(body)).unwrap()).await.unwrap();
-    let (head, body) = answer.into_parts();
+    let passed = target.client.request(upstream.body(Full::new(body)).unwrap()).await.unwrap();
+    let (mut head, body) = passed.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
-    note(head.status);
-    if matches!(fault, Some((_, Fault::Cut))) {
-        let half = body.slice(..body.len() / 2);
-        let broken = futures::stream::iter([Ok(half), Err(std::io::Error::other("cut"))]);
-        return Response::from_parts(head, Body::from_stream(broken));
+    let id = head.headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).map(str::to_owned);
+    let note = |sent| note(head.status, sent, id.as_deref());
+    match fault {
+        Some(Fault::Cut) => {
+            note(Sent::Uncertain);
+            let half = body.slice(..body.len() / 2);
+            let broken = futures::stream::iter([Ok(half), Err(io::Error::other("cut"))]);
+            Ok(Response::from_parts(head, Body::from_stream(broken)))
+        }
+        Some(Fault::Slow(pause)) => {
+            note(Sent::Uncertain);
+            tokio::time::sleep(pause).await;
+            Ok(Response::from_parts(head, Body::from(body)))
+        }
+        Some(Fault::Garbage(text)) => {
+            note(Sent::Uncertain);
+            head.headers.insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
+            Ok(Response::from_parts(head, Body::from(text)))
+        }
+        Some(Fault::Edit(edit, sent)) => {
+            note(sent);
+            let mut edited: Value = serde_json::from_slice(&body).unwrap();
+            edit(&mut edited);
+            let edited = edited.to_string();
+            head.headers.insert(CONTENT_LENGTH, HeaderValue::from(edited.len()));
+            Ok(Response::from_parts(head, Body::from(edited)))
+        }
+        _ => {
+            note(Sent::Value);
+            Ok(Response::from_parts(head, Body::from(body)))
+        }
     }
-    Response::from_parts(head, Body::from(body))
 }
 
-/// The JSON protocol names the operation in a header, the query protocol of STS in the body.
-fn operation(headers: &HeaderMap, body: &[u8]) -> String {
-    let target = headers.get("x-amz-target").and_then(|value| value.to_str().ok());
-    if let Some(operation) = target.and_then(|target| target.rsplit('.').next()) {
-        return operation.to_owned();
+fn answer(status: StatusCode, content_type: &str, id: &str, body: String) -> Response<Body> {
+    let answer = Response::builder().status(status).header("content-type", content_type).header(REQUEST_ID, id);
+    answer.body(Body::from(body)).unwrap()
+}
+
+/// What a call asks.
+struct Asked {
+    operation: String,
+    secret: String,
+    attempt: u32,
+}
+
+impl Asked {
+    fn of(headers: &HeaderMap, body: &[u8]) -> Self {
+        let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        // The JSON protocol names the operation in a header, the query protocol of STS in the body.
+        let operation = match header("x-amz-target").and_then(|target| target.rsplit('.').next()) {
+            Some(operation) => operation.to_owned(),
+            None => String::from_utf8_lossy(body)
+                .split('&')
+                .find_map(|pair| pair.strip_prefix("Action="))
+                .unwrap_or_default()
+                .to_owned(),
+        };
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        let attempt = header("amz-sdk-request").and_then(|text| text.split("; ").find_map(|p| p.strip_prefix("attempt=")));
+        Self {
+            operation,
+            secret: body["SecretId"].as_str().unwrap_or_default().to_owned(),
+            attempt: attempt.and_then(|attempt| attempt.parse().ok()).unwrap_or(1),
+        }
     }
-    let body = String::from_utf8_lossy(body);
-    body.split('&').find_map(|pair| pair.strip_prefix("Action=")).unwrap_or_default().to_owned()
 }

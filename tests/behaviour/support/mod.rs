@@ -2,6 +2,7 @@
 //! watches only that namespace, and a proxy between the operator and AWS that counts and can fail.
 
 pub mod aws_proxy;
+pub mod board;
 pub mod operator;
 pub mod world;
 
