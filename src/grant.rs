@@ -55,6 +55,9 @@ pub enum GrantError {
     /// Several grants allow all the secrets.
     #[error("the grants {} all allow these secrets; name one of them in spec.grant", .0.join(", "))]
     Ambiguous(Vec<String>),
+    /// Neither the grant nor the operator says in which region the secrets are.
+    #[error("the SecretGrant {0:?} names no region and the operator has none; set spec.aws.region in the grant, or --aws-region")]
+    NoRegion(String),
     /// The named grant does not exist.
     #[error("spec.grant names {0:?}, but there is no SecretGrant of this name")]
     NotFound(String),
@@ -65,7 +68,7 @@ impl GrantError {
     #[must_use]
     pub const fn reason(&self) -> Reason {
         match self {
-            Self::AccessDenied { .. } => Reason::AccessDenied,
+            Self::AccessDenied { .. } | Self::NoRegion(_) => Reason::AccessDenied,
             Self::Ambiguous(_) => Reason::AmbiguousGrant,
             Self::NotFound(_) => Reason::GrantNotFound,
         }
@@ -123,6 +126,7 @@ pub fn decide<'a>(
     serving.sort_by(|a, b| a.grant.cmp(&b.grant));
     let mut serving = serving.into_iter();
     match (serving.next(), serving.next()) {
+        (Some(access), None) if access.identity.region.is_none() => Err(GrantError::NoRegion(access.grant)),
         (Some(access), None) => Ok(access),
         (Some(first), Some(second)) => {
             let mut names = vec![first.grant, second.grant];
@@ -261,6 +265,18 @@ mod tests {
         assert_eq!(error, GrantError::Ambiguous(vec!["a".to_owned(), "b".to_owned()]));
         let access = decide(&grants, "n", Some("b"), &wanted(&["p/app"]), &Home::default()).unwrap();
         assert_eq!(access.grant, "b");
+    }
+
+    #[test]
+    fn a_region_must_be_known_before_anything_is_asked() {
+        let mut grant = grant("g", &["n"], &["*"]);
+        grant.spec.aws = None;
+        let decided = |region: Option<&str>| {
+            let home = Home { region: region.map(str::to_owned), account: None };
+            decide([&grant], "n", None, &wanted(&["app"]), &home).map(|access| access.identity.region)
+        };
+        assert_eq!(decided(None), Err(GrantError::NoRegion("g".to_owned())));
+        assert_eq!(decided(Some("eu-west-1")), Ok(Some("eu-west-1".to_owned())));
     }
 
     #[test]

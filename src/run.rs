@@ -1,6 +1,7 @@
 //! `bindery run`: what is started, in which order, and how it ends.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -102,6 +103,7 @@ async fn operate(args: &RunArgs) -> Result<(), RunError> {
     tokio::spawn(http::serve(listener, metrics.clone(), readiness.clone(), shutdown()));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), namespace = %home, listen = %args.listen, "bindery starts");
 
+    let acts = AtomicBool::new(false);
     let work = async {
         wait_for_kinds(&client, args.watch_namespaces.first().map(String::as_str)).await;
         readiness.kinds_are_served();
@@ -111,6 +113,7 @@ async fn operate(args: &RunArgs) -> Result<(), RunError> {
         let settings = Arc::new(Settings::new(args, aws.default_region().map(str::to_owned), identity.clone()));
         let reader = Reader::new(Arc::new(aws), audit);
         let lead = || {
+            acts.store(true, Ordering::Relaxed);
             metrics.leader(true);
             controller::run(client.clone(), reader, settings, metrics.clone(), key, shutdown())
         };
@@ -133,6 +136,7 @@ async fn operate(args: &RunArgs) -> Result<(), RunError> {
         // The controller ends by itself only when it is asked to.
         Some(Ok(())) if shutdown().now_or_never().is_none() => Err(RunError::Ended),
         Some(ended) => ended,
+        None if !acts.load(Ordering::Relaxed) => Ok(()),
         None => {
             tracing::info!("asked to end; lets the work under way end");
             tokio::time::timeout(DRAIN, work).await.unwrap_or_else(|_| {

@@ -139,7 +139,6 @@ pub async fn run(
     tokio::select! {
         () = watching_grants => {}
         () = controllers => {}
-        () = shutdown.clone().then(|()| futures::future::pending()) => {}
     }
 }
 
@@ -200,10 +199,13 @@ async fn control(
         .reflect(scope.targets_writer)
         .touched_objects()
         .predicate_filter(predicates::resource_version, PredicateConfig::default());
+    let aiming = scope.bindings.clone();
     let of_grants = trigger::bindings_of_concerns(concerns.subscribe(), scope.bindings.clone());
 
     Controller::for_stream(bindings, scope.bindings)
-        .watches_stream(targets, |secret: SecretMeta| trigger::binding_of_target(&secret))
+        .watches_stream(targets, move |secret: SecretMeta| {
+            trigger::bindings_of_target(&secret, |namespace, name| trigger::bindings_aiming_at(&aiming, namespace, name))
+        })
         .reconcile_on(of_grants)
         .with_config(controller::Config::default().concurrency(u16::try_from(context.settings.concurrency).unwrap_or(u16::MAX)))
         .graceful_shutdown_on(shutdown)
@@ -262,4 +264,40 @@ fn describe(error: &watcher::Error) -> String {
 #[must_use]
 pub fn binding_ref(namespace: &str, name: &str) -> ObjectRef<Watched> {
     ObjectRef::new(name).within(namespace)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_stored_binding_that_no_longer_parses_does_not_stop_the_others() {
+        let good = json!({"metadata": {"name": "good", "namespace": "n"}, "spec": {"dataFrom": [{"secret": "a"}]}});
+        let bad = json!({"metadata": {"name": "bad", "namespace": "n"}, "spec": {"dataFrom": "a"}});
+        let list: Vec<Watched> = serde_json::from_value(json!([good, bad])).unwrap();
+        assert!(list[0].0.is_ok());
+        let invalid = list[1].0.as_ref().unwrap_err();
+        assert_eq!(invalid.metadata.name.as_deref(), Some("bad"));
+    }
+
+    #[test]
+    fn the_cache_of_secrets_holds_no_copy_of_values() {
+        let mut secret: SecretMeta = serde_json::from_value(json!({
+            "apiVersion": "v1", "kind": "Secret",
+            "metadata": {
+                "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{\"data\": {\"A\": \"aHVudGVyMg==\"}}", "a": "b"},
+                "managedFields": [
+                    {"manager": "kubectl", "operation": "Update", "fieldsV1": {"f:data": {}}},
+                    {"manager": "bindery", "operation": "Apply", "fieldsV1": {"f:data": {"f:A": {}}}},
+                ],
+            },
+        }))
+        .unwrap();
+        trim(&mut secret);
+        let text = serde_json::to_string(&secret.metadata).unwrap();
+        assert!(!text.contains("aHVudGVyMg"), "{text}");
+        assert_eq!(secret.annotations().len(), 1);
+        assert!(secret.managed_fields()[0].fields_v1.is_none() && secret.managed_fields()[1].fields_v1.is_some());
+    }
 }

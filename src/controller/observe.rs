@@ -19,6 +19,7 @@ use super::leftover::refers_to;
 use super::memory::Known;
 use super::target::{SecretMeta, TargetState, judge};
 use super::{Context, plan};
+use crate::api::SecretBindingStatus;
 use crate::binding::reference::{SecretId, Source, VersionSelector};
 use crate::binding::spec::{Binding, Refresh};
 use crate::grant::{Access, GrantError, Home, decide};
@@ -82,19 +83,20 @@ impl Context {
     ///
     /// # Errors
     /// Where the API server does not tell.
-    pub async fn target(&self, binding: &Binding, look: Look) -> Result<TargetState, Error> {
+    pub async fn target(&self, binding: &Binding, status: &SecretBindingStatus, look: Look) -> Result<TargetState, Error> {
         let name = &binding.target.name;
+        let published = status.binding.as_ref().is_some_and(|published| published.name == *name);
         if look == Look::Cached {
             let reference = ObjectRef::<SecretMeta>::new(name).within(&binding.namespace);
             let cached = self.targets.iter().find_map(|store| store.get(&reference));
             // A Secret that is absent from the cache may be there without Bindery's label.
             if let Some(meta) = cached {
-                return Ok(judge(binding, Some(&meta)));
+                return Ok(judge(binding, Some(&meta), published));
             }
         }
         let api: Api<Secret> = Api::namespaced(self.client.clone(), &binding.namespace);
         match timeout(READ_TIMEOUT, api.get_metadata_opt(name)).await {
-            Ok(Ok(meta)) => Ok(judge(binding, meta.as_ref())),
+            Ok(Ok(meta)) => Ok(judge(binding, meta.as_ref(), published)),
             Ok(Err(kube::Error::Api(status))) if status.code == 403 => Err(WriteError::Forbidden(name.clone()).into()),
             Ok(Err(_)) | Err(_) => Err(WriteError::Failed {
                 name: name.clone(),

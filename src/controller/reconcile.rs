@@ -175,7 +175,7 @@ async fn pass(
     progress.grant = Some(access.grant.clone());
     progress.done.push(ConditionType::Granted);
 
-    let target = context.target(binding, Look::Cached).await?;
+    let target = context.target(binding, before, Look::Cached).await?;
     progress.target_intact = matches!(&target, TargetState::Owned(observed) if is_intact(observed, &context.key));
     if let TargetState::Foreign(why) = target {
         return Err(TargetError::Foreign { name: binding.target.name.clone(), why }.into());
@@ -245,7 +245,7 @@ async fn pass(
     progress.done.push(ConditionType::Rendered);
 
     let desired = Desired::new(binding, rendered.data, &inputs, &context.key);
-    let observed = publish(binding, context, &desired, &inputs).await?;
+    let observed = publish(binding, context, before, &desired, &inputs).await?;
     progress.published = Some(published(binding, &observed, clean_up(binding, context, memory).await));
     progress.sources = Some(sources);
     progress.done.push(ConditionType::Applied);
@@ -325,9 +325,15 @@ async fn clean_up(binding: &Binding, context: &Context, memory: &mut Memory) -> 
 }
 
 /// Writes the Secret, if it is not already as desired, on top of exactly what is observed just before.
-async fn publish(binding: &Binding, context: &Context, desired: &Desired, inputs: &str) -> Result<Observed, Error> {
+async fn publish(
+    binding: &Binding,
+    context: &Context,
+    before: &SecretBindingStatus,
+    desired: &Desired,
+    inputs: &str,
+) -> Result<Observed, Error> {
     for _ in 0..RACES {
-        let observed = match context.target(binding, Look::Live).await? {
+        let observed = match context.target(binding, before, Look::Live).await? {
             TargetState::Foreign(why) => {
                 return Err(TargetError::Foreign { name: desired.name.clone(), why }.into());
             }
@@ -339,7 +345,7 @@ async fn publish(binding: &Binding, context: &Context, desired: &Desired, inputs
         };
         match apply_secret(&context.client, desired, observed.as_ref()).await {
             Ok(written) => {
-                let TargetState::Owned(observed) = judge(binding, Some(&written)) else { return Err(WriteError::Raced.into()) };
+                let TargetState::Owned(observed) = judge(binding, Some(&written), true) else { return Err(WriteError::Raced.into()) };
                 tracing::info!(
                     namespace = %binding.namespace, name = %binding.name, secret = %desired.name, keys = desired.data.len(),
                     "published"

@@ -88,9 +88,10 @@ pub enum TargetError {
     },
 }
 
-/// Judges the metadata found under the target's name.
+/// Judges the metadata found under the target's name. `published` says whether the status of the binding names this
+/// Secret as published.
 #[must_use]
-pub fn judge(binding: &Binding, found: Option<&SecretMeta>) -> TargetState {
+pub fn judge(binding: &Binding, found: Option<&SecretMeta>, published: bool) -> TargetState {
     let Some(meta) = found else { return TargetState::Absent };
     let observed = observe(meta);
     let controller = meta.owner_references().iter().find(|owner| owner.controller == Some(true));
@@ -103,6 +104,8 @@ pub fn judge(binding: &Binding, found: Option<&SecretMeta>) -> TargetState {
         }
         Some(owner) => TargetState::Foreign(format!("it belongs to the {} {:?}", owner.kind, owner.name)),
         None if named == Some(&binding.name) => TargetState::Owned(observed),
+        // Somebody removed the annotation of a Secret that Bindery's field manager still owns.
+        None if named.is_none() && published && !observed.fields.is_empty() => TargetState::Owned(observed),
         None => {
             let consents = meta.annotations().get(ANNOTATION_ADOPT_BY) == Some(&binding.name);
             match (binding.target.adopt && consents, named) {
@@ -313,10 +316,24 @@ mod tests {
             (json!({"ownerReferences": owner("SealedSecret", "worker", "uid-9", false), "annotations": mine}), true),
             (json!({"annotations": {"bindery.dev/adopt-by": "worker"}}), false),
         ] {
-            let state = judge(&simple(), Some(&meta(metadata.clone())));
+            let state = judge(&simple(), Some(&meta(metadata.clone())), false);
             assert_eq!(matches!(state, TargetState::Owned(_)), owned, "{metadata} {state:?}");
         }
-        assert_eq!(judge(&simple(), None), TargetState::Absent);
+        assert_eq!(judge(&simple(), None, true), TargetState::Absent);
+    }
+
+    #[test]
+    fn a_published_secret_without_its_annotation_is_known_by_its_field_manager() {
+        let mut metadata = published(&desired());
+        metadata["annotations"].as_object_mut().unwrap().remove("bindery.dev/binding");
+        for (was_published, named_by, owned) in [(true, None, true), (false, None, false), (true, Some("other"), false)] {
+            let mut metadata = metadata.clone();
+            if let Some(other) = named_by {
+                metadata["annotations"]["bindery.dev/binding"] = json!(other);
+            }
+            let state = judge(&simple(), Some(&meta(metadata)), was_published);
+            assert_eq!(matches!(state, TargetState::Owned(_)), owned, "{was_published} {named_by:?}");
+        }
     }
 
     #[test]
@@ -325,7 +342,7 @@ mod tests {
         for (binding, consent, adoptable) in
             [(&asks, "worker", true), (&asks, "other", false), (&simple(), "worker", false)]
         {
-            let state = judge(binding, Some(&meta(json!({"annotations": {"bindery.dev/adopt-by": consent}}))));
+            let state = judge(binding, Some(&meta(json!({"annotations": {"bindery.dev/adopt-by": consent}}))), false);
             assert_eq!(matches!(state, TargetState::Adoptable(_)), adoptable, "{state:?}");
         }
     }
@@ -363,7 +380,7 @@ mod tests {
     fn what_was_published_is_current_until_a_field_or_an_input_changes() {
         let mut metadata = published(&desired());
         let compared = |metadata: &serde_json::Value, inputs| {
-            let TargetState::Owned(observed) = judge(&simple(), Some(&meta(metadata.clone()))) else { panic!() };
+            let TargetState::Owned(observed) = judge(&simple(), Some(&meta(metadata.clone())), false) else { panic!() };
             compare(&observed, inputs, &key())
         };
         assert_eq!(compared(&metadata, "inputs"), Comparison::Current);
@@ -374,7 +391,7 @@ mod tests {
 
     #[test]
     fn a_mark_under_another_key_proves_nothing() {
-        let TargetState::Owned(observed) = judge(&simple(), Some(&meta(published(&desired())))) else { panic!() };
+        let TargetState::Owned(observed) = judge(&simple(), Some(&meta(published(&desired()))), false) else { panic!() };
         let other = FingerprintKey::new(Zeroizing::new([8; 32]));
         assert_eq!(compare(&observed, "inputs", &other), Comparison::Drifted);
     }
@@ -385,7 +402,7 @@ mod tests {
         metadata["managedFields"].as_array_mut().unwrap().push(json!({
             "manager": "kubectl-edit", "operation": "Update", "time": "2026-01-01T00:00:00Z", "fieldsV1": {},
         }));
-        let TargetState::Owned(observed) = judge(&simple(), Some(&meta(metadata))) else { panic!() };
+        let TargetState::Owned(observed) = judge(&simple(), Some(&meta(metadata)), false) else { panic!() };
         assert_eq!(observed.keys(), 2);
         assert_eq!(observed.other_manager.as_deref(), Some("kubectl-edit"));
     }

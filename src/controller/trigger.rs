@@ -17,13 +17,33 @@ use crate::api::{ANNOTATION_BINDING, SecretGrant};
 /// The namespaces whose bindings a change of a grant concerns.
 pub type Concern = Arc<BTreeSet<String>>;
 
-/// The binding that a published Secret belongs to. The annotation names it also where there is no owner reference.
+/// The bindings that a published Secret may belong to: that of its annotation, which is there also without an owner
+/// reference, and that of its owner reference, which is there also where somebody edited the annotation. Where both are
+/// gone, `aiming` tells which bindings aim at the Secret, by namespace and name.
 #[must_use]
-pub fn binding_of_target(secret: &SecretMeta) -> Option<ObjectRef<Watched>> {
-    let namespace = secret.namespace()?;
-    let owner = || secret.owner_references().iter().find(|owner| owner.controller == Some(true)).map(|owner| &owner.name);
-    let name = secret.annotations().get(ANNOTATION_BINDING).or_else(owner)?;
-    Some(binding_ref(&namespace, name))
+pub fn bindings_of_target(
+    secret: &SecretMeta,
+    aiming: impl FnOnce(&str, &str) -> Vec<ObjectRef<Watched>>,
+) -> Vec<ObjectRef<Watched>> {
+    let namespace = secret.namespace().unwrap_or_default();
+    let owner = secret.owner_references().iter().find(|owner| owner.controller == Some(true)).map(|owner| &owner.name);
+    let named = secret.annotations().get(ANNOTATION_BINDING);
+    let names: BTreeSet<&String> = owner.into_iter().chain(named).collect();
+    if names.is_empty() {
+        return aiming(&namespace, &secret.name_any());
+    }
+    names.into_iter().map(|name| binding_ref(&namespace, name)).collect()
+}
+
+/// The bindings whose target is the Secret `name`.
+#[must_use]
+pub fn bindings_aiming_at(bindings: &Store<Watched>, namespace: &str, name: &str) -> Vec<ObjectRef<Watched>> {
+    let aims = |binding: &&Arc<Watched>| {
+        let Ok(manifest) = &binding.0 else { return false };
+        let target = manifest.spec.target.as_ref().and_then(|target| target.name.clone());
+        manifest.namespace().as_deref() == Some(namespace) && target.unwrap_or_else(|| manifest.name_any()) == name
+    };
+    bindings.state().iter().filter(aims).map(|binding| binding_ref(namespace, &binding.name_any())).collect()
 }
 
 /// What was last seen of the grants, to tell whom a change concerns: those who gain and those who lose.
@@ -131,14 +151,19 @@ mod tests {
 
     #[test]
     fn a_secret_leads_to_its_binding_by_annotation_or_owner() {
+        let nobody = |_: &str, _: &str| -> Vec<ObjectRef<Watched>> { panic!("the Secret names its binding") };
         let secret = |metadata: serde_json::Value| -> SecretMeta {
             serde_json::from_value(serde_json::json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata})).unwrap()
         };
         let by_annotation = secret(serde_json::json!({"namespace": "n", "annotations": {"bindery.dev/binding": "b"}}));
-        assert_eq!(binding_of_target(&by_annotation), Some(binding_ref("n", "b")));
+        assert_eq!(bindings_of_target(&by_annotation, nobody), [binding_ref("n", "b")]);
         let owners = serde_json::json!([{"apiVersion": "bindery.dev/v1alpha1", "kind": "SecretBinding", "name": "c", "uid": "u", "controller": true}]);
-        let by_owner = secret(serde_json::json!({"namespace": "n", "ownerReferences": owners}));
-        assert_eq!(binding_of_target(&by_owner), Some(binding_ref("n", "c")));
-        assert_eq!(binding_of_target(&secret(serde_json::json!({"namespace": "n"}))), None);
+        let by_owner = secret(serde_json::json!({"namespace": "n", "ownerReferences": owners.clone()}));
+        assert_eq!(bindings_of_target(&by_owner, nobody), [binding_ref("n", "c")]);
+        let both = serde_json::json!({"namespace": "n", "ownerReferences": owners, "annotations": {"bindery.dev/binding": "b"}});
+        assert_eq!(bindings_of_target(&secret(both), nobody), [binding_ref("n", "b"), binding_ref("n", "c")]);
+        let bare = secret(serde_json::json!({"namespace": "n", "name": "s"}));
+        let aiming = |namespace: &str, name: &str| vec![binding_ref(namespace, &format!("aims-at-{name}"))];
+        assert_eq!(bindings_of_target(&bare, aiming), [binding_ref("n", "aims-at-s")]);
     }
 }

@@ -80,8 +80,8 @@ pub enum StatusError {
 pub async fn publish_event(client: &Client, binding: &SecretBinding, note: &Note, reporter: &str, now: Timestamp) {
     let namespace = binding.metadata.namespace.clone().unwrap_or_default();
     let name = binding.metadata.name.clone().unwrap_or_default();
-    let mut stem = name.clone();
-    stem.truncate(200);
+    // A name may have no `-` or `.` just before the `.` that follows.
+    let stem = cut(&name, 200).trim_end_matches(['-', '.']);
     let event = Event {
         metadata: ObjectMeta {
             name: Some(format!("{stem}.{:x}", now.as_nanosecond())),

@@ -68,11 +68,51 @@ async fn an_edited_key_is_put_back_and_a_foreign_one_stays() {
         .await;
     }
     assert_eq!(world.data("worker-env").await.unwrap(), expected);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn marks_that_somebody_removes_come_back_also_without_an_owner_reference() {
+    let world = World::new("marks").await;
+    world.put("app", &guide()).await;
+    let _operator = world.operator();
+    let policy = |policy: &str| json!({"dataFrom": [{"secret": world.secret_id("app")}], "target": {"deletionPolicy": policy}});
+    world.bind("owned", policy("Delete")).await;
+    world.bind("retained", policy("Retain")).await;
+    for name in ["owned", "retained"] {
+        world.wait_ready(name).await;
+        let before = world.secrets().get(name).await.unwrap();
+        for other in [json!(null), json!("somebody-else")] {
+            // Without an owner reference, a Secret that names another binding is that one's.
+            if name == "retained" && !other.is_null() {
+                continue;
+            }
+            let edit = json!({"metadata": {"annotations": {"bindery.dev/binding": other}}});
+            world.secrets().patch(name, &PatchParams::default(), &Patch::Merge(&edit)).await.unwrap();
+            eventually(&format!("the repair of {edit} on {name}"), Duration::from_secs(5), || async {
+                let now = world.secrets().get(name).await.unwrap();
+                (now.metadata.annotations == before.metadata.annotations).then_some(())
+            })
+            .await;
+        }
+    }
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_fifth_repair_within_ten_minutes_is_not_made() {
+    let (world, _operator) = published("contested").await;
+    let before = world.data("worker-env").await.unwrap();
+    for attempt in 0..4 {
+        let edit = json!({"stringData": {"S3_BUCKET": format!("edit-{attempt}")}});
+        world.secrets().patch("worker-env", &PatchParams::default(), &Patch::Merge(&edit)).await.unwrap();
+        world.wait_value("worker-env", "S3_BUCKET", &before["S3_BUCKET"]).await;
+    }
     let reasons: Vec<_> = world.audit().iter().map(|record| record["reason"].as_str().unwrap().to_owned()).collect();
     assert_eq!(reasons[0], "created");
     assert!(reasons[1..].iter().all(|reason| reason == "drift"), "{reasons:?}");
 
-    // The fifth repair within ten minutes is not made: somebody wants it otherwise.
+    // Somebody wants it otherwise.
     let edit = json!({"stringData": {"S3_BUCKET": "again"}});
     world.secrets().patch("worker-env", &PatchParams::default(), &Patch::Merge(&edit)).await.unwrap();
     let message = world.wait("worker", "Applied", "False/TargetConflict").await;
@@ -140,7 +180,7 @@ async fn a_secret_that_appears_between_the_look_and_the_write_is_not_touched() {
     world.secrets().delete("raced", &DeleteParams::default()).await.unwrap();
     let written = apply_secret(&world.client, &wanted, None).await.unwrap();
     let bindery::controller::target::TargetState::Owned(observed) =
-        bindery::controller::target::judge(&binding, Some(&written))
+        bindery::controller::target::judge(&binding, Some(&written), false)
     else {
         panic!("the Secret is owned")
     };
