@@ -3,14 +3,18 @@
 //! A namespace reads nothing until a [`SecretGrant`] allows it. The decision is taken before any call to AWS, and
 //! again after the read, before the value is used.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 
-use crate::api::{Reason, SecretGrant};
+use crate::api::{AwsAccess, GrantedNamespaces, OnExpiry, Reason, SecretGrant};
 use crate::binding::glob::Glob;
+use crate::binding::mapping::Mapping;
+use crate::binding::payload::pointer_root;
 use crate::binding::reference::{SecretArn, SecretId};
-use crate::source::Identity;
+use crate::source::identity::{Identity, Role, ServiceAccountIdentity};
 
 /// A grant that serves a binding.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,34 +25,122 @@ pub struct Access {
     pub generation: i64,
     /// As whom the secrets are read.
     pub identity: Identity,
-    /// The account that the grant names.
+    /// The account that the secrets must be in, where it is known.
     pub account: Option<String>,
     /// The secrets that are named by an ARN which may stand for two names: the name that AWS answers must be judged
     /// by [`Access::permits`] before any value is read.
     pub unconfirmed: BTreeSet<SecretId>,
-    allowed: Vec<Glob>,
+    /// When the grant ends.
+    pub expires: Option<Timestamp>,
+    rules: Vec<Rule>,
+}
+
+/// One entry of a grant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Rule {
+    name: Glob,
+    /// `None` allows every key, and whole payloads.
+    keys: Option<Vec<Glob>>,
 }
 
 impl Access {
     /// Whether the grant allows the secret of this ARN and name, as AWS answered them.
     #[must_use]
     pub fn permits(&self, arn: &str, name: &str) -> bool {
-        let account_agrees = self.account.as_deref().is_none_or(|account| arn.split(':').nth(4) == Some(account));
-        let region_agrees = self.identity.region.as_deref().is_none_or(|region| arn.split(':').nth(3) == Some(region));
-        account_agrees && region_agrees && self.allowed.iter().any(|glob| glob.matches(name))
+        let part = |index: usize| arn.split(':').nth(index);
+        let account_agrees = self.account.as_deref().is_none_or(|account| part(4) == Some(account));
+        let region_agrees = self.identity.region.as_deref().is_none_or(|region| part(3) == Some(region));
+        account_agrees && region_agrees && self.rules.iter().any(|rule| rule.name.matches(name))
     }
+
+    /// Whether the grant allows a top-level key of the secret `name`.
+    #[must_use]
+    pub fn permits_key(&self, name: &str, key: &str) -> bool {
+        permits_key(&self.rules, name, key)
+    }
+
+    /// Whether the grant allows what `wants` asks of the secret `name`.
+    #[must_use]
+    pub fn permits_wants(&self, name: &str, wants: &Wants) -> bool {
+        refused(&self.rules, name, wants).is_none()
+    }
+
+    /// The keys that the grant allows of the secret `name`, as text to digest.
+    #[must_use]
+    pub fn keys_text(&self, name: &str) -> String {
+        let rules = self.rules.iter().filter(|rule| rule.name.matches(name));
+        let mut texts: Vec<String> = rules
+            .map(|rule| match &rule.keys {
+                None => "*".to_owned(),
+                Some(keys) => keys.iter().map(Glob::as_str).collect::<Vec<_>>().join("\n"),
+            })
+            .collect();
+        texts.sort();
+        texts.dedup();
+        texts.join("\n\n")
+    }
+}
+
+fn permits_key(rules: &[Rule], name: &str, key: &str) -> bool {
+    rules.iter().filter(|rule| rule.name.matches(name)).any(|rule| match &rule.keys {
+        None => true,
+        Some(keys) => keys.iter().any(|glob| glob.matches(key)),
+    })
+}
+
+/// What a binding asks of one secret, as far as it is known before the payload is read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wants {
+    /// JSON keys, a JSON Pointer by its first token.
+    pub keys: BTreeSet<String>,
+    /// Whether the whole payload is published.
+    pub whole: bool,
+}
+
+/// What a mapping asks of each secret.
+#[must_use]
+pub fn wants(mapping: &Mapping) -> BTreeMap<SecretId, Wants> {
+    let mut wants: BTreeMap<SecretId, Wants> = BTreeMap::new();
+    for extract in &mapping.data_from {
+        wants.entry(extract.source.secret.clone()).or_default();
+    }
+    for entry in &mapping.data {
+        let of_secret = wants.entry(entry.source.secret.clone()).or_default();
+        match &entry.json_key {
+            Some(key) => {
+                of_secret.keys.insert(pointer_root(key).unwrap_or_else(|| key.clone()));
+            }
+            None => of_secret.whole = true,
+        }
+    }
+    wants
+}
+
+/// What of `wants` the rules refuse for the secret `name`; the empty list stands for the secret itself.
+fn refused(rules: &[Rule], name: &str, wants: &Wants) -> Option<Vec<String>> {
+    if !rules.iter().any(|rule| rule.name.matches(name)) {
+        return Some(Vec::new());
+    }
+    let mut keys: Vec<String> = wants.keys.iter().filter(|key| !permits_key(rules, name, key)).cloned().collect();
+    let whole = rules.iter().any(|rule| rule.name.matches(name) && rule.keys.is_none());
+    if wants.whole && !whole {
+        keys.push("(the whole payload)".to_owned());
+    }
+    (!keys.is_empty()).then_some(keys)
 }
 
 /// Why no grant serves a binding.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GrantError {
-    /// No grant allows the secret.
-    #[error("{}", denied(namespace, secret, grant.as_deref()))]
+    /// No grant allows the secret, or not these keys of it.
+    #[error("{}", denied(namespace, secret, keys, grant.as_deref()))]
     AccessDenied {
         /// The namespace of the binding.
         namespace: String,
         /// The first secret that is refused.
         secret: String,
+        /// The keys that are refused, where the secret itself is allowed.
+        keys: Vec<String>,
         /// The one grant that was asked.
         grant: Option<String>,
     },
@@ -61,6 +153,16 @@ pub enum GrantError {
     /// The named grant does not exist.
     #[error("spec.grant names {0:?}, but there is no SecretGrant of this name")]
     NotFound(String),
+    /// The named grant has ended.
+    #[error("the SecretGrant {grant:?} ended at {at}; ask for a new one, or name another in spec.grant")]
+    Expired {
+        /// The grant.
+        grant: String,
+        /// When it ended.
+        at: Timestamp,
+        /// Whether what was published through it is to be deleted.
+        delete: bool,
+    },
 }
 
 impl GrantError {
@@ -71,14 +173,16 @@ impl GrantError {
             Self::AccessDenied { .. } | Self::NoRegion(_) => Reason::AccessDenied,
             Self::Ambiguous(_) => Reason::AmbiguousGrant,
             Self::NotFound(_) => Reason::GrantNotFound,
+            Self::Expired { .. } => Reason::GrantExpired,
         }
     }
 }
 
-fn denied(namespace: &str, secret: &str, grant: Option<&str>) -> String {
+fn denied(namespace: &str, secret: &str, keys: &[String], grant: Option<&str>) -> String {
     let who = grant.map_or_else(|| "no SecretGrant allows".to_owned(), |grant| format!("the SecretGrant {grant:?} does not allow"));
+    let what = if keys.is_empty() { String::new() } else { format!("{} of ", keys.join(", ")) };
     format!(
-        "{who} the namespace {namespace:?} to read the secret {secret:?}; ask whoever manages the SecretGrants of the cluster"
+        "{who} the namespace {namespace:?} to read {what}the secret {secret:?}; ask whoever manages the SecretGrants of the cluster"
     )
 }
 
@@ -91,36 +195,55 @@ pub struct Home {
     pub account: Option<String>,
 }
 
-/// Finds the grant through which a binding of `namespace` may read all `secrets`.
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker<'a> {
+    /// The namespace of the binding.
+    pub namespace: &'a str,
+    /// The labels of that namespace; `None` where they are not known, so that no selector matches.
+    pub labels: Option<&'a BTreeMap<String, String>>,
+    /// The grant that the binding names.
+    pub grant: Option<&'a str>,
+}
+
+/// Finds the grant through which a binding may read all that it wants.
 ///
 /// # Errors
-/// Where there is none, or several and `named` chooses none of them.
+/// Where there is none, or several and the binding names none of them.
 pub fn decide<'a>(
     grants: impl IntoIterator<Item = &'a SecretGrant>,
-    namespace: &str,
-    named: Option<&str>,
-    secrets: &BTreeSet<SecretId>,
+    asker: Asker<'_>,
+    wants: &BTreeMap<SecretId, Wants>,
     home: &Home,
+    now: Timestamp,
 ) -> Result<Access, GrantError> {
     let mut known = false;
-    let mut refused = None;
+    let mut refusal: Option<(String, Vec<String>)> = None;
     let mut serving = Vec::new();
     for grant in grants {
-        if let Some(named) = named {
-            if grant.name_any() != named {
-                continue;
-            }
-            known = true;
+        let name = grant.name_any();
+        match asker.grant {
+            Some(named) if name != named => continue,
+            Some(_) => known = true,
+            // A grant with an end serves only those who name it.
+            None if grant.spec.expires_at.is_some() => continue,
+            None => {}
         }
-        if !grant.spec.namespaces.names.iter().any(|name| name == namespace) {
+        if !covers(&grant.spec.namespaces, asker) {
             continue;
         }
-        match judge(grant, secrets, home) {
+        if let Some(end) = grant.spec.expires_at.as_ref().map(|time| time.0).filter(|end| *end <= now) {
+            let delete = grant.spec.on_expiry == Some(OnExpiry::Delete);
+            return Err(GrantError::Expired { grant: name, at: end, delete });
+        }
+        match judge(grant, asker.namespace, wants, home) {
             Ok(access) => serving.push(access),
-            Err(secret) => refused = Some((secret, grant.name_any())),
+            // The refusal of keys tells more than the refusal of the secret.
+            Err(refused) if refusal.as_ref().is_none_or(|(_, keys)| keys.is_empty()) => refusal = Some(refused),
+            Err(_) => {}
         }
     }
-    if let (Some(named), false) = (named, known) {
+    if let (Some(named), false) = (asker.grant, known) {
         return Err(GrantError::NotFound(named.to_owned()));
     }
     serving.sort_by(|a, b| a.grant.cmp(&b.grant));
@@ -134,97 +257,225 @@ pub fn decide<'a>(
             Err(GrantError::Ambiguous(names))
         }
         (None, _) => {
-            let (secret, grant) = refused.map_or_else(
-                || (secrets.first().map(ToString::to_string).unwrap_or_default(), named.map(str::to_owned)),
-                |(secret, grant)| (secret, Some(grant)),
-            );
-            // With several grants for the namespace, naming one of them would point at the wrong place.
-            let grant = named.map(str::to_owned).or(grant).filter(|_| named.is_some());
-            Err(GrantError::AccessDenied { namespace: namespace.to_owned(), secret, grant })
+            let first = || (wants.keys().next().map(ToString::to_string).unwrap_or_default(), Vec::new());
+            let (secret, keys) = refusal.unwrap_or_else(first);
+            Err(GrantError::AccessDenied {
+                namespace: asker.namespace.to_owned(),
+                secret,
+                keys,
+                grant: asker.grant.map(str::to_owned),
+            })
         }
     }
 }
 
-/// Judges one grant; the error is the first secret that it refuses.
-fn judge(grant: &SecretGrant, secrets: &BTreeSet<SecretId>, home: &Home) -> Result<Access, String> {
-    // A glob that does not parse allows nothing.
-    let allowed: Vec<Glob> = grant.spec.secrets.iter().filter_map(|secret| Glob::try_from(secret.name.as_str()).ok()).collect();
-    let aws = grant.spec.aws.clone().unwrap_or_default();
-    let region = aws.region.or_else(|| home.region.clone());
-    let account = aws.account_id.or_else(|| home.account.clone());
-    let mut unconfirmed = BTreeSet::new();
-    for secret in secrets {
-        let matches = |name: &str| allowed.iter().any(|glob| glob.matches(name));
-        let judged = match secret {
-            SecretId::Name(name) => matches(name).then_some(true),
-            SecretId::Arn(arn) if !lives_in(arn, region.as_deref(), account.as_deref()) => None,
-            SecretId::Arn(arn) => judge_arn(arn, &matches),
-        };
-        match judged {
-            Some(true) => {}
-            Some(false) => {
-                unconfirmed.insert(secret.clone());
+/// Whether a grant is for the asker's namespace.
+fn covers(namespaces: &GrantedNamespaces, asker: Asker<'_>) -> bool {
+    match (&namespaces.names, &namespaces.selector) {
+        (Some(names), None) => names.iter().any(|name| name == asker.namespace),
+        (None, Some(selector)) => asker.labels.is_some_and(|labels| selects(selector, labels)),
+        // The CRD refuses both and neither; what it does not know allows nothing.
+        _ => false,
+    }
+}
+
+/// The semantics of a [label selector][selector], but that an empty one selects nothing.
+///
+/// [selector]: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#resources-that-support-set-based-requirements
+fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
+    let exact = selector.match_labels.iter().flatten();
+    let expressions = selector.match_expressions.iter().flatten();
+    let mut requirements = exact.clone().count() + expressions.clone().count();
+    let exact = exact.into_iter().all(|(key, value)| labels.get(key) == Some(value));
+    let expressions = expressions.into_iter().all(|expression| {
+        let value = labels.get(&expression.key);
+        let listed = || value.is_some_and(|value| expression.values.iter().flatten().any(|listed| listed == value));
+        match expression.operator.as_str() {
+            "In" => listed(),
+            "NotIn" => !listed(),
+            "Exists" => value.is_some(),
+            "DoesNotExist" => value.is_none(),
+            _ => {
+                requirements = 0;
+                false
             }
-            None => return Err(secret.to_string()),
+        }
+    });
+    requirements > 0 && exact && expressions
+}
+
+/// Judges one grant; the error is the first secret that it refuses, and which keys of it.
+fn judge(
+    grant: &SecretGrant,
+    namespace: &str,
+    wants: &BTreeMap<SecretId, Wants>,
+    home: &Home,
+) -> Result<Access, (String, Vec<String>)> {
+    let rules = rules(grant, namespace);
+    let aws = grant.spec.aws.clone().unwrap_or_default();
+    let region = aws.region.clone().or_else(|| home.region.clone());
+    let of_role = aws.role_arn.as_deref().and_then(|arn| arn.split(':').nth(4)).map(str::to_owned);
+    let account = aws.account_id.clone().or(of_role).or_else(|| home.account.clone());
+    let mut unconfirmed = BTreeSet::new();
+    for (secret, wanted) in wants {
+        let refusal = |name: &str| refused(&rules, name, wanted);
+        match secret {
+            SecretId::Name(name) => {
+                if let Some(keys) = refusal(name) {
+                    return Err((secret.to_string(), keys));
+                }
+            }
+            SecretId::Arn(arn) if !lives_in(arn, region.as_deref(), account.as_deref()) => {
+                return Err((secret.to_string(), Vec::new()));
+            }
+            // `app-worker` may be the secret `app-worker` or the secret `app`, for all that the ARN tells.
+            SecretId::Arn(arn) => {
+                let refusals: Vec<Option<Vec<String>>> = arn.possible_names().map(refusal).collect();
+                if refusals.iter().all(Option::is_some) {
+                    let keys = refusals.into_iter().flatten().find(|keys| !keys.is_empty()).unwrap_or_default();
+                    return Err((secret.to_string(), keys));
+                }
+                if refusals.iter().any(Option::is_some) {
+                    unconfirmed.insert(secret.clone());
+                }
+            }
         }
     }
     Ok(Access {
         grant: grant.name_any(),
         generation: grant.metadata.generation.unwrap_or_default(),
-        identity: Identity { region },
+        identity: identity(&aws, region, namespace, &grant.name_any()),
         account,
         unconfirmed,
-        allowed,
+        expires: grant.spec.expires_at.as_ref().map(|time| time.0),
+        rules,
     })
+}
+
+/// The entries of a grant for one namespace. A glob that does not parse allows nothing.
+fn rules(grant: &SecretGrant, namespace: &str) -> Vec<Rule> {
+    let rule = |secret: &crate::api::GrantedSecret| {
+        if has_open_placeholder(&secret.name) {
+            return None;
+        }
+        let name = Glob::try_from(secret.name.replace("{namespace}", namespace).as_str()).ok()?;
+        let keys = match &secret.keys {
+            None => None,
+            Some(keys) if keys.iter().any(|key| key == "*") => None,
+            Some(keys) => Some(keys.iter().filter_map(|key| Glob::try_from(key.as_str()).ok()).collect()),
+        };
+        Some(Rule { name, keys })
+    };
+    grant.spec.secrets.iter().filter_map(rule).collect()
+}
+
+/// What is wrong with a grant that the CRD did not refuse, in a sentence. A part that is wrong allows nothing.
+#[must_use]
+pub fn fault(grant: &SecretGrant) -> Option<String> {
+    for (index, secret) in grant.spec.secrets.iter().enumerate() {
+        if has_open_placeholder(&secret.name) {
+            return Some(format!("spec.secrets[{index}].name: {{namespace}} must be followed by / or stand at the end"));
+        }
+        let globs = std::iter::once(&secret.name).chain(secret.keys.iter().flatten());
+        for glob in globs {
+            if let Err(error) = Glob::try_from(glob.as_str()) {
+                return Some(format!("spec.secrets[{index}]: {error}"));
+            }
+        }
+    }
+    None
+}
+
+/// Whether `{namespace}` stands before anything but `/` or the end, so that the secrets of `team-ab` would be those of
+/// `team-a` as well.
+fn has_open_placeholder(name: &str) -> bool {
+    name.split("{namespace}").skip(1).any(|rest| !rest.is_empty() && !rest.starts_with('/'))
 }
 
 fn lives_in(arn: &SecretArn, region: Option<&str>, account: Option<&str>) -> bool {
     region == Some(arn.region.as_str()) && account == Some(arn.account.as_str())
 }
 
-/// Judges an ARN, whose last part is a name with or without `-` and six characters: `app-worker` may be the secret
-/// `app-worker` or the secret `app`. `Some(true)`: allowed whichever it is. `Some(false)`: only one of the two is.
-fn judge_arn(arn: &SecretArn, matches: &impl Fn(&str) -> bool) -> Option<bool> {
-    let whole = matches(&arn.resource);
-    let Some(stem) = without_suffix(&arn.resource) else {
-        return whole.then_some(true);
-    };
-    match (whole, matches(stem)) {
-        (true, true) => Some(true),
-        (false, false) => None,
-        _ => Some(false),
+fn identity(aws: &AwsAccess, region: Option<String>, namespace: &str, grant: &str) -> Identity {
+    let role = aws.role_arn.clone();
+    match (&aws.service_account_name, role) {
+        (Some(name), role_arn) => Identity {
+            region,
+            role: None,
+            service_account: Some(ServiceAccountIdentity {
+                namespace: namespace.to_owned(),
+                name: name.clone(),
+                role_arn,
+            }),
+        },
+        (None, Some(arn)) => Identity {
+            region,
+            role: Some(Role {
+                arn,
+                external_id: aws.external_id.clone(),
+                namespace: namespace.to_owned(),
+                grant: grant.to_owned(),
+                tags: aws.session_tags.unwrap_or_default(),
+            }),
+            service_account: None,
+        },
+        (None, None) => Identity { region, role: None, service_account: None },
     }
-}
-
-fn without_suffix(resource: &str) -> Option<&str> {
-    let (stem, suffix) = resource.rsplit_once('-')?;
-    (!stem.is_empty() && suffix.len() == 6 && suffix.bytes().all(|b| b.is_ascii_alphanumeric())).then_some(stem)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{AwsAccess, GrantedNamespaces, GrantedSecret, SecretGrantSpec};
+    use crate::api::{GrantedSecret, SecretGrantSpec};
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use serde_json::json;
+
+    const ACCOUNT: &str = "123456789012";
 
     fn grant(name: &str, namespaces: &[&str], secrets: &[&str]) -> SecretGrant {
-        SecretGrant::new(
+        let names = Some(namespaces.iter().map(ToString::to_string).collect());
+        let mut grant = SecretGrant::new(
             name,
             SecretGrantSpec {
-                namespaces: GrantedNamespaces { names: namespaces.iter().map(ToString::to_string).collect() },
-                secrets: secrets.iter().map(|name| GrantedSecret { name: (*name).to_owned() }).collect(),
-                aws: Some(AwsAccess { region: Some("eu-west-1".to_owned()), account_id: Some("123456789012".to_owned()) }),
+                namespaces: GrantedNamespaces { names, selector: None },
+                secrets: secrets.iter().map(|name| GrantedSecret { name: (*name).to_owned(), keys: None }).collect(),
+                ..SecretGrantSpec::default()
             },
-        )
+        );
+        grant.spec.aws = Some(AwsAccess {
+            region: Some("eu-west-1".to_owned()),
+            account_id: Some(ACCOUNT.to_owned()),
+            ..AwsAccess::default()
+        });
+        grant
     }
 
-    fn wanted(secrets: &[&str]) -> BTreeSet<SecretId> {
-        secrets.iter().map(|text| text.parse().unwrap()).collect()
+    fn with_keys(mut grant: SecretGrant, keys: &[&str]) -> SecretGrant {
+        for secret in &mut grant.spec.secrets {
+            secret.keys = Some(keys.iter().map(ToString::to_string).collect());
+        }
+        grant
+    }
+
+    fn all_of(secrets: &[&str]) -> BTreeMap<SecretId, Wants> {
+        secrets.iter().map(|text| (text.parse().unwrap(), Wants::default())).collect()
+    }
+
+    fn asker<'a>(namespace: &'a str, grant: Option<&'a str>) -> Asker<'a> {
+        Asker { namespace, labels: None, grant }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn ask(grants: &[SecretGrant], asker: Asker<'_>, wants: &BTreeMap<SecretId, Wants>) -> Result<Access, GrantError> {
+        decide(grants, asker, wants, &Home::default(), at(0))
     }
 
     fn decision(grants: &[SecretGrant], namespace: &str, secrets: &[&str]) -> Result<String, Reason> {
-        decide(grants, namespace, None, &wanted(secrets), &Home::default())
-            .map(|access| access.grant)
-            .map_err(|error| error.reason())
+        let decided = ask(grants, asker(namespace, None), &all_of(secrets));
+        decided.map(|access| access.grant).map_err(|error| error.reason())
     }
 
     #[test]
@@ -232,23 +483,92 @@ mod tests {
         assert_eq!(decision(&[], "production", &["autorepost/production/app"]), Err(Reason::AccessDenied));
     }
 
+    /// Namespaces × secrets × grants, look-alikes among them.
     #[test]
     fn a_grant_allows_its_namespaces_and_its_names_and_no_look_alikes() {
-        let grants = [grant("g", &["production"], &["autorepost/production/app"])];
-        assert_eq!(decision(&grants, "production", &["autorepost/production/app"]), Ok("g".to_owned()));
-        for (namespace, secret) in [
-            ("staging", "autorepost/production/app"),
-            ("production2", "autorepost/production/app"),
-            ("Production", "autorepost/production/app"),
-            ("production", "autorepost/production/app2"),
-            ("production", "xautorepost/production/app"),
-            ("production", "autorepost/production/App"),
-            ("production", "autorepost/production/app-AbCdEf"),
-            ("production", "autorepost/production"),
-            ("production", "autorepost/staging/app"),
+        let exact = grant("exact", &["production"], &["autorepost/production/app"]);
+        let below = grant("below", &["production"], &["autorepost/production/*"]);
+        let one = grant("one", &["production"], &["autorepost/production/ap?"]);
+        let own = grant("own", &["production", "staging"], &["autorepost/{namespace}/*", "shared-{namespace}"]);
+        let arn = |region: &str, account: &str, name: &str| format!("arn:aws:secretsmanager:{region}:{account}:secret:{name}");
+        let here = |name: &str| arn("eu-west-1", ACCOUNT, name);
+        let (denied, mut rows) = (false, 0);
+        for (grant, namespace, secret, allowed) in [
+            (&exact, "production", "autorepost/production/app".to_owned(), true),
+            (&exact, "staging", "autorepost/production/app".to_owned(), denied),
+            (&exact, "production2", "autorepost/production/app".to_owned(), denied),
+            (&exact, "xproduction", "autorepost/production/app".to_owned(), denied),
+            (&exact, "Production", "autorepost/production/app".to_owned(), denied),
+            (&exact, "", "autorepost/production/app".to_owned(), denied),
+            (&exact, "production", "autorepost/production/app2".to_owned(), denied),
+            (&exact, "production", "xautorepost/production/app".to_owned(), denied),
+            (&exact, "production", "autorepost/production/App".to_owned(), denied),
+            (&exact, "production", "AUTOREPOST/production/app".to_owned(), denied),
+            (&exact, "production", "autorepost/production/app-AbCdEf".to_owned(), denied),
+            (&exact, "production", "autorepost/production".to_owned(), denied),
+            (&exact, "production", "autorepost/production/".to_owned(), denied),
+            (&exact, "production", "autorepost/production/app/".to_owned(), denied),
+            (&exact, "production", "/autorepost/production/app".to_owned(), denied),
+            (&exact, "production", "autorepost/production/../production/app".to_owned(), denied),
+            (&exact, "production", "autorepost/staging/app".to_owned(), denied),
+            (&exact, "production", "autorepost//production/app".to_owned(), denied),
+            (&below, "production", "autorepost/production/app".to_owned(), true),
+            (&below, "production", "autorepost/production/worker".to_owned(), true),
+            (&below, "production", "autorepost/production/a/b/c".to_owned(), true),
+            (&below, "production", "autorepost/production/".to_owned(), true),
+            // The name is text to Secrets Manager: there is no parent folder to climb to.
+            (&below, "production", "autorepost/production/../staging/app".to_owned(), true),
+            (&below, "production", "autorepost/production".to_owned(), denied),
+            (&below, "production", "autorepost/production2/app".to_owned(), denied),
+            (&below, "production", "autorepost/staging/app".to_owned(), denied),
+            (&below, "production", "xautorepost/production/app".to_owned(), denied),
+            (&below, "staging", "autorepost/production/app".to_owned(), denied),
+            (&one, "production", "autorepost/production/app".to_owned(), true),
+            (&one, "production", "autorepost/production/api".to_owned(), true),
+            (&one, "production", "autorepost/production/ap".to_owned(), denied),
+            (&one, "production", "autorepost/production/apps".to_owned(), denied),
+            (&own, "production", "autorepost/production/app".to_owned(), true),
+            (&own, "staging", "autorepost/staging/app".to_owned(), true),
+            (&own, "staging", "autorepost/production/app".to_owned(), denied),
+            (&own, "production", "autorepost/staging/app".to_owned(), denied),
+            (&own, "production", "autorepost/{namespace}/app".to_owned(), denied),
+            (&own, "production", "shared-production".to_owned(), true),
+            (&own, "production", "shared-production2".to_owned(), denied),
+            (&own, "other", "autorepost/other/app".to_owned(), denied),
+            (&exact, "production", here("autorepost/production/app"), true),
+            (&exact, "production", here("autorepost/production/app-AbCdEf"), true),
+            (&exact, "production", here("autorepost/production/app-AbCdE"), denied),
+            (&exact, "production", here("autorepost/production/app-AbCdEfG"), denied),
+            (&exact, "production", here("autorepost/production/app-Ab/dEf"), denied),
+            (&exact, "production", here("autorepost/production/app2-AbCdEf"), denied),
+            (&exact, "production", here("autorepost/production/app-worker-AbCdEf"), denied),
+            (&exact, "production", here("xautorepost/production/app-AbCdEf"), denied),
+            (&exact, "production", arn("eu-west-2", ACCOUNT, "autorepost/production/app"), denied),
+            (&exact, "production", arn("eu-west-1", "210987654321", "autorepost/production/app"), denied),
+            (&exact, "staging", here("autorepost/production/app"), denied),
+            (&below, "production", here("autorepost/production/app-AbCdEf"), true),
+            (&below, "production", here("autorepost/production/a/b"), true),
+            (&below, "production", here("autorepost/staging/app-AbCdEf"), denied),
+            (&below, "production", arn("us-east-1", ACCOUNT, "autorepost/production/app-AbCdEf"), denied),
+            (&own, "staging", here("autorepost/staging/app-AbCdEf"), true),
+            (&own, "staging", here("autorepost/production/app-AbCdEf"), denied),
+            (&own, "production", here("shared-production-AbCdEf"), true),
+            (&own, "production", here("shared-staging-AbCdEf"), denied),
+            (&one, "production", here("autorepost/production/app-AbCdEf"), true),
+            (&one, "production", here("autorepost/production/apps-AbCdEf"), denied),
         ] {
-            assert_eq!(decision(&grants, namespace, &[secret]), Err(Reason::AccessDenied), "{namespace} {secret}");
+            // References that are not even names of secrets are refused before grants are asked.
+            let Ok(id) = secret.parse::<SecretId>() else {
+                assert!(!allowed, "{secret}");
+                rows += 1;
+                continue;
+            };
+            let wants = BTreeMap::from([(id, Wants::default())]);
+            let decided = ask(std::slice::from_ref(grant), asker(namespace, None), &wants);
+            assert_eq!(decided.is_ok(), allowed, "{} {namespace} {secret}: {decided:?}", grant.name_any());
+            rows += 1;
         }
+        assert!(rows >= 60, "{rows}");
     }
 
     #[test]
@@ -261,10 +581,9 @@ mod tests {
     #[test]
     fn several_grants_need_a_choice() {
         let grants = [grant("b", &["n"], &["p/*"]), grant("a", &["n"], &["p/app"])];
-        let error = decide(&grants, "n", None, &wanted(&["p/app"]), &Home::default()).unwrap_err();
+        let error = ask(&grants, asker("n", None), &all_of(&["p/app"])).unwrap_err();
         assert_eq!(error, GrantError::Ambiguous(vec!["a".to_owned(), "b".to_owned()]));
-        let access = decide(&grants, "n", Some("b"), &wanted(&["p/app"]), &Home::default()).unwrap();
-        assert_eq!(access.grant, "b");
+        assert_eq!(ask(&grants, asker("n", Some("b")), &all_of(&["p/app"])).unwrap().grant, "b");
     }
 
     #[test]
@@ -273,7 +592,7 @@ mod tests {
         grant.spec.aws = None;
         let decided = |region: Option<&str>| {
             let home = Home { region: region.map(str::to_owned), account: None };
-            decide([&grant], "n", None, &wanted(&["app"]), &home).map(|access| access.identity.region)
+            decide([&grant], asker("n", None), &all_of(&["app"]), &home, at(0)).map(|access| access.identity.region)
         };
         assert_eq!(decided(None), Err(GrantError::NoRegion("g".to_owned())));
         assert_eq!(decided(Some("eu-west-1")), Ok(Some("eu-west-1".to_owned())));
@@ -282,37 +601,147 @@ mod tests {
     #[test]
     fn a_named_grant_must_exist_and_allow() {
         let grants = [grant("a", &["n"], &["p/app"])];
-        let missing = decide(&grants, "n", Some("x"), &wanted(&["p/app"]), &Home::default()).unwrap_err();
+        let missing = ask(&grants, asker("n", Some("x")), &all_of(&["p/app"])).unwrap_err();
         assert_eq!(missing.reason(), Reason::GrantNotFound);
-        let refused = decide(&grants, "other", Some("a"), &wanted(&["p/app"]), &Home::default()).unwrap_err();
+        let refused = ask(&grants, asker("other", Some("a")), &all_of(&["p/app"])).unwrap_err();
         assert!(refused.to_string().contains("\"a\" does not allow the namespace \"other\""), "{refused}");
-    }
-
-    #[test]
-    fn an_arn_of_another_region_or_account_is_refused() {
-        let grants = [grant("g", &["n"], &["*"])];
-        let arn = |region: &str, account: &str| format!("arn:aws:secretsmanager:{region}:{account}:secret:app");
-        assert_eq!(decision(&grants, "n", &[&arn("eu-west-1", "123456789012")]), Ok("g".to_owned()));
-        assert_eq!(decision(&grants, "n", &[&arn("eu-west-2", "123456789012")]), Err(Reason::AccessDenied));
-        assert_eq!(decision(&grants, "n", &[&arn("eu-west-1", "210987654321")]), Err(Reason::AccessDenied));
     }
 
     #[test]
     fn an_arn_that_may_mean_two_names_waits_for_the_name_that_aws_answers() {
         let arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:app-worker";
-        for (globs, expected) in [
-            (&["app-worker", "app"][..], Some(false)),
-            (&["app"][..], Some(true)),
-            (&["app-worker"][..], Some(true)),
-            (&["other"][..], None),
-        ] {
-            let decided = decide(&[grant("g", &["n"], globs)], "n", None, &wanted(&[arn]), &Home::default());
-            assert_eq!(decided.ok().map(|access| !access.unconfirmed.is_empty()), expected, "{globs:?}");
+        let decided = |globs: &[&str]| ask(&[grant("g", &["n"], globs)], asker("n", None), &all_of(&[arn])).ok();
+        for (globs, unconfirmed) in
+            [(&["app-worker", "app"][..], Some(false)), (&["app"][..], Some(true)), (&["app-worker"][..], Some(true)), (&["other"][..], None)]
+        {
+            assert_eq!(decided(globs).map(|access| !access.unconfirmed.is_empty()), unconfirmed, "{globs:?}");
         }
-        let access = decide(&[grant("g", &["n"], &["app"])], "n", None, &wanted(&[arn]), &Home::default()).unwrap();
+        let access = decided(&["app"]).unwrap();
         assert!(access.permits("arn:aws:secretsmanager:eu-west-1:123456789012:secret:app-worker", "app"));
         assert!(!access.permits("arn:aws:secretsmanager:eu-west-1:123456789012:secret:app-worker-AbCdEf", "app-worker"));
         assert!(!access.permits("arn:aws:secretsmanager:eu-west-2:123456789012:secret:app-AbCdEf", "app"));
+        assert!(!access.permits("arn:aws:secretsmanager:eu-west-1:210987654321:secret:app-AbCdEf", "app"));
+    }
+
+    #[test]
+    fn a_selector_is_judged_as_kubernetes_does_and_an_empty_one_selects_nothing() {
+        let labels = BTreeMap::from([("team".to_owned(), "growth".to_owned()), ("env".to_owned(), "production".to_owned())]);
+        let decided = |selector: serde_json::Value, labels: Option<&BTreeMap<String, String>>| {
+            let mut grant = grant("g", &[], &["app"]);
+            grant.spec.namespaces = GrantedNamespaces { names: None, selector: Some(serde_json::from_value(selector).unwrap()) };
+            ask(&[grant], Asker { namespace: "n", labels, grant: None }, &all_of(&["app"])).is_ok()
+        };
+        for (selector, selects) in [
+            (json!({"matchLabels": {"team": "growth"}}), true),
+            (json!({"matchLabels": {"team": "growth", "env": "production"}}), true),
+            (json!({"matchLabels": {"team": "growth", "env": "staging"}}), false),
+            (json!({"matchExpressions": [{"key": "env", "operator": "In", "values": ["production", "staging"]}]}), true),
+            (json!({"matchExpressions": [{"key": "env", "operator": "NotIn", "values": ["production"]}]}), false),
+            (json!({"matchExpressions": [{"key": "absent", "operator": "NotIn", "values": ["x"]}]}), true),
+            (json!({"matchExpressions": [{"key": "env", "operator": "Exists"}]}), true),
+            (json!({"matchExpressions": [{"key": "absent", "operator": "DoesNotExist"}]}), true),
+            (json!({"matchExpressions": [{"key": "env", "operator": "Sounds"}]}), false),
+            (json!({"matchLabels": {"team": "growth"}, "matchExpressions": [{"key": "absent", "operator": "Exists"}]}), false),
+            (json!({}), false),
+            (json!({"matchLabels": {}, "matchExpressions": []}), false),
+        ] {
+            assert_eq!(decided(selector.clone(), Some(&labels)), selects, "{selector}");
+            assert!(!decided(selector, None), "labels that are not known match nothing");
+        }
+    }
+
+    #[test]
+    fn names_together_with_a_selector_and_neither_of_them_allow_nothing() {
+        let labels = BTreeMap::from([("a".to_owned(), "b".to_owned())]);
+        let selector: LabelSelector = serde_json::from_value(json!({"matchLabels": {"a": "b"}})).unwrap();
+        for (names, selector) in [(Some(vec!["n".to_owned()]), Some(selector)), (None, None)] {
+            let mut grant = grant("g", &[], &["app"]);
+            grant.spec.namespaces = GrantedNamespaces { names, selector };
+            let asker = Asker { namespace: "n", labels: Some(&labels), grant: None };
+            assert!(ask(&[grant], asker, &all_of(&["app"])).is_err());
+        }
+    }
+
+    #[test]
+    fn a_placeholder_that_could_reach_into_another_namespace_allows_nothing() {
+        let grants = [grant("g", &["team-a"], &["x/{namespace}*"])];
+        assert_eq!(decision(&grants, "team-a", &["x/team-a/app"]), Err(Reason::AccessDenied));
+        assert_eq!(decision(&grants, "team-a", &["x/team-ab/app"]), Err(Reason::AccessDenied));
+    }
+
+    #[test]
+    fn keys_outside_the_list_are_refused_before_any_read_and_named() {
+        let grants = [with_keys(grant("g", &["n"], &["app"]), &["DATABASE_URL", "S3_*"])];
+        let wanting = |keys: &[&str], whole: bool| {
+            let wants = Wants { keys: keys.iter().map(ToString::to_string).collect(), whole };
+            ask(&grants, asker("n", None), &BTreeMap::from([("app".parse().unwrap(), wants)]))
+        };
+        assert!(wanting(&["DATABASE_URL", "S3_BUCKET"], false).is_ok());
+        let refused = wanting(&["DATABASE_URL", "REDIS_URL"], false).unwrap_err();
+        assert!(refused.to_string().contains("to read REDIS_URL of the secret \"app\""), "{refused}");
+        let whole = wanting(&[], true).unwrap_err();
+        assert!(whole.to_string().contains("(the whole payload)"), "{whole}");
+        // dataFrom asks for nothing by name: it publishes what is allowed.
+        let access = wanting(&[], false).unwrap();
+        assert!(access.permits_key("app", "S3_BUCKET") && !access.permits_key("app", "REDIS_URL"));
+        assert!(!access.permits_key("other", "S3_BUCKET"));
+    }
+
+    #[test]
+    fn a_json_pointer_is_judged_by_its_first_token() {
+        let spec = json!({"data": [{"key": "A", "from": {"secret": "app", "key": "/db/url"}}, {"key": "B", "valueFrom": "app"}]});
+        let spec: crate::api::SecretBindingSpec = serde_json::from_value(spec).unwrap();
+        let binding = crate::binding::spec::Binding::parse(&crate::api::SecretBinding::new("b", spec), &[]).ok().unwrap();
+        let wanted = wants(&binding.mapping).remove(&"app".parse().unwrap()).unwrap();
+        assert_eq!(wanted, Wants { keys: BTreeSet::from(["db".to_owned()]), whole: true });
+    }
+
+    #[test]
+    fn a_change_of_the_keys_changes_what_is_digested() {
+        let text = |keys: &[&str]| {
+            let decided = ask(&[with_keys(grant("g", &["n"], &["app"]), keys)], asker("n", None), &all_of(&["app"]));
+            decided.unwrap().keys_text("app")
+        };
+        assert_ne!(text(&["A"]), text(&["A", "B"]));
+        assert_eq!(text(&["*"]), "*");
+    }
+
+    #[test]
+    fn a_grant_with_an_end_serves_those_who_name_it_until_then() {
+        let mut grant = grant("break-glass", &["n"], &["app"]);
+        grant.spec.expires_at = Some(Time(at(100)));
+        grant.spec.on_expiry = Some(OnExpiry::Delete);
+        let ask = |named: Option<&str>, now: i64| {
+            decide([&grant], asker("n", named), &all_of(&["app"]), &Home::default(), at(now))
+        };
+        assert_eq!(ask(None, 0).unwrap_err().reason(), Reason::AccessDenied);
+        assert_eq!(ask(Some("break-glass"), 99).unwrap().expires, Some(at(100)));
+        let ended = ask(Some("break-glass"), 100).unwrap_err();
+        assert_eq!(ended, GrantError::Expired { grant: "break-glass".to_owned(), at: at(100), delete: true });
+        // Another namespace is told that it has no access, not that there was one.
+        let other = decide([&grant], asker("m", Some("break-glass")), &all_of(&["app"]), &Home::default(), at(100));
+        assert_eq!(other.unwrap_err().reason(), Reason::AccessDenied);
+    }
+
+    #[test]
+    fn the_identity_follows_from_the_grant_and_keeps_namespaces_apart() {
+        let mut by_role = grant("g", &["n", "m"], &["app"]);
+        by_role.spec.aws = Some(AwsAccess {
+            region: Some("eu-west-1".to_owned()),
+            role_arn: Some("arn:aws:iam::210987654321:role/read".to_owned()),
+            session_tags: Some(true),
+            ..AwsAccess::default()
+        });
+        let identity = |grant: &SecretGrant, namespace: &str| {
+            ask(std::slice::from_ref(grant), asker(namespace, None), &all_of(&["app"])).unwrap()
+        };
+        let access = identity(&by_role, "n");
+        assert_eq!(access.account.as_deref(), Some("210987654321"), "secrets are in the account of the role");
+        assert_ne!(access.identity, identity(&by_role, "m").identity);
+        let mut by_account = by_role.clone();
+        by_account.spec.aws.as_mut().unwrap().service_account_name = Some("worker".to_owned());
+        let account = identity(&by_account, "n").identity.service_account.unwrap();
+        assert_eq!((account.namespace.as_str(), account.name.as_str()), ("n", "worker"));
     }
 
     #[test]

@@ -108,7 +108,7 @@ async fn operate(args: &RunArgs) -> Result<(), RunError> {
         wait_for_kinds(&client, args.watch_namespaces.first().map(String::as_str)).await;
         readiness.kinds_are_served();
         let key = fingerprint_key(&client, &home, &format!("{}-fingerprint-key", args.name)).await?;
-        let aws = SecretsManager::from_environment(args.aws_region.clone(), metrics.clone()).await;
+        let aws = SecretsManager::from_environment(args.aws_region.clone(), client.clone(), metrics.clone()).await;
         let identity = identity();
         let settings = Arc::new(Settings::new(args, aws.default_region().map(str::to_owned), identity.clone()));
         let reader = Reader::new(Arc::new(aws), audit);

@@ -209,6 +209,32 @@ async fn the_operator_works_under_the_shipped_rights_uses_each_and_leaves_every_
     let spec = json!({"dataFrom": [{"secret": world.secret_id("app")}], "target": {"name": "worker-env"}});
     world.bind("worker", spec).await;
     world.wait_value("worker-env", "A", "canary-7f3a-value-a").await;
+    // A grant may have a secret read as a ServiceAccount of the namespace.
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "reader", "annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::123456789012:role/reader"}}});
+    let accounts: kube::Api<k8s_openapi::api::core::v1::ServiceAccount> =
+        kube::Api::namespaced(world.client.clone(), &world.namespace);
+    accounts.patch("reader", &PatchParams::apply("test"), &Patch::Apply(&account)).await.unwrap();
+    let by_account = format!("{}-account", world.namespace);
+    world
+        .grant_with(&by_account, json!({
+            "namespaces": {"names": [world.namespace]},
+            "secrets": [{"name": world.secret_id("app")}],
+            "aws": {"region": "eu-west-1", "accountId": "123456789012", "serviceAccountName": "reader"},
+        }))
+        .await;
+    world.bind("by-account", json!({"grant": by_account, "dataFrom": [{"secret": world.secret_id("app")}]})).await;
+    world.wait_ready("by-account").await;
+    for name in ["app", "worker"] {
+        let target = format!("{name}-env");
+        let spec = json!({"grant": world.namespace, "dataFrom": [{"secret": world.secret_id("app")}], "target": {"name": target}});
+        world.bind(name, spec).await;
+    }
+    eventually("the grant to count its bindings", Duration::from_secs(30), || async {
+        let grants: kube::Api<bindery::api::SecretGrant> = kube::Api::all(world.client.clone());
+        let status = grants.get(&by_account).await.unwrap().status?;
+        (status.bindings == Some(1)).then_some(())
+    })
+    .await;
     // A second start finds the lease and the key of the first.
     assert_eq!(operator.terminate().await, Some(0));
     operator.restart();
@@ -238,8 +264,9 @@ async fn the_operator_works_under_the_shipped_rights_uses_each_and_leaves_every_
     drop(operator);
     run("helm", &["uninstall", "bindery", "--namespace", HOME]);
     assert_eq!(published(&world).await, 2, "uninstalling the chart deletes no Secret");
+    world.delete_grant(&by_account).await;
     let bindings = world.bindings().list(&kube::api::ListParams::default()).await.unwrap();
-    assert_eq!(bindings.items.len(), 2, "the CRDs stay, and with them the bindings");
+    assert_eq!(bindings.items.len(), 3, "the CRDs stay, and with them the bindings");
     run("kubectl", &["delete", "-f", "deploy/namespace.yaml", "--wait=false"]);
     world.end_after_kills().await;
 }

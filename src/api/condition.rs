@@ -96,6 +96,8 @@ reasons! {
     AmbiguousGrant,
     /// `spec.grant` names a grant that does not exist.
     GrantNotFound,
+    /// The grant has ended.
+    GrantExpired,
 
     /// Secrets Manager has no such secret.
     SecretNotFound,
@@ -113,7 +115,7 @@ reasons! {
     Throttled,
     /// AWS did not answer, or answered with a fault of its own.
     AwsUnavailable,
-    /// AWS refuses the reference as malformed, or it names another account or region.
+    /// The reference is malformed, or AWS answered for another secret than the one that is meant.
     InvalidReference,
     /// The read could not be recorded in the audit log, so the value was dropped.
     AuditFailed,

@@ -13,7 +13,9 @@ pub use secret_binding::{
     DataEntry, DataFromEntry, DeletionPolicy, EncodingSpec, KeyReference, SecretBinding, SecretBindingSpec,
     SecretBindingStatus, SourceStatus, Target, TargetReference,
 };
-pub use secret_grant::{AwsAccess, GrantedNamespaces, GrantedSecret, SecretGrant, SecretGrantSpec};
+pub use secret_grant::{
+    AwsAccess, GrantedNamespaces, GrantedSecret, OnExpiry, SecretGrant, SecretGrantSpec, SecretGrantStatus,
+};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt as _;

@@ -49,6 +49,8 @@ pub struct Verified {
 pub struct Known {
     /// The full ARN.
     pub arn: String,
+    /// The name.
+    pub name: String,
     /// The version id.
     pub version_id: String,
 }
@@ -68,10 +70,9 @@ impl Memory {
         pause.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0)
     }
 
-    /// Notes that the target is being put right, and answers how often it was within the last ten minutes.
-    pub fn repairs(&mut self, now: Instant) -> usize {
+    /// Notes that the target was put right.
+    pub fn repaired(&mut self, now: Instant) {
         self.repairs.push_back(now);
-        self.repairs_within(now)
     }
 
     /// How often the target was put right within the last ten minutes.
@@ -103,6 +104,12 @@ impl Memories {
         memories.insert((namespace.to_owned(), name.to_owned()), (uid.to_owned(), memory));
     }
 
+    /// The bindings that are remembered.
+    #[must_use]
+    pub fn names(&self) -> Vec<(String, String)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
     /// Forgets a deleted binding.
     pub fn forget(&self, namespace: &str, name: &str) {
         let mut memories = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -130,10 +137,11 @@ mod tests {
     async fn repairs_are_counted_over_ten_minutes() {
         let mut memory = Memory::default();
         for _ in 0..4 {
-            memory.repairs(Instant::now());
+            memory.repaired(Instant::now());
             tokio::time::advance(Duration::from_secs(150)).await;
         }
-        assert_eq!(memory.repairs(Instant::now()), 5);
+        memory.repaired(Instant::now());
+        assert_eq!(memory.repairs_within(Instant::now()), 5);
         tokio::time::advance(Duration::from_secs(299)).await;
         assert_eq!(memory.repairs_within(Instant::now()), 3);
     }

@@ -7,12 +7,14 @@
 //! | [`plan`] | what is to be done, pure |
 //! | [`target`] | the target Secret from metadata alone, pure |
 //! | [`status`] | the status a pass leads to, pure |
+//! | [`grant_status`] | what grants say of themselves |
 //! | [`leftover`] | what a renamed target leaves behind, pure |
 //! | [`memory`] | what is remembered between passes |
 //! | [`trigger`] | which bindings a change concerns |
 //! | [`error`] | every failure, its condition and its cure |
 
 pub mod error;
+pub mod grant_status;
 pub mod leftover;
 pub mod memory;
 pub mod observe;
@@ -24,16 +26,19 @@ pub mod trigger;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use k8s_openapi::NamespaceResourceScope;
-use kube::core::DeserializeGuard;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::controller::{self, Controller};
 use kube::runtime::reflector::{self, ObjectRef, Store, store::Writer};
 use kube::runtime::watcher::{self, watcher};
 use kube::runtime::{Predicate as _, PredicateConfig, WatchStreamExt as _, predicates};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use tokio::sync::{OnceCell, Semaphore, broadcast};
+use tokio::time::timeout;
 
 use crate::api::{FIELD_MANAGER, LABEL_MANAGED, SecretBinding, SecretGrant};
 use crate::fingerprint::FingerprintKey;
@@ -42,10 +47,13 @@ use crate::settings::Settings;
 use crate::source::reader::Reader;
 use memory::Memories;
 use target::SecretMeta;
-use trigger::{Concern, Grants};
+use trigger::{Concern, Grants, Namespaces};
 
 /// A binding as the watch delivers it: one that no longer parses must not stop the others.
 pub type Watched = DeserializeGuard<SecretBinding>;
+
+/// How long the labels of namespaces are waited for.
+const NAMESPACES_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What all passes share.
 pub struct Context {
@@ -61,8 +69,12 @@ pub struct Context {
     pub key: FingerprintKey,
     /// The grants of the cluster.
     pub grants: Store<SecretGrant>,
+    /// The labels of the namespaces, for grants by selector.
+    pub namespaces: Store<PartialObjectMeta<Namespace>>,
     /// The metadata of the Secrets that carry Bindery's label, one store for each watched namespace.
     pub targets: Vec<Store<SecretMeta>>,
+    /// The bindings, one store for each watched namespace.
+    pub bindings: Vec<Store<Watched>>,
     /// What is remembered of each binding.
     pub memories: Memories,
     /// The account of the operator's own identity, once it was asked for.
@@ -115,6 +127,7 @@ pub async fn run(
         settings.watch_namespaces.iter().cloned().map(Some).map(Scope::new).collect()
     };
     let (grants, grants_writer) = reflector::store();
+    let (namespaces, namespaces_writer) = reflector::store();
     let (concerns, _) = broadcast::channel(256);
     let context = Arc::new(Context {
         client: client.clone(),
@@ -122,22 +135,37 @@ pub async fn run(
         metrics: metrics.clone(),
         key,
         grants: grants.clone(),
+        namespaces: namespaces.clone(),
         targets: scopes.iter().map(|scope| scope.targets.clone()).collect(),
+        bindings: scopes.iter().map(|scope| scope.bindings.clone()).collect(),
         memories: Memories::default(),
         account: OnceCell::new(),
         passes: Semaphore::new(settings.concurrency),
         settings,
     });
-    let watching_grants = watch_grants(client, grants_writer, concerns.clone(), metrics);
+    let watching_grants = watch_grants(client.clone(), grants_writer, concerns.clone(), metrics.clone());
+    let watching_namespaces = watch_namespaces(client, namespaces_writer, concerns.clone(), metrics);
     let controllers = async {
         // A binding judged before the grants are known would be refused for a moment.
-        if grants.wait_until_ready().await.is_ok() {
+        let known = async {
+            // Without the right to watch namespaces, grants by name still work.
+            if timeout(NAMESPACES_TIMEOUT, namespaces.wait_until_ready()).await.is_err() {
+                tracing::warn!("the labels of namespaces cannot be watched, so grants by selector allow nothing");
+            }
+            grants.wait_until_ready().await
+        };
+        if known.await.is_ok() {
+            let telling = grant_status::tell(&context);
             let running = scopes.into_iter().map(|scope| control(scope, &context, &concerns, shutdown.clone()));
-            futures::future::join_all(running).await;
+            tokio::select! {
+                _ = futures::future::join_all(running) => {}
+                () = telling => {}
+            }
         }
     };
     tokio::select! {
         () = watching_grants => {}
+        () = watching_namespaces => {}
         () = controllers => {}
     }
 }
@@ -168,6 +196,35 @@ async fn watch_grants(
         .await;
 }
 
+async fn watch_namespaces(
+    client: Client,
+    writer: Writer<PartialObjectMeta<Namespace>>,
+    concerns: broadcast::Sender<Concern>,
+    metrics: Arc<Metrics>,
+) {
+    let mut known = Namespaces::default();
+    watcher(Api::<PartialObjectMeta<Namespace>>::all(client), watcher::Config::default())
+        .default_backoff()
+        .modify(|namespace| {
+            namespace.managed_fields_mut().clear();
+            namespace.annotations_mut().clear();
+        })
+        .reflect(writer)
+        .for_each(|event| {
+            match event {
+                Ok(event) => {
+                    if let Some(concern) = known.observe(&event) {
+                        // Without a receiver there is no controller yet, and its first pass sees the new labels.
+                        let _ = concerns.send(concern);
+                    }
+                }
+                Err(error) => watch_failed(&metrics, "Namespace", &error),
+            }
+            futures::future::ready(())
+        })
+        .await;
+}
+
 async fn control(
     scope: Scope,
     context: &Arc<Context>,
@@ -177,19 +234,22 @@ async fn control(
     let client = &context.client;
     let (bindings, targets) = (scope.api::<Watched>(client), scope.api::<SecretMeta>(client));
     let managed = watcher::Config::default().labels(&format!("{LABEL_MANAGED}=true"));
-    let forgetting = context.clone();
+    let (forgetting, scope_namespace) = (context.clone(), scope.namespace.clone());
     let (for_bindings, for_targets) = (context.metrics.clone(), context.metrics.clone());
 
     let bindings = watcher(bindings, watcher::Config::default())
         .inspect_err(move |error| watch_failed(&for_bindings, "SecretBinding", error))
         .default_backoff()
         .modify(|binding| binding.managed_fields_mut().clear())
-        .inspect_ok(move |event| {
-            if let watcher::Event::Delete(binding) = event {
+        .reflect(scope.bindings_writer)
+        // After `reflect`, so that the store no longer has what is forgotten.
+        .inspect_ok(move |event| match event {
+            watcher::Event::Delete(binding) => {
                 forgetting.forget(&binding.namespace().unwrap_or_default(), &binding.name_any());
             }
+            watcher::Event::InitDone => forgetting.forget_absent(scope_namespace.as_deref()),
+            watcher::Event::Apply(_) | watcher::Event::Init | watcher::Event::InitApply(_) => {}
         })
-        .reflect(scope.bindings_writer)
         .applied_objects()
         .predicate_filter(predicates::generation.combine(predicates::annotations), PredicateConfig::default());
     let targets = watcher(targets, managed)
@@ -225,9 +285,24 @@ async fn control(
 }
 
 impl Context {
+    /// Whether a binding is there, as far as the watch tells.
+    fn exists(&self, namespace: &str, name: &str) -> bool {
+        let reference = binding_ref(namespace, name);
+        self.bindings.iter().any(|store| store.get(&reference).is_some())
+    }
+
     fn forget(&self, namespace: &str, name: &str) {
         self.memories.forget(namespace, name);
         self.metrics.forget(namespace, name);
+    }
+
+    /// Forgets what was deleted while the watch was interrupted.
+    fn forget_absent(&self, scope: Option<&str>) {
+        for (namespace, name) in self.memories.names() {
+            if scope.is_none_or(|scope| scope == namespace) && !self.exists(&namespace, &name) {
+                self.forget(&namespace, &name);
+            }
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a pass looks at: grants, the target's metadata, the versions of the sources.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -8,9 +8,10 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{Pod, PodSpec, PodTemplateSpec, Secret};
+use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
 use kube::runtime::reflector::ObjectRef;
-use kube::{Api, Resource};
+use kube::{Api, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
@@ -22,7 +23,7 @@ use super::{Context, plan};
 use crate::api::SecretBindingStatus;
 use crate::binding::reference::{SecretId, Source, VersionSelector};
 use crate::binding::spec::{Binding, Refresh};
-use crate::grant::{Access, GrantError, Home, decide};
+use crate::grant::{Access, Asker, GrantError, Home, Wants, decide, wants};
 use crate::kubernetes::write::WriteError;
 use crate::source::{Identity, SourceError, SourceErrorKind};
 
@@ -53,30 +54,42 @@ impl Context {
     /// # Errors
     /// Where none does, or where an ARN needs the operator's account to be known and AWS does not tell it.
     pub async fn access(&self, binding: &Binding) -> Result<Access, Error> {
-        let secrets = secrets(binding);
-        if secrets.iter().any(|secret| matches!(secret, SecretId::Arn(_))) {
+        let wants = wants(&binding.mapping);
+        if wants.keys().any(|secret| matches!(secret, SecretId::Arn(_))) {
             // An ARN names an account, and a grant without one means the operator's own.
             let region = self.settings.region.clone().or_else(|| {
                 self.grants.state().iter().find_map(|grant| grant.spec.aws.as_ref().and_then(|aws| aws.region.clone()))
             });
-            let identity = Identity { region };
+            let identity = Identity { region, ..Identity::default() };
             self.account.get_or_try_init(|| self.reader.account(&identity)).await?;
         }
-        Ok(self.decide(binding, &secrets)?)
+        Ok(self.decide(binding, &wants)?)
     }
 
-    fn decide(&self, binding: &Binding, secrets: &BTreeSet<SecretId>) -> Result<Access, GrantError> {
+    fn decide(&self, binding: &Binding, wants: &BTreeMap<SecretId, Wants>) -> Result<Access, GrantError> {
         let home = Home { region: self.settings.region.clone(), account: self.account.get().cloned() };
+        let namespace = self.namespaces.get(&ObjectRef::new(&binding.namespace));
+        let asker = Asker {
+            namespace: &binding.namespace,
+            labels: namespace.as_ref().map(|namespace| namespace.labels()),
+            grant: binding.grant.as_deref(),
+        };
         let grants = self.grants.state();
-        decide(grants.iter().map(AsRef::as_ref), &binding.namespace, binding.grant.as_deref(), secrets, &home)
+        decide(grants.iter().map(AsRef::as_ref), asker, wants, &home, Timestamp::now())
     }
 
     /// Judges again, after a read, what was judged before it: the grants as they are now, and the name that AWS
     /// answered.
     #[must_use]
-    pub fn still_permits(&self, binding: &Binding, access: &Access, arn: &str, name: &str) -> bool {
-        self.decide(binding, &secrets(binding))
-            .is_ok_and(|now| now.grant == access.grant && now.identity == access.identity && now.permits(arn, name))
+    pub fn still_permits(&self, binding: &Binding, access: &Access, secret: &SecretId, arn: &str, name: &str) -> bool {
+        let wants = wants(&binding.mapping);
+        self.decide(binding, &wants).is_ok_and(|now| {
+            now.grant == access.grant
+                && now.generation == access.generation
+                && now.identity == access.identity
+                && now.permits(arn, name)
+                && wants.get(secret).is_some_and(|wants| now.permits_wants(name, wants))
+        })
     }
 
     /// The target as it is.
@@ -165,10 +178,11 @@ impl Context {
         access: &Access,
     ) -> Result<Option<BTreeMap<Source, Known>>, SourceError> {
         let mut descriptions = BTreeMap::new();
-        for secret in secrets(binding) {
+        for (secret, wants) in wants(&binding.mapping) {
             match self.reader.describe(&access.identity, &secret).await {
                 Ok(description) => {
-                    if !access.permits(&description.arn, &description.name) {
+                    let (arn, name) = (&description.arn, &description.name);
+                    if !access.permits(arn, name) || !access.permits_wants(name, &wants) {
                         return Err(SourceError::new(SourceErrorKind::NotGranted, secret.to_string()));
                     }
                     descriptions.insert(secret, description);
@@ -192,12 +206,9 @@ impl Context {
                     .ok_or_else(|| SourceError::new(SourceErrorKind::VersionNotFound, plan::source_text(&source)))?
                     .to_owned(),
             };
-            versions.insert(source, Known { arn: description.arn.clone(), version_id });
+            let known = Known { arn: description.arn.clone(), name: description.name.clone(), version_id };
+            versions.insert(source, known);
         }
         Ok(Some(versions))
     }
-}
-
-fn secrets(binding: &Binding) -> BTreeSet<SecretId> {
-    binding.mapping.sources().into_iter().map(|source| source.secret).collect()
 }

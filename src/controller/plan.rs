@@ -12,10 +12,11 @@ use super::status::stale_after;
 use super::target::{Comparison, Observed, TargetError, TargetState, compare};
 use crate::api::{ANNOTATION_INPUTS, ConditionType, SecretBindingStatus};
 use crate::binding::mapping::{Mapping, RENDER_REVISION};
-use crate::binding::payload::Payload;
 use crate::binding::reference::{Source, VersionSelector};
 use crate::binding::spec::Binding;
 use crate::fingerprint::FingerprintKey;
+use crate::grant::Access;
+use crate::source::SecretVersion;
 use crate::source::audit::ReadReason;
 use crate::source::reader::Selection;
 
@@ -115,12 +116,8 @@ pub fn allow_repair(
     memory: &mut Memory,
     now: Instant,
 ) -> Result<(), TargetError> {
-    if !matches!(reason, ReadReason::Drift | ReadReason::Missing) {
-        return Ok(());
-    }
     let times = memory.repairs_within(now);
-    if times < MAX_REPAIRS {
-        memory.repairs(now);
+    if !is_repair(reason) || times < MAX_REPAIRS {
         return Ok(());
     }
     let manager = match target {
@@ -134,13 +131,20 @@ pub fn allow_repair(
     })
 }
 
+/// Whether a read is there to put right what somebody else changed.
+#[must_use]
+pub fn is_repair(reason: ReadReason) -> bool {
+    matches!(reason, ReadReason::Drift | ReadReason::Missing)
+}
+
 /// The digest of all that decides the content of the target.
 #[must_use]
-pub fn inputs(binding: &Binding, versions: &BTreeMap<Source, Known>, key: &FingerprintKey) -> String {
+pub fn inputs(binding: &Binding, access: &Access, versions: &BTreeMap<Source, Known>, key: &FingerprintKey) -> String {
     let revision = RENDER_REVISION.to_string();
     let mut parts = vec![revision, binding.fingerprint_input.clone()];
     for (source, known) in versions {
-        parts.extend([source_text(source), known.arn.clone(), known.version_id.clone()]);
+        let keys = access.keys_text(&known.name);
+        parts.extend([source_text(source), known.arn.clone(), known.version_id.clone(), keys]);
     }
     key.digest("inputs", parts.iter().map(String::as_str))
 }
@@ -154,15 +158,15 @@ pub fn source_text(source: &Source) -> String {
     }
 }
 
-/// What a mapping takes of a payload, for the audit record.
+/// What a mapping takes of a payload, as far as the grant allows it, for the audit record.
 #[must_use]
-pub fn selection(mapping: &Mapping, source: &Source, payload: &Payload) -> Selection {
+pub fn selection(mapping: &Mapping, access: &Access, source: &Source, version: &SecretVersion) -> Selection {
     let of_source = Mapping {
         data_from: mapping.data_from.iter().filter(|extract| extract.source == *source).cloned().collect(),
         data: mapping.data.iter().filter(|entry| entry.source == *source).cloned().collect(),
         ..Mapping::default()
     };
-    match of_source.select(|_| Some(payload), &|_, _| true) {
+    match of_source.select(|_| Some(&version.payload), &|_, key| access.permits_key(&version.name, key)) {
         Ok(selected) => {
             let used = selected.used_keys().get(source).cloned().unwrap_or_default();
             Selection { keys: used.keys.into_iter().collect(), whole_payload: used.whole }
@@ -188,6 +192,12 @@ pub fn next_look(verified: Option<Instant>, interval: Option<Duration>, now: Ins
     let interval = interval?.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 10.0);
     let since = verified.map_or(Duration::ZERO, |verified| now.duration_since(verified));
     Some(interval.saturating_sub(since).max(Duration::from_millis(100)))
+}
+
+/// How long until a time, which is a moment later where it has passed.
+#[must_use]
+pub fn until(time: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(time.duration_since(now)).unwrap_or_default() + Duration::from_millis(10)
 }
 
 /// How long until a passing failure makes the binding `Stale`; `None` where none is under way.
@@ -230,7 +240,7 @@ mod tests {
 
     fn versions() -> BTreeMap<Source, Known> {
         let source = Source { secret: "app".parse().unwrap(), version: VersionSelector::default() };
-        BTreeMap::from([(source, Known { arn: "arn".to_owned(), version_id: "v2".to_owned() })])
+        BTreeMap::from([(source, Known { arn: "arn".to_owned(), name: "app".to_owned(), version_id: "v2".to_owned() })])
     }
 
     fn recorded() -> SecretBindingStatus {
@@ -313,7 +323,10 @@ mod tests {
         let target = owned("x", &key(1), |_| {});
         for _ in 0..4 {
             assert_eq!(allow_repair(ReadReason::Drift, &target, "worker", &mut memory, Instant::now()), Ok(()));
+            memory.repaired(Instant::now());
         }
+        // A repair that was not made, since AWS did not answer, does not count.
+        assert_eq!(memory.repairs_within(Instant::now()), 4);
         let refused = allow_repair(ReadReason::Missing, &target, "worker", &mut memory, Instant::now()).unwrap_err();
         assert!(refused.to_string().contains("kubectl-edit"), "{refused}");
         assert_eq!(allow_repair(ReadReason::Changed, &target, "worker", &mut memory, Instant::now()), Ok(()));

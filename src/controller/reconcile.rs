@@ -22,7 +22,7 @@ use super::{Context, Watched};
 use crate::api::{ConditionType, SecretBinding, SecretBindingStatus, SourceStatus};
 use crate::binding::reference::Source;
 use crate::binding::spec::{Binding, Refresh};
-use crate::grant::Access;
+use crate::grant::{Access, GrantError};
 use crate::kubernetes::report::{StatusError, publish_event, write_status};
 use crate::kubernetes::write::{WriteError, apply_secret, delete_secret};
 use crate::source::reader::Purpose;
@@ -61,6 +61,10 @@ pub async fn reconcile(watched: Arc<Watched>, context: Arc<Context>) -> Result<A
     let mut memory = context.memories.take(&namespace, &name, &uid);
     let action = reconcile_with(manifest, &context, &mut memory).await;
     context.memories.put(&namespace, &name, &uid, memory);
+    // The binding may have been deleted during the pass.
+    if !context.exists(&namespace, &name) {
+        context.forget(&namespace, &name);
+    }
     Ok(action)
 }
 
@@ -87,7 +91,13 @@ async fn reconcile_with(manifest: &SecretBinding, context: &Context, memory: &mu
     let interval = context.interval(refresh);
     let stale_interval = interval.unwrap_or(context.settings.stale_interval());
     let error = outcome.err();
-    let findings = Findings { generation, progress: &progress, error: error.as_ref(), interval: stale_interval };
+    let findings = Findings {
+        generation,
+        progress: &progress,
+        error: error.as_ref(),
+        interval: stale_interval,
+        looks_again: interval.is_some(),
+    };
     let now = Timestamp::now();
     let status = after_pass(&before, findings, now);
     let reported = report(manifest, context, memory, &before, &status).await;
@@ -104,6 +114,8 @@ async fn reconcile_with(manifest: &SecretBinding, context: &Context, memory: &mu
             Some(plan::until_stale(&status, stale_interval, now).map_or(pause, |stale| stale.min(pause)))
         }
     };
+    let expiry = progress.expires.map(|end| plan::until(end, Timestamp::now()));
+    let next = [next, expiry].into_iter().flatten().min();
     let leaves_over = progress.published.as_ref().is_some_and(|published| !published.leftovers.is_empty());
     match next {
         _ if !reported => retry_report(),
@@ -171,8 +183,15 @@ async fn pass(
     memory: &mut Memory,
     progress: &mut Progress,
 ) -> Result<(), Error> {
-    let access = context.access(binding).await?;
+    let access = match context.access(binding).await {
+        Err(Error::Grant(GrantError::Expired { grant, at, delete: true })) if before.grant.as_ref() == Some(&grant) => {
+            progress.withdrawn = withdraw(binding, context, before).await?;
+            return Err(GrantError::Expired { grant, at, delete: true }.into());
+        }
+        access => access?,
+    };
     progress.grant = Some(access.grant.clone());
+    progress.expires = access.expires;
     progress.done.push(ConditionType::Granted);
 
     let target = context.target(binding, before, Look::Cached).await?;
@@ -186,7 +205,7 @@ async fn pass(
     let situation = Situation {
         target: &target,
         status: before,
-        inputs: versions.as_ref().map(|versions| plan::inputs(binding, versions, &context.key)),
+        inputs: versions.as_ref().map(|versions| plan::inputs(binding, &access, versions, &context.key)),
         versions: versions.as_ref(),
         forced,
         grant: &access.grant,
@@ -217,8 +236,8 @@ async fn pass(
                 &access.identity,
                 &source,
                 purpose,
-                |arn, name| context.still_permits(binding, &access, arn, name),
-                |payload| plan::selection(&binding.mapping, &source, payload),
+                |arn, name| context.still_permits(binding, &access, &source.secret, arn, name),
+                |version| plan::selection(&binding.mapping, &access, &source, version),
             )
             .await?;
         sources.push(SourceStatus {
@@ -227,15 +246,18 @@ async fn pass(
             version_id: version.version_id.clone(),
             created_time: version.created.map(Time),
         });
-        known.insert(source.clone(), Known { arn: version.arn, version_id: version.version_id });
+        known.insert(source.clone(), Known { arn: version.arn, name: version.name, version_id: version.version_id });
         payloads.insert(source, version.payload);
     }
-    let inputs = plan::inputs(binding, &known, &context.key);
+    let inputs = plan::inputs(binding, &access, &known, &context.key);
+    let names: BTreeMap<Source, String> = known.iter().map(|(source, known)| (source.clone(), known.name.clone())).collect();
     memory.verified = Some(Verified { at: Instant::now(), asked_by: asked_by(binding, &access), versions: known });
     progress.done.push(ConditionType::Fetched);
     progress.handled_sync.clone_from(&binding.sync);
 
-    let rendered = binding.mapping.render(&payloads).map_err(|error| {
+    let allowed = |source: &Source, key: &str| names.get(source).is_some_and(|name| access.permits_key(name, key));
+    let selected = binding.mapping.select(|source| payloads.get(source), &allowed);
+    let rendered = selected.and_then(|selected| binding.mapping.complete(selected)).map_err(|error| {
         let rejection = super::error::Rejection::from(error);
         memory.rejected = Some((inputs.clone(), rejection.clone()));
         Error::Render(rejection)
@@ -246,6 +268,9 @@ async fn pass(
 
     let desired = Desired::new(binding, rendered.data, &inputs, &context.key);
     let observed = publish(binding, context, before, &desired, &inputs).await?;
+    if plan::is_repair(reason) {
+        memory.repaired(Instant::now());
+    }
     progress.published = Some(published(binding, &observed, clean_up(binding, context, memory).await));
     progress.sources = Some(sources);
     progress.done.push(ConditionType::Applied);
@@ -322,6 +347,23 @@ async fn clean_up(binding: &Binding, context: &Context, memory: &mut Memory) -> 
     }
     memory.tidy = stay.is_empty().then_some(binding.generation);
     stay
+}
+
+/// Deletes what was published through a grant that ended and asks for that. True where it is gone.
+async fn withdraw(binding: &Binding, context: &Context, before: &SecretBindingStatus) -> Result<bool, Error> {
+    let name = &binding.target.name;
+    match context.target(binding, before, Look::Live).await? {
+        TargetState::Absent => Ok(true),
+        TargetState::Owned(observed) => {
+            let seen = leftover::Leftover { name: name.clone(), uid: observed.uid, resource_version: observed.resource_version };
+            if !delete_secret(&context.client, &binding.namespace, &seen).await? {
+                return Err(WriteError::Raced.into());
+            }
+            tracing::info!(namespace = %binding.namespace, secret = %name, "deleted, since its grant ended");
+            Ok(true)
+        }
+        TargetState::Foreign(_) | TargetState::Adoptable(_) => Ok(false),
+    }
 }
 
 /// Writes the Secret, if it is not already as desired, on top of exactly what is observed just before.

@@ -29,6 +29,10 @@ pub struct Progress {
     pub handled_sync: Option<String>,
     /// Whether the target is as Bindery last published it.
     pub target_intact: bool,
+    /// When the grant ends.
+    pub expires: Option<Timestamp>,
+    /// Whether what was published was deleted, since its grant ended and asks for that.
+    pub withdrawn: bool,
     /// The steps that were done.
     pub done: Vec<ConditionType>,
 }
@@ -57,6 +61,8 @@ pub struct Findings<'a> {
     pub error: Option<&'a Error>,
     /// The refresh interval; the operator's where the binding's is `0s`.
     pub interval: Duration,
+    /// Whether the clock leads to another look.
+    pub looks_again: bool,
 }
 
 /// The status after a pass.
@@ -76,6 +82,10 @@ pub fn after_pass(before: &SecretBindingStatus, findings: Findings<'_>, now: Tim
         status.keys = i32::try_from(published.keys).ok();
         status.last_changed_time.clone_from(&published.written);
     }
+    if progress.withdrawn {
+        (status.binding, status.keys, status.last_changed_time) = (None, None, None);
+        status.sources.clear();
+    }
     if progress.handled_sync.is_some() {
         status.last_handled_sync.clone_from(&progress.handled_sync);
     }
@@ -91,6 +101,7 @@ pub fn after_pass(before: &SecretBindingStatus, findings: Findings<'_>, now: Tim
             let (reason, message) = described(error);
             conditions.set(ConditionType::Stalled, "True", reason, message);
         }
+        Some(Class::NewVersion) if !findings.looks_again => {}
         Some(Class::NewVersion | Class::Passing | Class::Retry) => {
             conditions.set(ConditionType::Reconciling, "True", Reason::Retrying, "a retry is scheduled".to_owned());
         }
@@ -131,7 +142,7 @@ fn part(step: ConditionType, findings: Findings<'_>) -> (&'static str, Reason, S
         return ("False", error.reason(), error.to_string());
     }
     if !progress.done.contains(&step) {
-        return ("Unknown", Reason::NotEvaluated, "an earlier step failed".to_owned());
+        return ("Unknown", Reason::NotEvaluated, "not reached in the last pass".to_owned());
     }
     let (reason, message) = match step {
         ConditionType::Granted => (
@@ -289,9 +300,9 @@ mod tests {
             grant: Some("g".to_owned()),
             sources: Some(Vec::new()),
             published: Some(Published { name: "worker".to_owned(), keys: 22, written: Some(Time(at(0))), leftovers: vec![] }),
-            handled_sync: None,
             target_intact: true,
             done: STEPS.to_vec(),
+            ..Progress::default()
         }
     }
 
@@ -304,7 +315,7 @@ mod tests {
     }
 
     fn after(before: &SecretBindingStatus, progress: &Progress, error: Option<&Error>, now: Timestamp) -> SecretBindingStatus {
-        after_pass(before, Findings { generation: 3, progress, error, interval: INTERVAL }, now)
+        after_pass(before, Findings { generation: 3, progress, error, interval: INTERVAL, looks_again: true }, now)
     }
 
     fn show(status: &SecretBindingStatus) -> Vec<String> {

@@ -1,10 +1,12 @@
 //! Which bindings a change concerns.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use futures::Stream;
+use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt as _;
+use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::Event;
 use tokio::sync::broadcast;
@@ -14,8 +16,44 @@ use super::target::SecretMeta;
 use super::{Watched, binding_ref};
 use crate::api::{ANNOTATION_BINDING, SecretGrant};
 
-/// The namespaces whose bindings a change of a grant concerns.
-pub type Concern = Arc<BTreeSet<String>>;
+/// Whom a change of a grant or of a namespace concerns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Concern {
+    /// The bindings of these namespaces.
+    Namespaces(Arc<BTreeSet<String>>),
+    /// All bindings: which namespaces a selector means is judged with each of them.
+    All,
+}
+
+impl Concern {
+    fn includes(&self, namespace: &str) -> bool {
+        match self {
+            Self::Namespaces(names) => names.contains(namespace),
+            Self::All => true,
+        }
+    }
+
+    /// The concern of one namespace.
+    #[must_use]
+    pub fn of(namespace: String) -> Self {
+        Self::Namespaces(Arc::new(BTreeSet::from([namespace])))
+    }
+
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Namespaces(a), Self::Namespaces(b)) => Self::Namespaces(Arc::new(a.union(&b).cloned().collect())),
+            _ => Self::All,
+        }
+    }
+
+    fn nobody() -> Self {
+        Self::Namespaces(Arc::default())
+    }
+
+    fn is_nobody(&self) -> bool {
+        matches!(self, Self::Namespaces(names) if names.is_empty())
+    }
+}
 
 /// The bindings that a published Secret may belong to: that of its annotation, which is there also without an owner
 /// reference, and that of its owner reference, which is there also where somebody edited the annotation. Where both are
@@ -49,40 +87,68 @@ pub fn bindings_aiming_at(bindings: &Store<Watched>, namespace: &str, name: &str
 /// What was last seen of the grants, to tell whom a change concerns: those who gain and those who lose.
 #[derive(Debug, Default)]
 pub struct Grants {
-    known: HashMap<String, (Option<i64>, BTreeSet<String>)>,
+    known: HashMap<String, (Option<i64>, Concern)>,
     listed: HashSet<String>,
 }
 
 impl Grants {
     /// Notes an event of the watch. `None` where it concerns nobody, as a change of status does.
     pub fn observe(&mut self, event: &Event<SecretGrant>) -> Option<Concern> {
-        let concerned = match event {
+        let concern = match event {
             Event::Init => {
                 self.listed.clear();
-                BTreeSet::new()
+                Concern::nobody()
             }
             Event::InitApply(grant) => {
                 self.listed.insert(grant.name_any());
                 self.applied(grant)
             }
             Event::Apply(grant) => self.applied(grant),
-            Event::Delete(grant) => self.known.remove(&grant.name_any()).map(|(_, names)| names).unwrap_or_default(),
+            Event::Delete(grant) => self.known.remove(&grant.name_any()).map_or_else(Concern::nobody, |(_, concern)| concern),
             // What was deleted while the watch was interrupted is missing from the new list.
             Event::InitDone => {
                 let listed = &self.listed;
-                self.known.extract_if(|name, _| !listed.contains(name)).flat_map(|(_, (_, names))| names).collect()
+                let gone = self.known.extract_if(|name, _| !listed.contains(name));
+                gone.map(|(_, (_, concern))| concern).fold(Concern::nobody(), Concern::and)
             }
         };
-        (!concerned.is_empty()).then(|| Arc::new(concerned))
+        (!concern.is_nobody()).then_some(concern)
     }
 
-    fn applied(&mut self, grant: &SecretGrant) -> BTreeSet<String> {
+    fn applied(&mut self, grant: &SecretGrant) -> Concern {
         let generation = grant.metadata.generation;
-        let names: BTreeSet<String> = grant.spec.namespaces.names.iter().cloned().collect();
-        match self.known.insert(grant.name_any(), (generation, names.clone())) {
-            Some((before, _)) if before == generation => BTreeSet::new(),
-            Some((_, before)) => before.into_iter().chain(names).collect(),
-            None => names,
+        let concern = match &grant.spec.namespaces.names {
+            Some(names) => Concern::Namespaces(Arc::new(names.iter().cloned().collect())),
+            None => Concern::All,
+        };
+        match self.known.insert(grant.name_any(), (generation, concern.clone())) {
+            Some((before, _)) if before == generation => Concern::nobody(),
+            Some((_, before)) => before.and(concern),
+            None => concern,
+        }
+    }
+}
+
+/// What was last seen of the labels of namespaces.
+#[derive(Debug, Default)]
+pub struct Namespaces {
+    known: HashMap<String, BTreeMap<String, String>>,
+}
+
+impl Namespaces {
+    /// Notes an event of the watch; answers whose labels changed.
+    pub fn observe(&mut self, event: &Event<PartialObjectMeta<Namespace>>) -> Option<Concern> {
+        match event {
+            Event::Apply(namespace) | Event::InitApply(namespace) => {
+                let (name, labels) = (namespace.name_any(), namespace.labels().clone());
+                let before = self.known.insert(name.clone(), labels.clone());
+                (before.as_ref() != Some(&labels)).then(|| Concern::of(name))
+            }
+            Event::Delete(namespace) => {
+                self.known.remove(&namespace.name_any());
+                None
+            }
+            Event::Init | Event::InitDone => None,
         }
     }
 }
@@ -103,7 +169,7 @@ pub fn bindings_of_concerns(
             .state()
             .iter()
             .map(|binding| (binding.namespace().unwrap_or_default(), binding.name_any()))
-            .filter(|(namespace, _)| concern.as_ref().is_none_or(|concern| concern.contains(namespace)))
+            .filter(|(namespace, _)| concern.as_ref().is_none_or(|concern| concern.includes(namespace)))
             .map(|(namespace, name)| binding_ref(&namespace, &name))
             .collect();
         Some((futures::stream::iter(concerned), (concerns, bindings)))
@@ -115,19 +181,22 @@ pub fn bindings_of_concerns(
 mod tests {
     use super::*;
     use crate::api::{GrantedNamespaces, SecretGrantSpec};
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
     fn grant(name: &str, generation: i64, namespaces: &[&str]) -> SecretGrant {
         let names = namespaces.iter().map(ToString::to_string).collect();
-        let mut grant = SecretGrant::new(
-            name,
-            SecretGrantSpec { namespaces: GrantedNamespaces { names }, ..SecretGrantSpec::default() },
-        );
+        let namespaces = GrantedNamespaces { names: Some(names), selector: None };
+        let mut grant = SecretGrant::new(name, SecretGrantSpec { namespaces, ..SecretGrantSpec::default() });
         grant.metadata.generation = Some(generation);
         grant
     }
 
     fn observe(grants: &mut Grants, event: &Event<SecretGrant>) -> Vec<String> {
-        grants.observe(event).map(|concern| concern.iter().cloned().collect()).unwrap_or_default()
+        match grants.observe(event) {
+            Some(Concern::Namespaces(names)) => names.iter().cloned().collect(),
+            Some(Concern::All) => vec!["*".to_owned()],
+            None => vec![],
+        }
     }
 
     #[test]
@@ -137,6 +206,28 @@ mod tests {
         assert!(observe(&mut grants, &Event::Apply(grant("g", 1, &["a", "b"]))).is_empty(), "only the status moved");
         assert_eq!(observe(&mut grants, &Event::Apply(grant("g", 2, &["b", "c"]))), ["a", "b", "c"]);
         assert_eq!(observe(&mut grants, &Event::Delete(grant("g", 2, &["b", "c"]))), ["b", "c"]);
+    }
+
+    #[test]
+    fn a_grant_by_label_concerns_all_and_so_does_its_end() {
+        let mut grants = Grants::default();
+        let mut by_label = grant("g", 1, &[]);
+        by_label.spec.namespaces = GrantedNamespaces { names: None, selector: Some(LabelSelector::default()) };
+        assert_eq!(observe(&mut grants, &Event::Apply(by_label.clone())), ["*"]);
+        assert_eq!(observe(&mut grants, &Event::Apply(grant("g", 2, &["a"]))), ["*"]);
+        assert_eq!(observe(&mut grants, &Event::Apply(grant("g", 3, &["b"]))), ["a", "b"]);
+    }
+
+    #[test]
+    fn only_a_change_of_labels_of_a_namespace_concerns_its_bindings() {
+        let namespace = |label: &str, annotation: &str| -> PartialObjectMeta<Namespace> {
+            let metadata = serde_json::json!({"name": "n", "labels": {"team": label}, "annotations": {"a": annotation}});
+            serde_json::from_value(serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})).unwrap()
+        };
+        let mut namespaces = Namespaces::default();
+        assert_eq!(namespaces.observe(&Event::InitApply(namespace("x", "1"))), Some(Concern::of("n".to_owned())));
+        assert_eq!(namespaces.observe(&Event::Apply(namespace("x", "2"))), None);
+        assert_eq!(namespaces.observe(&Event::Apply(namespace("y", "2"))), Some(Concern::of("n".to_owned())));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use kube::{Api, Client, Resource as _};
 use serde::Serialize;
 use tokio::time::timeout;
 
-use crate::api::{Reason, STATUS_FIELD_MANAGER, SecretBinding, SecretBindingStatus};
+use crate::api::{Reason, STATUS_FIELD_MANAGER, SecretBinding, SecretBindingStatus, SecretGrant, SecretGrantStatus};
 
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -55,6 +55,26 @@ pub async fn write_status(
     let params = PatchParams::apply(STATUS_FIELD_MANAGER).force();
     match timeout(WRITE_TIMEOUT, api.patch_status(name, &params, &Patch::Apply(&body))).await {
         Ok(Ok(written)) => Ok(written.metadata.resource_version.unwrap_or_default()),
+        Ok(Err(kube::Error::Api(status))) if status.code == 404 => Err(StatusError::Gone),
+        Ok(Err(error)) => Err(StatusError::Failed(Box::new(error))),
+        Err(_) => Err(StatusError::TimedOut),
+    }
+}
+
+/// Writes the status of a grant by server-side apply.
+///
+/// # Errors
+/// What Kubernetes refuses, or a time-out.
+pub async fn write_grant_status(client: &Client, name: &str, status: &SecretGrantStatus) -> Result<(), StatusError> {
+    let body = serde_json::json!({
+        "apiVersion": SecretGrant::api_version(&()),
+        "kind": SecretGrant::kind(&()),
+        "status": status,
+    });
+    let api: Api<SecretGrant> = Api::all(client.clone());
+    let params = PatchParams::apply(STATUS_FIELD_MANAGER).force();
+    match timeout(WRITE_TIMEOUT, api.patch_status(name, &params, &Patch::Apply(&body))).await {
+        Ok(Ok(_)) => Ok(()),
         Ok(Err(kube::Error::Api(status))) if status.code == 404 => Err(StatusError::Gone),
         Ok(Err(error)) => Err(StatusError::Failed(Box::new(error))),
         Err(_) => Err(StatusError::TimedOut),

@@ -9,7 +9,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::Status;
@@ -256,6 +257,24 @@ pub async fn create_fingerprint_key(
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
     api.create(&params, &secret).await.map(|_| ())
+}
+
+/// Asks for a token of a ServiceAccount that AWS STS takes, for ten minutes, the shortest that Kubernetes gives.
+///
+/// # Errors
+/// What Kubernetes refuses.
+pub async fn request_token(client: &Client, namespace: &str, account: &str) -> Result<Zeroizing<String>, kube::Error> {
+    let request = TokenRequest {
+        spec: TokenRequestSpec {
+            audiences: vec!["sts.amazonaws.com".to_owned()],
+            expiration_seconds: Some(600),
+            ..TokenRequestSpec::default()
+        },
+        ..TokenRequest::default()
+    };
+    let api: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+    let answer = api.create_token_request(account, &PostParams::default(), &request).await?;
+    Ok(Zeroizing::new(answer.status.map(|status| status.token).unwrap_or_default()))
 }
 
 /// Creates the lease, or replaces it where it carries a resource version. Answers the lease as written.

@@ -67,6 +67,8 @@ pub struct ReadRecord<'a> {
     /// The region asked; absent for the operator's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<&'a str>,
+    /// As whom AWS was asked: `operator`, or the role and the name of the session.
+    pub identity: &'a str,
     /// The JSON keys selected; empty where the whole payload is taken.
     pub keys: Vec<String>,
     /// Whether the whole payload is taken.

@@ -4,11 +4,14 @@ use std::error::Error as StdError;
 use std::fmt;
 
 use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_sts::operation::assume_role::AssumeRoleError;
+use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use aws_types::request_id::RequestId;
 
+use super::credentials::Cause;
 use crate::api::Reason;
 
 /// What a failure at AWS means.
@@ -30,8 +33,10 @@ pub enum SourceErrorKind {
     Throttled,
     /// No answer, or a fault on the other side.
     Unavailable,
-    /// AWS refuses the reference as malformed, or answered for another secret than the one meant.
+    /// AWS refuses the reference as malformed.
     InvalidReference,
+    /// AWS answered for another secret than the one meant.
+    WrongSecret,
     /// What AWS answered is not what the grant allows, or the grant was withdrawn during the read.
     NotGranted,
     /// The audit record could not be written.
@@ -51,7 +56,7 @@ impl SourceErrorKind {
             Self::CredentialsFailed => Reason::CredentialsFailed,
             Self::Throttled => Reason::Throttled,
             Self::Unavailable => Reason::AwsUnavailable,
-            Self::InvalidReference => Reason::InvalidReference,
+            Self::InvalidReference | Self::WrongSecret => Reason::InvalidReference,
             Self::NotGranted => Reason::AccessDenied,
             Self::AuditFailed => Reason::AuditFailed,
         }
@@ -70,6 +75,7 @@ impl SourceErrorKind {
             Self::Throttled => "AWS asks to call less often; this passes by itself",
             Self::Unavailable => "AWS did not answer or failed; this passes by itself",
             Self::InvalidReference => "AWS does not take the reference; correct it",
+            Self::WrongSecret => "AWS answered for another secret than the one that is meant, and the answer was dropped; name the secret by its name or its full ARN",
             Self::NotGranted => "the SecretGrant does not allow the secret that AWS answered for this reference, or was changed during the read; correct the reference or the grant",
             Self::AuditFailed => "the read could not be recorded in the audit log, so the value was dropped; check the disk and path of --audit-log",
         }
@@ -87,15 +93,15 @@ pub struct SourceError {
     pub code: Option<String>,
     /// AWS's request id.
     pub request_id: Option<String>,
-    /// Whether AWS may have sent a value before the failure, as in an answer cut short.
-    pub ambiguous: bool,
+    /// Attempts for which AWS may have sent a value that did not arrive, as in an answer cut short.
+    pub lost_attempts: u32,
 }
 
 impl SourceError {
     /// A failure found on this side.
     #[must_use]
     pub fn new(kind: SourceErrorKind, secret: impl Into<String>) -> Self {
-        Self { kind, secret: secret.into(), code: None, request_id: None, ambiguous: false }
+        Self { kind, secret: secret.into(), code: None, request_id: None, lost_attempts: 0 }
     }
 
     /// Classifies a failed call of the SDK.
@@ -104,7 +110,9 @@ impl SourceError {
     where
         E: ProvideErrorMetadata + StdError + 'static,
     {
-        let code = error.code().map(bounded_code);
+        let (of_credentials, credentials_request) = credentials_failure(error);
+        let code = error.code().or(of_credentials.as_deref()).map(bounded_code);
+        let request_id = error.request_id().or(credentials_request.as_deref()).map(bounded_code);
         let kind = match error {
             SdkError::ServiceError(service) => {
                 let status = service.raw().status().as_u16();
@@ -116,9 +124,7 @@ impl SourceError {
             SdkError::ConstructionFailure(_) => SourceErrorKind::InvalidReference,
             _ => SourceErrorKind::Unavailable,
         };
-        let ambiguous = matches!(error, SdkError::TimeoutError(_) | SdkError::ResponseError(_) | SdkError::DispatchFailure(_))
-            && kind == SourceErrorKind::Unavailable;
-        Self { kind, secret: secret.to_owned(), code, request_id: error.request_id().map(bounded_code), ambiguous }
+        Self { code, request_id, ..Self::new(kind, secret) }
     }
 }
 
@@ -153,6 +159,24 @@ fn has_credentials_error(error: &(dyn StdError + 'static)) -> bool {
     false
 }
 
+/// The code and the request id of what kept credentials away, which stand deep in the chain of causes.
+fn credentials_failure(error: &(dyn StdError + 'static)) -> (Option<String>, Option<String>) {
+    let mut current = Some(error);
+    while let Some(error) = current {
+        if let Some(error) = error.downcast_ref::<AssumeRoleError>() {
+            return (error.code().map(str::to_owned), error.meta().request_id().map(str::to_owned));
+        }
+        if let Some(error) = error.downcast_ref::<AssumeRoleWithWebIdentityError>() {
+            return (error.code().map(str::to_owned), error.meta().request_id().map(str::to_owned));
+        }
+        if let Some(Cause(code)) = error.downcast_ref::<Cause>() {
+            return (Some(code.clone()), None);
+        }
+        current = error.source();
+    }
+    (None, None)
+}
+
 /// The table of error codes. Codes are those of the [Secrets Manager API][api] and of [AWS's common errors][common].
 ///
 /// [api]: https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html#API_GetSecretValue_Errors
@@ -175,7 +199,8 @@ fn classify(code: Option<&str>, message: &str, status: u16) -> SourceErrorKind {
             if message.contains("marked for deletion") || message.contains("marked deleted") || message.contains("scheduled for deletion") {
                 SourceErrorKind::SecretPendingDeletion
             } else {
-                SourceErrorKind::InvalidReference
+                // What the state of the secret does not allow, its state can also cure.
+                SourceErrorKind::Unavailable
             }
         }
         "AccessDeniedException" | "AccessDenied" => {

@@ -3,8 +3,11 @@
 //! [`SecretsApi`] is the one trait of the crate. [`SecretsManager`](secrets_manager::SecretsManager)
 //! implements it over the AWS SDK; tests of faults that no real service produces implement it in memory.
 
+mod attempts;
 pub mod audit;
+pub mod credentials;
 pub mod error;
+pub mod identity;
 pub mod reader;
 pub mod secrets_manager;
 
@@ -17,14 +20,7 @@ use crate::binding::payload::Payload;
 use crate::binding::reference::{SecretId, VersionSelector};
 
 pub use error::{SourceError, SourceErrorKind};
-
-/// As whom and where AWS is asked. Clients, credentials and retry budgets are kept per identity, and a
-/// value read under one identity is never used under another.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Identity {
-    /// The AWS region; `None` is the region of the operator's own configuration.
-    pub region: Option<String>,
-}
+pub use identity::Identity;
 
 /// What [`DescribeSecret`] tells of a secret: everything but its value.
 ///
@@ -68,6 +64,8 @@ pub struct SecretVersion {
     pub payload: Payload,
     /// The id of the AWS request, by which CloudTrail records the read.
     pub request_id: Option<String>,
+    /// Earlier attempts for which AWS may have sent a value that did not arrive.
+    pub lost_attempts: u32,
 }
 
 /// The calls to AWS that Bindery makes.

@@ -6,7 +6,6 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::audit::{AuditLog, ReadOutcome, ReadReason, ReadRecord};
 use super::{Description, Identity, SecretVersion, SecretsApi, SourceError, SourceErrorKind};
-use crate::binding::payload::Payload;
 use crate::binding::reference::{SecretId, Source, VersionSelector};
 
 /// For whom a value is read, and why.
@@ -51,7 +50,7 @@ impl Reader {
     pub async fn describe(&self, identity: &Identity, secret: &SecretId) -> Result<Description, SourceError> {
         let description = self.api.describe(identity, secret).await?;
         if !answers(secret, &description.arn, &description.name) {
-            return Err(SourceError::new(SourceErrorKind::InvalidReference, secret.to_string()));
+            return Err(SourceError::new(SourceErrorKind::WrongSecret, secret.to_string()));
         }
         if description.pending_deletion {
             return Err(SourceError::new(SourceErrorKind::SecretPendingDeletion, secret.to_string()));
@@ -78,9 +77,10 @@ impl Reader {
         source: &Source,
         purpose: Purpose<'_>,
         permitted: impl FnOnce(&str, &str) -> bool,
-        select: impl FnOnce(&Payload) -> Selection,
+        select: impl FnOnce(&SecretVersion) -> Selection,
     ) -> Result<SecretVersion, SourceError> {
         let reference = source.secret.to_string();
+        let described = identity.describe();
         let stage = match &source.version {
             VersionSelector::Stage(stage) => Some(stage.as_str()),
             VersionSelector::Id(_) => None,
@@ -96,6 +96,7 @@ impl Reader {
             binding: purpose.binding,
             grant: purpose.grant,
             region: identity.region.as_deref(),
+            identity: &described,
             keys: Vec::new(),
             whole_payload: false,
             reason: purpose.reason,
@@ -103,14 +104,15 @@ impl Reader {
         };
         match self.api.read(identity, &source.secret, &source.version).await {
             Ok(version) => {
+                self.record_lost(&mut record, version.lost_attempts, &reference)?;
                 let refused = if !answers(&source.secret, &version.arn, &version.name) {
-                    Some(SourceErrorKind::InvalidReference)
+                    Some(SourceErrorKind::WrongSecret)
                 } else if !permitted(&version.arn, &version.name) {
                     Some(SourceErrorKind::NotGranted)
                 } else {
                     None
                 };
-                let selection = select(&version.payload);
+                let selection = select(&version);
                 record.time = Timestamp::now();
                 record.outcome = if refused.is_some() { ReadOutcome::Denied } else { ReadOutcome::Read };
                 record.secret = &version.arn;
@@ -127,20 +129,26 @@ impl Reader {
                 }
             }
             Err(error) => {
-                let outcome = match error.kind {
-                    SourceErrorKind::AccessDenied | SourceErrorKind::DecryptionFailed => Some(ReadOutcome::Denied),
-                    _ if error.ambiguous => Some(ReadOutcome::Unknown),
-                    _ => None,
-                };
-                if let Some(outcome) = outcome {
+                self.record_lost(&mut record, error.lost_attempts, &reference)?;
+                if matches!(error.kind, SourceErrorKind::AccessDenied | SourceErrorKind::DecryptionFailed) {
                     record.time = Timestamp::now();
-                    record.outcome = outcome;
+                    record.outcome = ReadOutcome::Denied;
                     record.request_id = error.request_id.as_deref();
                     self.record(&record, &reference)?;
                 }
                 Err(error)
             }
         }
+    }
+
+    /// One record for each attempt whose answer did not arrive.
+    fn record_lost(&self, record: &mut ReadRecord<'_>, attempts: u32, reference: &str) -> Result<(), SourceError> {
+        for _ in 0..attempts {
+            record.time = Timestamp::now();
+            record.outcome = ReadOutcome::Unknown;
+            self.record(record, reference)?;
+        }
+        Ok(())
     }
 
     fn record(&self, record: &ReadRecord<'_>, reference: &str) -> Result<(), SourceError> {

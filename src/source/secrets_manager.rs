@@ -6,10 +6,13 @@ use std::time::{Duration, Instant};
 
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
 use aws_sdk_secretsmanager::Client;
+use aws_sdk_secretsmanager::config::IdentityCache;
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_smithy_http_client::Connector;
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_runtime::client::retries::{RetryPartition, TokenBucket};
 use aws_smithy_runtime_api::client::http::{HttpConnectorSettings, SharedHttpConnector, http_client_fn};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
@@ -20,7 +23,10 @@ use aws_types::request_id::RequestId as _;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use k8s_openapi::jiff::Timestamp;
+use tokio::sync::OnceCell;
 
+use super::attempts::LostAttempts;
+use super::credentials::{ServiceAccountCredentials, assume_role};
 use super::{Description, Identity, SecretVersion, SecretsApi, SourceError, SourceErrorKind};
 use crate::binding::payload::Payload;
 use crate::binding::reference::{SecretId, VersionSelector};
@@ -35,18 +41,28 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// Attempts of one call; further retries are the controller's, which knows how to wait.
 const ATTEMPTS: u32 = 3;
 
+/// A client that was not used for this long is dropped, with its credentials.
+const IDLE: Duration = Duration::from_secs(3600);
+
 /// Secrets Manager by the AWS SDK: one HTTP stack for all, one client for each identity.
 pub struct SecretsManager {
     config: SdkConfig,
-    clients: Mutex<HashMap<Identity, Client>>,
+    clients: Mutex<HashMap<Identity, Kept>>,
+    kubernetes: kube::Client,
     metrics: Arc<Metrics>,
+}
+
+/// A client with its credentials, which stays while it is used.
+struct Kept {
+    client: Arc<OnceCell<Client>>,
+    used: Instant,
 }
 
 impl SecretsManager {
     /// Loads credentials, region and endpoints as the [SDK's own chain and variables][chain] give them.
     ///
     /// [chain]: https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html
-    pub async fn from_environment(region: Option<String>, metrics: Arc<Metrics>) -> Self {
+    pub async fn from_environment(region: Option<String>, kubernetes: kube::Client, metrics: Arc<Metrics>) -> Self {
         let connector = SharedHttpConnector::new(
             Connector::builder()
                 .tls_provider(Provider::Rustls(CryptoMode::Ring))
@@ -71,7 +87,7 @@ impl SecretsManager {
         if let Some(region) = region {
             loader = loader.region(Region::new(region));
         }
-        Self { config: loader.load().await, clients: Mutex::default(), metrics }
+        Self { config: loader.load().await, clients: Mutex::default(), kubernetes, metrics }
     }
 
     /// The region that identities without one of their own use.
@@ -80,18 +96,58 @@ impl SecretsManager {
         self.config.region().map(Region::as_ref)
     }
 
-    fn client(&self, identity: &Identity) -> Client {
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        clients
-            .entry(identity.clone())
-            .or_insert_with(|| {
-                let mut builder = aws_sdk_secretsmanager::config::Builder::from(&self.config);
-                if let Some(region) = &identity.region {
-                    builder = builder.region(Region::new(region.clone()));
-                }
-                Client::from_conf(builder.build())
-            })
-            .clone()
+    /// The client of an identity. Credentials are cached within it, so that one identity neither waits for nor evicts
+    /// another.
+    async fn client(&self, identity: &Identity) -> Client {
+        let cell = {
+            let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = Instant::now();
+            clients.retain(|_, kept| now.duration_since(kept.used) < IDLE);
+            let kept = clients.entry(identity.clone()).or_insert_with(|| Kept { client: Arc::default(), used: now });
+            kept.used = now;
+            kept.client.clone()
+        };
+        cell.get_or_init(|| self.connect(identity)).await.clone()
+    }
+
+    /// Drops a client whose credentials AWS does not take, so that the next call gets new ones.
+    fn drop_client(&self, identity: &Identity, error: &SourceError) {
+        if error.kind == SourceErrorKind::CredentialsFailed {
+            self.clients.lock().unwrap_or_else(PoisonError::into_inner).remove(identity);
+        }
+    }
+
+    async fn connect(&self, identity: &Identity) -> Client {
+        let config = self.configuration(identity);
+        let mut builder = aws_sdk_secretsmanager::config::Builder::from(&config);
+        if identity.role.is_some() || identity.service_account.is_some() {
+            let provider = match (&identity.role, &identity.service_account) {
+                (Some(role), _) => assume_role(&config, role).await,
+                (None, Some(account)) => SharedCredentialsProvider::new(ServiceAccountCredentials::new(
+                    self.kubernetes.clone(),
+                    &config,
+                    account.clone(),
+                )),
+                (None, None) => return Client::from_conf(builder.build()),
+            };
+            // The configuration's own caches are shared by all that is made from it; these are this identity's.
+            builder = builder
+                .credentials_provider(provider)
+                .identity_cache(IdentityCache::lazy().load_timeout(CALL_TIMEOUT).build())
+                .retry_partition(
+                    RetryPartition::custom(format!("bindery {}", identity.describe()))
+                        .token_bucket(TokenBucket::default())
+                        .build(),
+                );
+        }
+        Client::from_conf(builder.build())
+    }
+
+    fn configuration(&self, identity: &Identity) -> SdkConfig {
+        match &identity.region {
+            Some(region) => self.config.to_builder().region(Region::new(region.clone())).build(),
+            None => self.config.clone(),
+        }
     }
 
     fn count<T, E: ProvideErrorMetadata>(
@@ -121,9 +177,11 @@ impl SecretsApi for SecretsManager {
         async move {
             let id = secret.to_string();
             let started = Instant::now();
-            let result = self.client(identity).describe_secret().secret_id(&id).send().await;
+            let result = self.client(identity).await.describe_secret().secret_id(&id).send().await;
             self.count("DescribeSecret", started, &result);
-            let output = result.map_err(|error| SourceError::from_sdk(&id, &error))?;
+            let output = result
+                .map_err(|error| SourceError::from_sdk(&id, &error))
+                .inspect_err(|error| self.drop_client(identity, error))?;
             Ok(Description {
                 arn: output.arn.ok_or_else(|| incomplete(&id))?,
                 name: output.name.ok_or_else(|| incomplete(&id))?,
@@ -148,30 +206,37 @@ impl SecretsApi for SecretsManager {
         async move {
             let id = secret.to_string();
             let started = Instant::now();
-            let request = self.client(identity).get_secret_value().secret_id(&id);
+            let request = self.client(identity).await.get_secret_value().secret_id(&id);
             let request = match version {
                 VersionSelector::Stage(stage) => request.version_stage(stage),
                 VersionSelector::Id(version) => request.version_id(version),
             };
-            let result = request.send().await;
+            let attempts = LostAttempts::default();
+            let result = request.customize().interceptor(attempts.clone()).send().await;
             self.count("GetSecretValue", started, &result);
-            let mut output = result.map_err(|error| SourceError::from_sdk(&id, &error))?;
+            let lost_attempts = attempts.count();
+            let mut output = result
+                .map_err(|error| SourceError { lost_attempts, ..SourceError::from_sdk(&id, &error) })
+                .inspect_err(|error| self.drop_client(identity, error))?;
             let request_id = output.request_id().map(str::to_owned);
             let payload = match (output.secret_string.take(), output.secret_binary.take()) {
                 (Some(text), _) => Payload::text(text),
                 (None, Some(blob)) => Payload::binary(blob.into_inner()),
                 // A version without a value exists after a failed rotation; it is no version to publish.
                 (None, None) => {
-                    return Err(SourceError { request_id, ..SourceError::new(SourceErrorKind::VersionNotFound, id) });
+                    return Err(SourceError { request_id, lost_attempts, ..SourceError::new(SourceErrorKind::VersionNotFound, id) });
                 }
             };
+            // A value came, and cannot be used: one more attempt whose answer is lost.
+            let incomplete = || SourceError { lost_attempts: lost_attempts + 1, ..incomplete(&id) };
             Ok(SecretVersion {
-                arn: output.arn.take().ok_or_else(|| incomplete(&id))?,
-                name: output.name.take().ok_or_else(|| incomplete(&id))?,
-                version_id: output.version_id.take().ok_or_else(|| incomplete(&id))?,
+                arn: output.arn.take().ok_or_else(incomplete)?,
+                name: output.name.take().ok_or_else(incomplete)?,
+                version_id: output.version_id.take().ok_or_else(incomplete)?,
                 created: output.created_date.and_then(|date| Timestamp::from_second(date.secs()).ok()),
                 payload,
                 request_id,
+                lost_attempts,
             })
         }
         .boxed()
@@ -179,12 +244,8 @@ impl SecretsApi for SecretsManager {
 
     fn account<'a>(&'a self, identity: &'a Identity) -> BoxFuture<'a, Result<String, SourceError>> {
         async move {
-            let mut builder = aws_sdk_sts::config::Builder::from(&self.config);
-            if let Some(region) = &identity.region {
-                builder = builder.region(Region::new(region.clone()));
-            }
             let started = Instant::now();
-            let result = aws_sdk_sts::Client::from_conf(builder.build()).get_caller_identity().send().await;
+            let result = aws_sdk_sts::Client::new(&self.configuration(identity)).get_caller_identity().send().await;
             self.count("GetCallerIdentity", started, &result);
             let output = result.map_err(|error| SourceError {
                 kind: SourceErrorKind::CredentialsFailed,

@@ -87,3 +87,187 @@ async fn an_arn_is_judged_by_the_name_that_aws_answers() {
     assert!(world.data("other").await.is_none());
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_of_keys_bounds_what_is_published_and_what_may_be_asked_for() {
+    let world = World::without_grant("keys").await;
+    world.put("app", &guide()).await;
+    let spec = |keys: serde_json::Value| {
+        json!({
+            "namespaces": {"names": [world.namespace]},
+            "secrets": [{"name": world.secret_id("app"), "keys": keys}],
+            "aws": {"region": "eu-west-1"},
+        })
+    };
+    world.grant_with(&world.namespace, spec(json!(["S3_*", "REDIS_URL"]))).await;
+    let _operator = world.operator();
+    world.bind("whole", json!({"data": [{"key": "all", "valueFrom": world.secret_id("app")}]})).await;
+    let message = world.wait("whole", "Granted", "False/AccessDenied").await;
+    assert!(message.contains("the whole payload"), "{message}");
+    world.bind("named", json!({"data": [{"key": "A", "valueFrom": format!("{}:DATABASE_URL", world.secret_id("app"))}]})).await;
+    let message = world.wait("named", "Granted", "False/AccessDenied").await;
+    assert!(message.contains("DATABASE_URL"), "{message}");
+    world
+        .bind("pointer", json!({"data": [{"key": "A", "from": {"secret": world.secret_id("app"), "key": "/DATABASE_URL"}}]}))
+        .await;
+    world.wait("pointer", "Granted", "False/AccessDenied").await;
+    assert_eq!(world.proxy.calls(), [], "no call reaches AWS");
+
+    let template = json!({"template": {"ALL": "{% for key in bindery.keys %}{{ key }} {% endfor %}"}});
+    world.bind("some", json!({"dataFrom": [{"secret": world.secret_id("app")}], "target": template})).await;
+    world.wait_ready("some").await;
+    let data = world.data("some").await.unwrap();
+    let keys: Vec<&str> = data.keys().map(String::as_str).collect();
+    assert_eq!(keys, ["ALL", "REDIS_URL", "S3_BUCKET", "S3_ENDPOINT"]);
+    assert_eq!(data["ALL"], "REDIS_URL S3_BUCKET S3_ENDPOINT ", "a template sees what is allowed");
+    assert_eq!(world.audit()[0]["keys"], json!(["REDIS_URL", "S3_BUCKET", "S3_ENDPOINT"]));
+
+    // A narrower list takes the key out of what is published; that is no failure.
+    world.grant_with(&world.namespace, spec(json!(["REDIS_URL"]))).await;
+    eventually("the keys to follow the grant", Duration::from_secs(10), || async {
+        let keys: Vec<String> = world.data("some").await?.into_keys().collect();
+        (keys == ["ALL", "REDIS_URL"]).then_some(())
+    })
+    .await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_label_of_the_namespace_opens_and_closes_access_at_once() {
+    use k8s_openapi::api::core::v1::Namespace;
+    let world = World::without_grant("labels").await;
+    world.put("app", &guide()).await;
+    let team = world.namespace.clone();
+    let spec = json!({
+        "namespaces": {"selector": {"matchLabels": {"team": team}}},
+        "secrets": [{"name": "{namespace}/*"}],
+        "aws": {"region": "eu-west-1"},
+    });
+    world.grant_with(&world.namespace, spec).await;
+    let _operator = world.operator();
+    world.bind("app", json!({"dataFrom": [{"secret": world.secret_id("app")}]})).await;
+    world.wait("app", "Granted", "False/AccessDenied").await;
+    assert_eq!(world.proxy.calls(), []);
+    let label = |value: serde_json::Value| {
+        let patch = json!({"metadata": {"labels": {"team": value}}});
+        let namespaces: Api<Namespace> = Api::all(world.client.clone());
+        let name = world.namespace.clone();
+        async move { namespaces.patch(&name, &Default::default(), &kube::api::Patch::Merge(&patch)).await.unwrap() }
+    };
+    label(json!(team)).await;
+    world.wait_ready("app").await;
+    label(json!("other")).await;
+    world.wait("app", "Granted", "False/AccessDenied").await;
+    assert!(world.data("app").await.is_some(), "what is published stays");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grant_ends_at_its_time_and_what_is_published_stays_or_goes_as_it_says() {
+    let world = World::without_grant("expiry").await;
+    world.put("app", &guide()).await;
+    let end = k8s_openapi::jiff::Timestamp::now() + k8s_openapi::jiff::SignedDuration::from_secs(6);
+    let end = k8s_openapi::jiff::Timestamp::from_second(end.as_second()).unwrap();
+    let spec = |policy: &str| {
+        json!({
+            "namespaces": {"names": [world.namespace]}, "secrets": [{"name": "*"}], "aws": {"region": "eu-west-1"},
+            "expiresAt": end.to_string(), "reason": "INC-4711", "onExpiry": policy,
+        })
+    };
+    let (keeps, deletes) = (format!("{}-keeps", world.namespace), format!("{}-deletes", world.namespace));
+    world.grant_with(&keeps, spec("Keep")).await;
+    world.grant_with(&deletes, spec("Delete")).await;
+    let _operator = world.operator();
+    world.bind("unnamed", json!({"dataFrom": [{"secret": world.secret_id("app")}]})).await;
+    for (name, grant) in [("keeps", &keeps), ("deletes", &deletes)] {
+        let spec = json!({"grant": grant, "refreshInterval": "10s", "dataFrom": [{"secret": world.secret_id("app")}]});
+        world.bind(name, spec).await;
+        world.wait_ready(name).await;
+    }
+    world.wait("unnamed", "Granted", "False/AccessDenied").await;
+
+    for name in ["keeps", "deletes"] {
+        let message = world.wait(name, "Granted", "False/GrantExpired").await;
+        assert!(message.contains(&end.to_string()), "{message}");
+        let late = k8s_openapi::jiff::Timestamp::now().duration_since(end);
+        assert!(late.as_secs() < 2, "told {late:?} after the end, and at most 2 s are allowed");
+        world.wait(name, "Ready", "False/GrantExpired").await;
+    }
+    let calls = world.proxy.calls().len();
+    eventually("the Secret to be deleted", Duration::from_secs(5), || async {
+        world.data("deletes").await.is_none().then_some(())
+    })
+    .await;
+    assert!(world.bindings().get("deletes").await.unwrap().status.unwrap().binding.is_none());
+    world.annotate("keeps", "bindery.dev/sync", "please").await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(world.data("keeps").await.is_some());
+    assert_eq!(world.proxy.calls().len(), calls, "no further call reaches AWS");
+    world.delete_grant(&keeps).await;
+    world.delete_grant(&deletes).await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_is_assumed_for_the_namespace_and_a_refusal_is_named_and_touches_nobody_else() {
+    let world = World::new("role").await;
+    world.put("app", &guide()).await;
+    let spec = |aws: serde_json::Value| {
+        json!({"namespaces": {"names": [world.namespace]}, "secrets": [{"name": world.secret_id("*")}], "aws": aws})
+    };
+    let by_role = format!("{}-role", world.namespace);
+    let role = "arn:aws:iam::123456789012:role/autorepost-production-read";
+    let aws = json!({"region": "eu-west-1", "roleArn": role, "externalId": "bindery-test", "sessionTags": true});
+    world.grant_with(&by_role, spec(aws)).await;
+    let by_account = format!("{}-account", world.namespace);
+    let aws = json!({"region": "eu-west-1", "accountId": "123456789012", "serviceAccountName": "reader"});
+    world.grant_with(&by_account, spec(aws)).await;
+    let account = json!({
+        "apiVersion": "v1", "kind": "ServiceAccount",
+        "metadata": {"name": "reader", "annotations": {"eks.amazonaws.com/role-arn": role}},
+    });
+    let accounts: Api<k8s_openapi::api::core::v1::ServiceAccount> =
+        Api::namespaced(world.client.clone(), &world.namespace);
+
+    let _operator = world.operator();
+    for (name, grant) in [("plain", &world.namespace), ("by-role", &by_role), ("by-account", &by_account)] {
+        world.bind(name, json!({"grant": grant, "dataFrom": [{"secret": world.secret_id("app")}]})).await;
+    }
+    world.wait_ready("plain").await;
+    world.wait_ready("by-role").await;
+    assert_eq!(world.proxy.count("AssumeRole"), 1);
+    let message = world.wait("by-account", "Fetched", "False/CredentialsFailed").await;
+    assert!(message.contains("ServiceAccount404"), "{message}");
+    accounts.patch("reader", &kube::api::PatchParams::apply("test"), &kube::api::Patch::Apply(&account)).await.unwrap();
+    world.wait_ready("by-account").await;
+    assert_eq!(world.proxy.count("AssumeRoleWithWebIdentity"), 1);
+    let audit = world.audit();
+    let identity = |binding: &str| {
+        let record = audit.iter().find(|record| record["binding"] == binding).unwrap();
+        record["identity"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(identity("plain"), "operator");
+    assert_eq!(identity("by-role"), format!("{role} as bindery-{}", world.namespace));
+    assert!(identity("by-account").starts_with(&format!("ServiceAccount {}/reader", world.namespace)));
+
+    // STS refuses: those who need it are told so, with AWS's code; the others go on.
+    world.proxy.fail(&["AssumeRole"], crate::support::Fault::Error(403, "AccessDenied", "no"));
+    let other = format!("{}-other", world.namespace);
+    let aws = json!({"region": "eu-west-1", "roleArn": "arn:aws:iam::123456789012:role/other"});
+    world.grant_with(&other, spec(aws)).await;
+    world.bind("refused", json!({"grant": other, "dataFrom": [{"secret": world.secret_id("app")}]})).await;
+    let message = world.wait("refused", "Fetched", "False/CredentialsFailed").await;
+    assert!(message.contains(&world.secret_id("app")), "{message}");
+    world.annotate("plain", "bindery.dev/sync", "now").await;
+    eventually("the others to go on", Duration::from_secs(5), || async {
+        let status = world.bindings().get("plain").await.unwrap().status.unwrap();
+        (status.last_handled_sync.as_deref() == Some("now")).then_some(())
+    })
+    .await;
+    world.proxy.heal();
+    world.wait_ready("refused").await;
+    for grant in [&by_role, &by_account, &other] {
+        world.delete_grant(grant).await;
+    }
+    world.end().await;
+}

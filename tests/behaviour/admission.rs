@@ -43,3 +43,48 @@ async fn bad_manifests_are_refused_with_a_sentence() {
     }
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_grants_are_refused_with_a_sentence() {
+    let world = World::without_grant("refused-grant").await;
+    let base = json!({"namespaces": {"names": ["n"]}, "secrets": [{"name": "a/*"}]});
+    let with = |edit: serde_json::Value| {
+        let mut spec = base.clone();
+        spec.as_object_mut().unwrap().extend(edit.as_object().unwrap().clone());
+        spec
+    };
+    let role = "arn:aws:iam::123456789012:role/r";
+    for (spec, sentence) in [
+        (with(json!({"namespaces": {}})), "exactly one of names and selector"),
+        (with(json!({"namespaces": {"names": ["n"], "selector": {"matchLabels": {"a": "b"}}}})), "exactly one of names and selector"),
+        (with(json!({"namespaces": {"selector": {}}})), "an empty selector would mean every namespace"),
+        (with(json!({"namespaces": {"names": []}})), "spec.namespaces.names"),
+        (with(json!({"secrets": []})), "spec.secrets"),
+        (with(json!({"secrets": [{"name": "a b"}]})), "not a glob over names"),
+        (with(json!({"secrets": [{"name": "a-??????"}]})), "leave out the trailing"),
+        (with(json!({"secrets": [{"name": "a/{namespace}x"}]})), "{namespace} must be followed by /"),
+        (with(json!({"secrets": [{"name": "a/{namespace}*"}]})), "{namespace} must be followed by /"),
+        (with(json!({"secrets": [{"name": "a/{name}"}]})), "not a glob over names"),
+        (with(json!({"expiresAt": "2030-01-01T00:00:00Z"})), "add spec.reason"),
+        (with(json!({"onExpiry": "Delete"})), "onExpiry needs expiresAt"),
+        (with(json!({"aws": {"serviceAccountName": "a"}})), "serviceAccountName needs accountId"),
+        (with(json!({"aws": {"externalId": "abc"}})), "externalId needs roleArn"),
+        (with(json!({"aws": {"externalId": "abc", "roleArn": role, "serviceAccountName": "a", "accountId": "123456789012"}})), "externalId needs roleArn, and cannot be used with serviceAccountName"),
+        (with(json!({"aws": {"sessionTags": true}})), "sessionTags need roleArn"),
+        (with(json!({"aws": {"endpoint": "https://elsewhere"}})), "field not declared in schema"),
+        (with(json!({"aws": {"roleArn": "arn:aws:iam::1:user/u"}})), "spec.aws.roleArn"),
+    ] {
+        let refused = world.try_grant(&world.namespace, spec.clone()).await;
+        let message = refused.err().unwrap_or_else(|| panic!("accepted: {spec}")).to_string();
+        assert!(message.to_lowercase().contains(&sentence.to_lowercase()), "{spec}: {message}");
+    }
+    for spec in [
+        with(json!({"secrets": [{"name": "a/{namespace}/*", "keys": ["*"]}, {"name": "b/{namespace}"}]})),
+        with(json!({"namespaces": {"selector": {"matchExpressions": [{"key": "a", "operator": "Exists"}]}}})),
+        with(json!({"expiresAt": "2030-01-01T00:00:00Z", "reason": "INC-1", "onExpiry": "Keep"})),
+        with(json!({"aws": {"roleArn": role, "externalId": "abc", "sessionTags": true}})),
+    ] {
+        world.try_grant(&world.namespace, spec.clone()).await.unwrap_or_else(|error| panic!("refused: {spec}: {error}"));
+    }
+    world.end().await;
+}

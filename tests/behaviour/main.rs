@@ -6,7 +6,9 @@ mod support;
 
 mod access;
 mod admission;
+mod faults;
 mod lifecycle;
 mod publishing;
 mod repair;
 mod restart;
+mod target;

@@ -76,6 +76,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [batch]
   resources: [cronjobs, jobs]
   verbs: [list]
+# A grant can have secrets read as a ServiceAccount of the binding's namespace: the role that AWS is asked for stands on
+# it, and a token of it, for AWS STS alone and for ten minutes, is what AWS trusts.
+- apiGroups: [""]
+  resources: [serviceaccounts]
+  verbs: [get]
+- apiGroups: [""]
+  resources: [serviceaccounts/token]
+  verbs: [create]
 # A change of a condition is told as an Event, each a new object.
 - apiGroups: [events.k8s.io]
   resources: [events]

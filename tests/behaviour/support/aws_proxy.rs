@@ -235,8 +235,8 @@ async fn pass(target: Target, request: Request<Incoming>) -> Result<Response<Bod
     match &fault {
         Some(Fault::Error(status, code, message)) => {
             let status = StatusCode::from_u16(*status).unwrap();
-            let body = serde_json::json!({"__type": code, "message": message}).to_string();
-            return Ok(answer(status, "application/x-amz-json-1.1", &note(status, Sent::Nothing, None), body));
+            let id = note(status, Sent::Nothing, None);
+            return Ok(error(status, code, message, &id, parts.headers.contains_key("x-amz-target")));
         }
         Some(Fault::Text(status, text)) => {
             let status = StatusCode::from_u16(*status).unwrap();
@@ -290,7 +290,14 @@ async fn pass(target: Target, request: Request<Incoming>) -> Result<Response<Bod
     }
 }
 
-fn answer(status: StatusCode, content_type: &str, id: &str, body: String) -> Response<Body> {
+/// An error as AWS answers it: in JSON, or in XML where the call came by the query protocol of STS.
+fn error(status: StatusCode, code: &str, message: &str, id: &str, json: bool) -> Response<Body> {
+    let (content_type, body) = if json {
+        ("application/x-amz-json-1.1", serde_json::json!({"__type": code, "message": message}).to_string())
+    } else {
+        let error = format!("<Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>");
+        ("text/xml", format!("<ErrorResponse>{error}<RequestId>{id}</RequestId></ErrorResponse>"))
+    };
     let answer = Response::builder().status(status).header("content-type", content_type).header(REQUEST_ID, id);
     answer.body(Body::from(body)).unwrap()
 }

@@ -1,6 +1,7 @@
 //! A world for one test: a namespace of its own, secrets of its own in Secrets Manager, an operator process that
 //! watches only that namespace, and a proxy between the operator and AWS that counts and can fail.
 
+pub mod account;
 pub mod aws_proxy;
 pub mod board;
 pub mod operator;

@@ -80,6 +80,19 @@ impl Operator {
         panic!("the operator did not end within 30 s of SIGTERM");
     }
 
+    /// Sends SIGHUP, upon which it opens its audit log anew.
+    pub fn hang_up(&self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
+    }
+
+    /// The files that it has open.
+    pub fn open_files(&self) -> Vec<PathBuf> {
+        let files = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
+        // A file may be closed while the folder is read.
+        files.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok()).collect()
+    }
+
     /// Whether it is still running.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()

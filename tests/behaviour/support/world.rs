@@ -125,6 +125,25 @@ impl World {
         api.patch(name, &PatchParams::apply("test").force(), &Patch::Apply(&grant)).await.unwrap();
     }
 
+    /// Creates or edits a grant as it is given.
+    pub async fn grant_with(&self, name: &str, spec: Value) {
+        self.try_grant(name, spec).await.unwrap();
+    }
+
+    /// The same where the API server may refuse it.
+    pub async fn try_grant(&self, name: &str, spec: Value) -> Result<(), kube::Error> {
+        let grant =
+            json!({"apiVersion": "bindery.dev/v1alpha1", "kind": "SecretGrant", "metadata": {"name": name}, "spec": spec});
+        let mut params = PatchParams::apply("test").force();
+        params.field_validation = Some(kube::api::ValidationDirective::Strict);
+        Api::<SecretGrant>::all(self.client.clone()).patch(name, &params, &Patch::Apply(&grant)).await.map(|_| ())
+    }
+
+    /// Deletes a grant.
+    pub async fn delete_grant(&self, name: &str) {
+        Api::<SecretGrant>::all(self.client.clone()).delete(name, &DeleteParams::default()).await.unwrap();
+    }
+
     /// Puts a text into Secrets Manager, as a new secret or a new version.
     pub async fn put_text(&self, name: &str, text: &str) {
         let id = self.secret_id(name);
@@ -142,6 +161,11 @@ impl World {
         for value in object.as_object().into_iter().flat_map(|object| object.values()) {
             values.extend(value.as_str().map(str::to_owned));
         }
+    }
+
+    /// Notes a value that was put into Secrets Manager by other means, so that a leak of it is found.
+    pub fn note_value(&self, value: &str) {
+        self.values.lock().unwrap().insert(value.to_owned());
     }
 
     /// Puts bytes into Secrets Manager.
@@ -273,7 +297,8 @@ impl World {
             }
         }
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
-        namespaces.delete(&self.namespace, &DeleteParams::background()).await.unwrap();
+        // A test may have deleted it already.
+        let _ = namespaces.delete(&self.namespace, &DeleteParams::background()).await;
         let grants: Api<SecretGrant> = Api::all(self.client.clone());
         let _ = grants.delete(&self.namespace, &DeleteParams::default()).await;
         std::fs::remove_dir_all(&self.folder).unwrap();

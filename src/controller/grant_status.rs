@@ -1,0 +1,99 @@
+//! What a grant says of itself: how many bindings it serves, and whether it can serve any.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
+use kube::runtime::reflector::Store;
+
+use super::{Context, Watched};
+use crate::api::{ConditionType, Reason, SecretGrant, SecretGrantStatus};
+use crate::grant::fault;
+use crate::kubernetes::report::{StatusError, write_grant_status};
+
+/// How often the status of grants is brought up to date, so that a thousand bindings that come at once cause one write.
+const PERIOD: Duration = Duration::from_secs(10);
+
+/// Keeps the status of all grants true, for ever.
+pub async fn tell(context: &Context) {
+    let mut clock = tokio::time::interval(PERIOD);
+    clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        clock.tick().await;
+        let served = served(&context.bindings);
+        for grant in context.grants.state() {
+            let name = grant.name_any();
+            let before = grant.status.clone().unwrap_or_default();
+            let after = status(&grant, &before, served.get(&name).copied().unwrap_or_default(), Timestamp::now());
+            if after == before {
+                continue;
+            }
+            match write_grant_status(&context.client, &name, &after).await {
+                Ok(()) | Err(StatusError::Gone) => {}
+                Err(error) => tracing::warn!(grant = %name, %error, "the status of a grant could not be written"),
+            }
+        }
+    }
+}
+
+/// How many bindings read through each grant.
+fn served(stores: &[Store<Watched>]) -> BTreeMap<String, usize> {
+    let mut served = BTreeMap::new();
+    for binding in stores.iter().flat_map(Store::state) {
+        let Some(status) = binding.0.as_ref().ok().and_then(|manifest| manifest.status.as_ref()) else { continue };
+        let granted = status.conditions.iter().any(|c| c.type_ == ConditionType::Granted.as_str() && c.status == "True");
+        if let Some(grant) = status.grant.as_ref().filter(|_| granted) {
+            *served.entry(grant.clone()).or_default() += 1;
+        }
+    }
+    served
+}
+
+/// The status of a grant, as a pure function.
+fn status(grant: &SecretGrant, before: &SecretGrantStatus, served: usize, now: Timestamp) -> SecretGrantStatus {
+    let ended = grant.spec.expires_at.as_ref().is_some_and(|end| end.0 <= now);
+    let (ready, reason, message) = match fault(grant) {
+        Some(fault) => ("False", Reason::InvalidSpec, fault),
+        None if ended => ("False", Reason::GrantExpired, "the grant has ended and serves nobody".to_owned()),
+        None => ("True", Reason::Allowed, "the grant serves the bindings that it allows".to_owned()),
+    };
+    let same = before.conditions.iter().find(|condition| condition.type_ == "Ready" && condition.status == ready);
+    let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+    let condition = Condition {
+        type_: ConditionType::Ready.as_str().to_owned(),
+        status: ready.to_owned(),
+        reason: reason.as_str().to_owned(),
+        message,
+        last_transition_time: same.map_or(Time(now), |same| same.last_transition_time.clone()),
+        observed_generation: grant.metadata.generation,
+    };
+    SecretGrantStatus { bindings: i32::try_from(served).ok(), conditions: vec![condition] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{GrantedSecret, SecretGrantSpec};
+
+    #[test]
+    fn a_grant_says_whether_it_serves_and_stays_the_same_while_nothing_changes() {
+        let at = |second: i64| Timestamp::from_second(1_700_000_000 + second).unwrap();
+        let secrets = |name: &str| vec![GrantedSecret { name: name.to_owned(), keys: None }];
+        let mut grant = SecretGrant::new("g", SecretGrantSpec { secrets: secrets("app"), ..SecretGrantSpec::default() });
+        grant.metadata.generation = Some(1);
+        let ready = |status: &SecretGrantStatus| {
+            let condition = &status.conditions[0];
+            format!("{}/{}", condition.status, condition.reason)
+        };
+        let first = status(&grant, &SecretGrantStatus::default(), 3, at(0));
+        assert_eq!((ready(&first), first.bindings), ("True/Allowed".to_owned(), Some(3)));
+        assert_eq!(status(&grant, &first, 3, at(100)), first);
+        grant.spec.expires_at = Some(Time(at(50)));
+        assert_eq!(ready(&status(&grant, &first, 3, at(49))), "True/Allowed");
+        assert_eq!(ready(&status(&grant, &first, 0, at(50))), "False/GrantExpired");
+        grant.spec.secrets = secrets("{namespace}x");
+        assert_eq!(ready(&status(&grant, &first, 0, at(50))), "False/InvalidSpec");
+    }
+}
