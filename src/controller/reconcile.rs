@@ -257,7 +257,8 @@ async fn pass(
 
     let allowed = |source: &Source, key: &str| names.get(source).is_some_and(|name| access.permits_key(name, key));
     let selected = binding.mapping.select(|source| payloads.get(source), &allowed);
-    let rendered = selected.and_then(|selected| binding.mapping.complete(selected)).map_err(|error| {
+    let rendered = selected.and_then(|selected| binding.mapping.complete(selected));
+    let data = rendered.map(|rendered| rendered.data).map_err(|error| {
         let rejection = super::error::Rejection::from(error);
         memory.rejected = Some((inputs.clone(), rejection.clone()));
         Error::Render(rejection)
@@ -266,7 +267,7 @@ async fn pass(
     memory.rejected = None;
     progress.done.push(ConditionType::Rendered);
 
-    let desired = Desired::new(binding, rendered.data, &inputs, &context.key);
+    let desired = Desired::new(binding, data, &inputs, &context.key);
     let observed = publish(binding, context, before, &desired, &inputs).await?;
     if plan::is_repair(reason) {
         memory.repaired(Instant::now());

@@ -158,6 +158,12 @@ pub async fn apply_secret(
     }
 }
 
+/// The length in bytes of the request that writes a Secret, which is serialized to count it.
+#[must_use]
+pub fn body_length(desired: &Desired) -> usize {
+    serde_json::to_vec(&ApplyBody { desired, observed: None }).map(Zeroizing::new).map_or(0, |body| body.len())
+}
+
 /// The body of the apply request; the one place where values are serialized.
 struct ApplyBody<'a> {
     desired: &'a Desired,
