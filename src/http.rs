@@ -63,7 +63,10 @@ async fn ready(State(shared): State<Shared>) -> impl IntoResponse {
     if shared.readiness.kinds_served.load(Ordering::Relaxed) {
         (StatusCode::OK, "ok\n")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the API server does not serve the CustomResourceDefinitions of bindery.dev yet\n")
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the API server does not serve the CustomResourceDefinitions of bindery.dev yet\n",
+        )
     }
 }
 

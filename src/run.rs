@@ -47,7 +47,9 @@ pub enum RunError {
     #[error("no access to a Kubernetes API server: {0}; run in a cluster or set KUBECONFIG")]
     Kubernetes(String),
     /// The fingerprint key.
-    #[error("the Secret {0:?} with the operator's fingerprint key cannot be read or created: {1}; allow get and create on secrets in the operator's namespace")]
+    #[error(
+        "the Secret {0:?} with the operator's fingerprint key cannot be read or created: {1}; allow get and create on secrets in the operator's namespace"
+    )]
     FingerprintKey(String, String),
     /// The Secret of the fingerprint key holds something else.
     #[error("the Secret {0:?} does not hold a fingerprint key of 32 bytes; delete it and a new one is made")]
@@ -216,7 +218,8 @@ async fn fingerprint_key(client: &Client, namespace: &str, name: &str) -> Result
         if let Some(secret) = api.get_opt(name).await.map_err(failed)? {
             let stored = secret.data.and_then(|mut data| data.remove("key"));
             let bytes = Zeroizing::new(stored.map(|key| key.0).unwrap_or_default());
-            let key = <[u8; KEY_LENGTH]>::try_from(bytes.as_slice()).map_err(|_| RunError::BrokenFingerprintKey(name.to_owned()))?;
+            let key = <[u8; KEY_LENGTH]>::try_from(bytes.as_slice())
+                .map_err(|_| RunError::BrokenFingerprintKey(name.to_owned()))?;
             return Ok(FingerprintKey::new(Zeroizing::new(key)));
         }
         let mut key = Zeroizing::new([0; KEY_LENGTH]);

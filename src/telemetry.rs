@@ -29,9 +29,8 @@ const CAPS: &[(&str, LevelFilter)] = &[
 /// Starts the log.
 pub fn start(format: LogFormat, level: Level) {
     let level = LevelFilter::from_level(level);
-    let filter = Targets::new()
-        .with_default(level)
-        .with_targets(CAPS.iter().map(|(target, cap)| (*target, level.min(*cap))));
+    let filter =
+        Targets::new().with_default(level).with_targets(CAPS.iter().map(|(target, cap)| (*target, level.min(*cap))));
     let layer = fmt::layer().with_writer(std::io::stderr);
     match format {
         LogFormat::Json => {

@@ -82,7 +82,8 @@ fn the_chart_and_the_manifests_are_the_same_but_for_labels_and_arguments() {
 fn the_chart_lints_keeps_the_crds_and_passes_flags_that_the_program_knows() {
     use clap::Parser as _;
     run("helm", &["lint", "charts/bindery", "--strict"]);
-    let chart = charted(&["watchNamespaces={a,b}", "aws.region=eu-west-1", "refreshInterval=1m", "auditLog=/var/log/audit"]);
+    let chart =
+        charted(&["watchNamespaces={a,b}", "aws.region=eu-west-1", "refreshInterval=1m", "auditLog=/var/log/audit"]);
     let mut crds = 0;
     for (name, object) in &chart {
         if name.starts_with("CustomResourceDefinition/") {
@@ -97,7 +98,8 @@ fn the_chart_lints_keeps_the_crds_and_passes_flags_that_the_program_knows() {
         let parsed = bindery::cli::Cli::try_parse_from(std::iter::once("bindery").chain(args));
         assert!(parsed.is_ok(), "{name}: {}", parsed.unwrap_err());
     }
-    let versions: Value = serde_saphyr::from_str(&std::fs::read_to_string(root().join("charts/bindery/Chart.yaml")).unwrap()).unwrap();
+    let versions: Value =
+        serde_saphyr::from_str(&std::fs::read_to_string(root().join("charts/bindery/Chart.yaml")).unwrap()).unwrap();
     assert_eq!(versions["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(versions["appVersion"], env!("CARGO_PKG_VERSION"));
     let dockerfile = std::fs::read_to_string(root().join("Dockerfile")).unwrap();
@@ -152,7 +154,12 @@ fn called() -> (BTreeSet<String>, Vec<String>) {
             "" => String::new(),
             subresource => format!("/{subresource}"),
         };
-        let call = format!("{} {}/{}{subresource}", text(&event["verb"]), text(&object["apiGroup"]), text(&object["resource"]));
+        let call = format!(
+            "{} {}/{}{subresource}",
+            text(&event["verb"]),
+            text(&object["apiGroup"]),
+            text(&object["resource"])
+        );
         if event["responseStatus"]["code"] == 403 {
             refused.push(call.clone());
         }
@@ -216,11 +223,14 @@ async fn the_operator_works_under_the_shipped_rights_uses_each_and_leaves_every_
     accounts.patch("reader", &PatchParams::apply("test"), &Patch::Apply(&account)).await.unwrap();
     let by_account = format!("{}-account", world.namespace);
     world
-        .grant_with(&by_account, json!({
-            "namespaces": {"names": [world.namespace]},
-            "secrets": [{"name": world.secret_id("app")}],
-            "aws": {"region": "eu-west-1", "accountId": "123456789012", "serviceAccountName": "reader"},
-        }))
+        .grant_with(
+            &by_account,
+            json!({
+                "namespaces": {"names": [world.namespace]},
+                "secrets": [{"name": world.secret_id("app")}],
+                "aws": {"region": "eu-west-1", "accountId": "123456789012", "serviceAccountName": "reader"},
+            }),
+        )
         .await;
     world.bind("by-account", json!({"grant": by_account, "dataFrom": [{"secret": world.secret_id("app")}]})).await;
     world.wait_ready("by-account").await;
@@ -254,10 +264,8 @@ async fn the_operator_works_under_the_shipped_rights_uses_each_and_leaves_every_
 
     let chart = ["--namespace", HOME, "--take-ownership", "--set", "aws.region=eu-west-1"];
     run("helm", &[&["install", "bindery", "charts/bindery"], &chart[..]].concat());
-    let setup = Setup {
-        variables: vec![("KUBECONFIG".to_owned(), kubeconfig(&world.folder).display().to_string())],
-        ..setup
-    };
+    let setup =
+        Setup { variables: vec![("KUBECONFIG".to_owned(), kubeconfig(&world.folder).display().to_string())], ..setup };
     let operator = Operator::start(setup);
     world.secrets().delete("app-env", &DeleteParams::default()).await.unwrap();
     eventually("the Secret to be back", Duration::from_secs(30), || world.data("app-env")).await;

@@ -36,8 +36,15 @@ fn code() -> Vec<(String, String)> {
 #[test]
 fn every_write_to_kubernetes_stands_in_two_files() {
     const WRITES: [&str; 9] = [
-        ".patch(", ".patch_metadata(", ".patch_status(", ".replace(", ".replace_status(", ".create(", ".delete(",
-        ".delete_collection(", "PostParams",
+        ".patch(",
+        ".patch_metadata(",
+        ".patch_status(",
+        ".replace(",
+        ".replace_status(",
+        ".create(",
+        ".delete(",
+        ".delete_collection(",
+        "PostParams",
     ];
     let mut seen = Vec::new();
     for (file, text) in code() {

@@ -48,15 +48,18 @@ fn data() -> impl Strategy<Value = Value> {
     let from = prop_oneof![
         (secret(), json_key()).prop_map(|(secret, key)| json!({"valueFrom": format!("{secret}:{key}::")})),
         secret().prop_map(|secret| json!({"valueFrom": secret})),
-        (secret(), prop::option::of(json_key())).prop_map(|(secret, key)| json!({"from": {"secret": secret, "key": key}})),
+        (secret(), prop::option::of(json_key()))
+            .prop_map(|(secret, key)| json!({"from": {"secret": secret, "key": key}})),
         ".{0,20}".prop_map(|text| json!({"valueFrom": text})),
     ];
     let key = prop_oneof![4 => "[A-Za-z._-]{1,6}", 1 => ".{0,6}"];
-    (key, from, prop::option::of(any::<bool>()), prop::option::of("None|Base64")).prop_map(|(key, from, optional, encoding)| {
-        let mut entry = json!({"key": key, "optional": optional, "encoding": encoding});
-        entry.as_object_mut().unwrap().extend(from.as_object().unwrap().clone());
-        entry
-    })
+    (key, from, prop::option::of(any::<bool>()), prop::option::of("None|Base64")).prop_map(
+        |(key, from, optional, encoding)| {
+            let mut entry = json!({"key": key, "optional": optional, "encoding": encoding});
+            entry.as_object_mut().unwrap().extend(from.as_object().unwrap().clone());
+            entry
+        },
+    )
 }
 
 fn template() -> impl Strategy<Value = String> {
@@ -94,7 +97,8 @@ fn payload() -> impl Strategy<Value = Vec<u8>> {
         1 => Just(json!({"0": {"b": CANARY}})),
         1 => Just(json!([{"b": CANARY}])),
     ];
-    let object = prop::collection::btree_map(json_key(), leaf, 0..8).prop_map(|object| json!(object).to_string()).boxed();
+    let object =
+        prop::collection::btree_map(json_key(), leaf, 0..8).prop_map(|object| json!(object).to_string()).boxed();
     prop_oneof![
         6 => object.clone().prop_map(String::into_bytes),
         // Cut or damaged anywhere, as a paste may be.

@@ -21,7 +21,12 @@ use serde::{Deserialize, Serialize};
     doc = "A SecretGrant allows namespaces to read secrets of AWS Secrets Manager through SecretBindings. Without a grant a namespace reads nothing.",
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
-    printcolumn(name = "Bindings", type_ = "integer", json_path = ".status.bindings", description = "How many bindings read through this grant"),
+    printcolumn(
+        name = "Bindings",
+        type_ = "integer",
+        json_path = ".status.bindings",
+        description = "How many bindings read through this grant"
+    ),
     printcolumn(name = "Expires", type_ = "string", json_path = ".spec.expiresAt"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Namespaces", type_ = "string", json_path = ".spec.namespaces.names", priority = 1),
@@ -166,7 +171,10 @@ pub struct AwsAccess {
 
     /// A role to assume. The default is to read as the operator itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 20, max = 2048), regex(pattern = r"^arn:[a-z-]+:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+$"))]
+    #[schemars(
+        length(min = 20, max = 2048),
+        regex(pattern = r"^arn:[a-z-]+:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+$")
+    )]
     pub role_arn: Option<String>,
 
     /// The external id that the trust policy of the role asks for.

@@ -232,7 +232,9 @@ fn parse_target(manifest: &SecretBinding, target: TargetManifest, denied: &[Stri
             if is_denied(key, denied) {
                 return Err(invalid(
                     field,
-                    format!("{key:?} is reserved: it would give the Secret a meaning to Kubernetes or another tool; remove it"),
+                    format!(
+                        "{key:?} is reserved: it would give the Secret a meaning to Kubernetes or another tool; remove it"
+                    ),
                 ));
             }
         }
@@ -303,7 +305,10 @@ mod tests {
             (json!({"dataFrom": [{"secret": "a", "include": [""]}]}), "spec.dataFrom[0].include: "),
             (json!({"data": [{"key": "A"}]}), "spec.data[A]: give exactly one"),
             (json!({"data": [{"key": "A", "valueFrom": "a:b:c:d:e"}]}), "spec.data[A].valueFrom: "),
-            (json!({"data": [{"key": "A", "valueFrom": "a"}, {"key": "A", "valueFrom": "b"}]}), "spec.data[A]: the key stands"),
+            (
+                json!({"data": [{"key": "A", "valueFrom": "a"}, {"key": "A", "valueFrom": "b"}]}),
+                "spec.data[A]: the key stands",
+            ),
             (json!({"dataFrom": [{"secret": "a"}], "refreshInterval": "9s"}), "spec.refreshInterval: must be"),
             (json!({"dataFrom": [{"secret": "a"}], "refreshInterval": "soon"}), "spec.refreshInterval: "),
             (json!({"dataFrom": [{"secret": "a"}], "target": {"adopt": true}}), "spec.target.adopt: needs"),

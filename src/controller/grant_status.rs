@@ -43,7 +43,8 @@ fn served(stores: &[Store<Watched>]) -> BTreeMap<String, usize> {
     let mut served = BTreeMap::new();
     for binding in stores.iter().flat_map(Store::state) {
         let Some(status) = binding.0.as_ref().ok().and_then(|manifest| manifest.status.as_ref()) else { continue };
-        let granted = status.conditions.iter().any(|c| c.type_ == ConditionType::Granted.as_str() && c.status == "True");
+        let granted =
+            status.conditions.iter().any(|c| c.type_ == ConditionType::Granted.as_str() && c.status == "True");
         if let Some(grant) = status.grant.as_ref().filter(|_| granted) {
             *served.entry(grant.clone()).or_default() += 1;
         }
@@ -81,7 +82,8 @@ mod tests {
     fn a_grant_says_whether_it_serves_and_stays_the_same_while_nothing_changes() {
         let at = |second: i64| Timestamp::from_second(1_700_000_000 + second).unwrap();
         let secrets = |name: &str| vec![GrantedSecret { name: name.to_owned(), keys: None }];
-        let mut grant = SecretGrant::new("g", SecretGrantSpec { secrets: secrets("app"), ..SecretGrantSpec::default() });
+        let mut grant =
+            SecretGrant::new("g", SecretGrantSpec { secrets: secrets("app"), ..SecretGrantSpec::default() });
         grant.metadata.generation = Some(1);
         let ready = |status: &SecretGrantStatus| {
             let condition = &status.conditions[0];

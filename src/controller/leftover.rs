@@ -55,14 +55,16 @@ pub fn refers_to(pod: &PodSpec, name: &str) -> bool {
     let ephemeral = pod.ephemeral_containers.iter().flatten().any(|container| {
         let env = container.env.iter().flatten();
         let single = env.filter_map(|env| env.value_from.as_ref()?.secret_key_ref.as_ref()).map(|key| &key.name);
-        let whole = container.env_from.iter().flatten().filter_map(|from| from.secret_ref.as_ref()).map(|from| &from.name);
+        let whole =
+            container.env_from.iter().flatten().filter_map(|from| from.secret_ref.as_ref()).map(|from| &from.name);
         single.chain(whole).any(|secret| secret == name)
     });
     let mut volumes = pod.volumes.iter().flatten().flat_map(|volume| {
         let plain = volume.secret.as_ref().and_then(|secret| secret.secret_name.as_deref());
         let projected = volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten());
         let projected = projected.filter_map(|source| source.secret.as_ref()).map(|secret| secret.name.as_str());
-        let csi = volume.csi.as_ref().and_then(|csi| csi.node_publish_secret_ref.as_ref()).map(|secret| secret.name.as_str());
+        let csi =
+            volume.csi.as_ref().and_then(|csi| csi.node_publish_secret_ref.as_ref()).map(|secret| secret.name.as_str());
         plain.into_iter().chain(projected).chain(csi)
     });
     let mut pulls = pod.image_pull_secrets.iter().flatten().map(|secret| secret.name.as_str());
@@ -75,7 +77,8 @@ pub fn refers_to(pod: &PodSpec, name: &str) -> bool {
 fn variables(container: &Container) -> impl Iterator<Item = &str> {
     let env = container.env.iter().flatten();
     let single = env.filter_map(|env| env.value_from.as_ref()?.secret_key_ref.as_ref()).map(|key| key.name.as_str());
-    let whole = container.env_from.iter().flatten().filter_map(|from| from.secret_ref.as_ref()).map(|from| from.name.as_str());
+    let whole =
+        container.env_from.iter().flatten().filter_map(|from| from.secret_ref.as_ref()).map(|from| from.name.as_str());
     single.chain(whole)
 }
 
@@ -92,17 +95,25 @@ mod tests {
             container.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
             container
         };
-        let by_key = container(json!({"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}));
+        let by_key =
+            container(json!({"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}));
         let whole = container(json!({"envFrom": [{"secretRef": {"name": "s"}}]}));
-        let plain = container(json!({"env": [{"name": "A", "value": "s"}], "envFrom": [{"configMapRef": {"name": "s"}}]}));
+        let plain =
+            container(json!({"env": [{"name": "A", "value": "s"}], "envFrom": [{"configMapRef": {"name": "s"}}]}));
         for (spec, refers) in [
             (json!({"containers": [by_key]}), true),
             (json!({"containers": [whole]}), true),
             (json!({"containers": [plain], "initContainers": [whole]}), true),
             (json!({"containers": [plain], "ephemeralContainers": [whole]}), true),
             (json!({"containers": [], "volumes": [{"name": "v", "secret": {"secretName": "s"}}]}), true),
-            (json!({"containers": [], "volumes": [{"name": "v", "projected": {"sources": [{"secret": {"name": "s"}}]}}]}), true),
-            (json!({"containers": [], "volumes": [{"name": "v", "csi": {"driver": "d", "nodePublishSecretRef": {"name": "s"}}}]}), true),
+            (
+                json!({"containers": [], "volumes": [{"name": "v", "projected": {"sources": [{"secret": {"name": "s"}}]}}]}),
+                true,
+            ),
+            (
+                json!({"containers": [], "volumes": [{"name": "v", "csi": {"driver": "d", "nodePublishSecretRef": {"name": "s"}}}]}),
+                true,
+            ),
             (json!({"containers": [], "imagePullSecrets": [{"name": "s"}]}), true),
             (json!({"containers": [plain], "volumes": [{"name": "s", "configMap": {"name": "s"}}]}), false),
             (json!({"containers": [], "volumes": [{"name": "v", "secret": {"secretName": "s2"}}]}), false),
@@ -115,9 +126,10 @@ mod tests {
     #[test]
     fn only_what_the_binding_owns_under_another_name_is_left_over() {
         let binding = |policy: &str| {
-            let spec: SecretBindingSpec =
-                serde_json::from_value(json!({"dataFrom": [{"secret": "a"}], "target": {"name": "new", "deletionPolicy": policy}}))
-                    .unwrap();
+            let spec: SecretBindingSpec = serde_json::from_value(
+                json!({"dataFrom": [{"secret": "a"}], "target": {"name": "new", "deletionPolicy": policy}}),
+            )
+            .unwrap();
             let mut manifest = SecretBinding::new("b", spec);
             manifest.metadata.namespace = Some("n".to_owned());
             manifest.metadata.uid = Some("uid-1".to_owned());

@@ -264,16 +264,16 @@ async fn control(
 
     Controller::for_stream(bindings, scope.bindings)
         .watches_stream(targets, move |secret: SecretMeta| {
-            trigger::bindings_of_target(&secret, |namespace, name| trigger::bindings_aiming_at(&aiming, namespace, name))
+            trigger::bindings_of_target(&secret, |namespace, name| {
+                trigger::bindings_aiming_at(&aiming, namespace, name)
+            })
         })
         .reconcile_on(of_grants)
-        .with_config(controller::Config::default().concurrency(u16::try_from(context.settings.concurrency).unwrap_or(u16::MAX)))
-        .graceful_shutdown_on(shutdown)
-        .run(
-            reconcile::reconcile,
-            |_, error: &std::convert::Infallible, _| match *error {},
-            context.clone(),
+        .with_config(
+            controller::Config::default().concurrency(u16::try_from(context.settings.concurrency).unwrap_or(u16::MAX)),
         )
+        .graceful_shutdown_on(shutdown)
+        .run(reconcile::reconcile, |_, error: &std::convert::Infallible, _| match *error {}, context.clone())
         .for_each(|result| {
             if let Err(error) = result {
                 // The binding was deleted while it waited, or a watch failed, which its stream has reported.

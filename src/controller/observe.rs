@@ -96,7 +96,12 @@ impl Context {
     ///
     /// # Errors
     /// Where the API server does not tell.
-    pub async fn target(&self, binding: &Binding, status: &SecretBindingStatus, look: Look) -> Result<TargetState, Error> {
+    pub async fn target(
+        &self,
+        binding: &Binding,
+        status: &SecretBindingStatus,
+        look: Look,
+    ) -> Result<TargetState, Error> {
         let name = &binding.target.name;
         let published = status.binding.as_ref().is_some_and(|published| published.name == *name);
         if look == Look::Cached {
@@ -187,9 +192,7 @@ impl Context {
                     }
                     descriptions.insert(secret, description);
                 }
-                Err(error)
-                    if error.kind == SourceErrorKind::AccessDenied && !access.unconfirmed.contains(&secret) =>
-                {
+                Err(error) if error.kind == SourceErrorKind::AccessDenied && !access.unconfirmed.contains(&secret) => {
                     return Ok(None);
                 }
                 Err(error) => return Err(error),

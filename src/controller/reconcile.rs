@@ -106,7 +106,12 @@ async fn reconcile_with(manifest: &SecretBinding, context: &Context, memory: &mu
     let next = match error.as_ref().map(Error::class) {
         None | Some(Class::NewVersion) => {
             memory.succeeded();
-            plan::next_look(memory.verified.as_ref().map(|verified| verified.at), interval, Instant::now(), fastrand::f64())
+            plan::next_look(
+                memory.verified.as_ref().map(|verified| verified.at),
+                interval,
+                Instant::now(),
+                fastrand::f64(),
+            )
         }
         Some(Class::Edit | Class::Watched) => None,
         Some(Class::Passing | Class::Retry) => {
@@ -250,7 +255,8 @@ async fn pass(
         payloads.insert(source, version.payload);
     }
     let inputs = plan::inputs(binding, &access, &known, &context.key);
-    let names: BTreeMap<Source, String> = known.iter().map(|(source, known)| (source.clone(), known.name.clone())).collect();
+    let names: BTreeMap<Source, String> =
+        known.iter().map(|(source, known)| (source.clone(), known.name.clone())).collect();
     memory.verified = Some(Verified { at: Instant::now(), asked_by: asked_by(binding, &access), versions: known });
     progress.done.push(ConditionType::Fetched);
     progress.handled_sync.clone_from(&binding.sync);
@@ -311,12 +317,7 @@ async fn known_versions(
 }
 
 fn published(binding: &Binding, observed: &Observed, leftovers: Vec<String>) -> Published {
-    Published {
-        name: binding.target.name.clone(),
-        keys: observed.keys(),
-        written: observed.written.clone(),
-        leftovers,
-    }
+    Published { name: binding.target.name.clone(), keys: observed.keys(), written: observed.written.clone(), leftovers }
 }
 
 /// Deletes what an earlier name of the target left behind, and answers what has to stay for now. A failure here is no
@@ -356,7 +357,11 @@ async fn withdraw(binding: &Binding, context: &Context, before: &SecretBindingSt
     match context.target(binding, before, Look::Live).await? {
         TargetState::Absent => Ok(true),
         TargetState::Owned(observed) => {
-            let seen = leftover::Leftover { name: name.clone(), uid: observed.uid, resource_version: observed.resource_version };
+            let seen = leftover::Leftover {
+                name: name.clone(),
+                uid: observed.uid,
+                resource_version: observed.resource_version,
+            };
             if !delete_secret(&context.client, &binding.namespace, &seen).await? {
                 return Err(WriteError::Raced.into());
             }
@@ -388,7 +393,9 @@ async fn publish(
         };
         match apply_secret(&context.client, desired, observed.as_ref()).await {
             Ok(written) => {
-                let TargetState::Owned(observed) = judge(binding, Some(&written), true) else { return Err(WriteError::Raced.into()) };
+                let TargetState::Owned(observed) = judge(binding, Some(&written), true) else {
+                    return Err(WriteError::Raced.into());
+                };
                 tracing::info!(
                     namespace = %binding.namespace, name = %binding.name, secret = %desired.name, keys = desired.data.len(),
                     "published"

@@ -160,22 +160,32 @@ fn published_message(progress: &Progress) -> String {
     progress.published.as_ref().map_or_else(String::new, |published| {
         let mut message = format!("the Secret {:?} holds {} keys", published.name, published.keys);
         for name in &published.leftovers {
-            message.push_str(&format!("; {name:?}, the name before, stays until no pod and no workload refers to it"));
+            message.push_str("; the Secret of the earlier name, ");
+            message.push_str(name);
+            message.push_str(", stays until no pod and no workload refers to it");
         }
         message
     })
 }
 
 /// The summary `Ready`: whether the target holds what the last verified versions give.
-fn summary(conditions: &Conditions<'_>, findings: Findings<'_>, before: &SecretBindingStatus) -> (bool, Reason, String) {
+fn summary(
+    conditions: &Conditions<'_>,
+    findings: Findings<'_>,
+    before: &SecretBindingStatus,
+) -> (bool, Reason, String) {
     let Findings { progress, error, interval, .. } = findings;
     let Some(error) = error else {
         return (true, Reason::Published, published_message(progress));
     };
     let was_ready = before.conditions.iter().any(|c| c.type_ == ConditionType::Ready.as_str() && c.status == "True");
-    let was_stale = before.conditions.iter().any(|c| c.type_ == ConditionType::Ready.as_str() && c.reason == Reason::Stale.as_str());
+    let was_stale = before
+        .conditions
+        .iter()
+        .any(|c| c.type_ == ConditionType::Ready.as_str() && c.reason == Reason::Stale.as_str());
     if error.class() == Class::Passing && progress.target_intact && (was_ready || was_stale) {
-        let failing_since = conditions.get(ConditionType::Fetched).map_or(conditions.now, |fetched| fetched.last_transition_time.0);
+        let failing_since =
+            conditions.get(ConditionType::Fetched).map_or(conditions.now, |fetched| fetched.last_transition_time.0);
         if conditions.now.duration_since(failing_since) < stale_after(interval) {
             return (
                 true,
@@ -217,7 +227,8 @@ impl Conditions<'_> {
         let time = same.map_or_else(|| Time(to_second(self.now)), |before| before.last_transition_time.clone());
         let message = match same {
             Some(before)
-                if before.reason == reason.as_str() && without_request_id(&before.message) == without_request_id(&message) =>
+                if before.reason == reason.as_str()
+                    && without_request_id(&before.message) == without_request_id(&message) =>
             {
                 before.message.clone()
             }
@@ -299,7 +310,12 @@ mod tests {
         Progress {
             grant: Some("g".to_owned()),
             sources: Some(Vec::new()),
-            published: Some(Published { name: "worker".to_owned(), keys: 22, written: Some(Time(at(0))), leftovers: vec![] }),
+            published: Some(Published {
+                name: "worker".to_owned(),
+                keys: 22,
+                written: Some(Time(at(0))),
+                leftovers: vec![],
+            }),
             target_intact: true,
             done: STEPS.to_vec(),
             ..Progress::default()
@@ -311,10 +327,20 @@ mod tests {
     }
 
     fn stopped(target_intact: bool) -> Progress {
-        Progress { grant: Some("g".to_owned()), target_intact, done: vec![ConditionType::Granted], ..Progress::default() }
+        Progress {
+            grant: Some("g".to_owned()),
+            target_intact,
+            done: vec![ConditionType::Granted],
+            ..Progress::default()
+        }
     }
 
-    fn after(before: &SecretBindingStatus, progress: &Progress, error: Option<&Error>, now: Timestamp) -> SecretBindingStatus {
+    fn after(
+        before: &SecretBindingStatus,
+        progress: &Progress,
+        error: Option<&Error>,
+        now: Timestamp,
+    ) -> SecretBindingStatus {
         after_pass(before, Findings { generation: 3, progress, error, interval: INTERVAL, looks_again: true }, now)
     }
 
@@ -327,7 +353,13 @@ mod tests {
         let status = after(&SecretBindingStatus::default(), &published(), None, at(0));
         assert_eq!(
             show(&status),
-            ["Granted=True/Allowed", "Fetched=True/Verified", "Rendered=True/Complete", "Applied=True/Published", "Ready=True/Published"]
+            [
+                "Granted=True/Allowed",
+                "Fetched=True/Verified",
+                "Rendered=True/Complete",
+                "Applied=True/Published",
+                "Ready=True/Published"
+            ]
         );
         assert_eq!((status.keys, status.observed_generation), (Some(22), Some(3)));
         assert_eq!(status.binding.unwrap().name, "worker");

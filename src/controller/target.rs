@@ -77,7 +77,9 @@ pub enum TargetError {
         why: String,
     },
     /// Somebody undoes what Bindery publishes.
-    #[error("the Secret {name:?} was changed {times} times within 10 minutes after Bindery had put it right, last by {manager:?}; find and stop that writer")]
+    #[error(
+        "the Secret {name:?} was changed {times} times within 10 minutes after Bindery had put it right, last by {manager:?}; find and stop that writer"
+    )]
     Contested {
         /// The name of the target.
         name: String,
@@ -110,7 +112,9 @@ pub fn judge(binding: &Binding, found: Option<&SecretMeta>, published: bool) -> 
             let consents = meta.annotations().get(ANNOTATION_ADOPT_BY) == Some(&binding.name);
             match (binding.target.adopt && consents, named) {
                 (true, _) => TargetState::Adoptable(observed),
-                (false, Some(other)) => TargetState::Foreign(format!("it was published by the SecretBinding {other:?}")),
+                (false, Some(other)) => {
+                    TargetState::Foreign(format!("it was published by the SecretBinding {other:?}"))
+                }
                 (false, None) => TargetState::Foreign("nothing on it says who made it".to_owned()),
             }
         }
@@ -132,7 +136,10 @@ fn observe(meta: &SecretMeta) -> Observed {
         uid: meta.uid().unwrap_or_default(),
         resource_version: meta.resource_version().unwrap_or_default(),
         mark: meta.annotations().get(ANNOTATION_INPUTS).cloned(),
-        fields: own.and_then(|entry| entry.fields_v1.as_ref()).map(|fields| owned_fields(&fields.0)).unwrap_or_default(),
+        fields: own
+            .and_then(|entry| entry.fields_v1.as_ref())
+            .map(|fields| owned_fields(&fields.0))
+            .unwrap_or_default(),
         written: own.and_then(|entry| entry.time.clone()),
         other_manager: other.and_then(|entry| entry.manager.clone()),
     }
@@ -153,7 +160,8 @@ fn owned_fields(fields: &serde_json::Value) -> BTreeSet<String> {
             if let Some(name) = name.strip_prefix("f:") {
                 owned.insert(format!("{prefix}/{name}"));
             } else if let Some(key) = name.strip_prefix("k:") {
-                let uid = serde_json::from_str::<BTreeMap<String, String>>(key).ok().and_then(|mut key| key.remove("uid"));
+                let uid =
+                    serde_json::from_str::<BTreeMap<String, String>>(key).ok().and_then(|mut key| key.remove("uid"));
                 owned.extend(uid.map(|uid| format!("{prefix}/{uid}")));
             }
         }
@@ -326,7 +334,8 @@ mod tests {
     fn a_published_secret_without_its_annotation_is_known_by_its_field_manager() {
         let mut metadata = published(&desired());
         metadata["annotations"].as_object_mut().unwrap().remove("bindery.dev/binding");
-        for (was_published, named_by, owned) in [(true, None, true), (false, None, false), (true, Some("other"), false)] {
+        for (was_published, named_by, owned) in [(true, None, true), (false, None, false), (true, Some("other"), false)]
+        {
             let mut metadata = metadata.clone();
             if let Some(other) = named_by {
                 metadata["annotations"]["bindery.dev/binding"] = json!(other);
@@ -338,7 +347,8 @@ mod tests {
 
     #[test]
     fn adopting_needs_the_consent_of_both_sides() {
-        let asks = binding(json!({"dataFrom": [{"secret": "a"}], "target": {"adopt": true, "deletionPolicy": "Retain"}}));
+        let asks =
+            binding(json!({"dataFrom": [{"secret": "a"}], "target": {"adopt": true, "deletionPolicy": "Retain"}}));
         for (binding, consent, adoptable) in
             [(&asks, "worker", true), (&asks, "other", false), (&simple(), "worker", false)]
         {
@@ -391,7 +401,9 @@ mod tests {
 
     #[test]
     fn a_mark_under_another_key_proves_nothing() {
-        let TargetState::Owned(observed) = judge(&simple(), Some(&meta(published(&desired()))), false) else { panic!() };
+        let TargetState::Owned(observed) = judge(&simple(), Some(&meta(published(&desired()))), false) else {
+            panic!()
+        };
         let other = FingerprintKey::new(Zeroizing::new([8; 32]));
         assert_eq!(compare(&observed, "inputs", &other), Comparison::Drifted);
     }

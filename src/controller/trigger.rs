@@ -104,7 +104,9 @@ impl Grants {
                 self.applied(grant)
             }
             Event::Apply(grant) => self.applied(grant),
-            Event::Delete(grant) => self.known.remove(&grant.name_any()).map_or_else(Concern::nobody, |(_, concern)| concern),
+            Event::Delete(grant) => {
+                self.known.remove(&grant.name_any()).map_or_else(Concern::nobody, |(_, concern)| concern)
+            }
             // What was deleted while the watch was interrupted is missing from the new list.
             Event::InitDone => {
                 let listed = &self.listed;
@@ -221,8 +223,10 @@ mod tests {
     #[test]
     fn only_a_change_of_labels_of_a_namespace_concerns_its_bindings() {
         let namespace = |label: &str, annotation: &str| -> PartialObjectMeta<Namespace> {
-            let metadata = serde_json::json!({"name": "n", "labels": {"team": label}, "annotations": {"a": annotation}});
-            serde_json::from_value(serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})).unwrap()
+            let metadata =
+                serde_json::json!({"name": "n", "labels": {"team": label}, "annotations": {"a": annotation}});
+            serde_json::from_value(serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}))
+                .unwrap()
         };
         let mut namespaces = Namespaces::default();
         assert_eq!(namespaces.observe(&Event::InitApply(namespace("x", "1"))), Some(Concern::of("n".to_owned())));
@@ -244,7 +248,8 @@ mod tests {
     fn a_secret_leads_to_its_binding_by_annotation_or_owner() {
         let nobody = |_: &str, _: &str| -> Vec<ObjectRef<Watched>> { panic!("the Secret names its binding") };
         let secret = |metadata: serde_json::Value| -> SecretMeta {
-            serde_json::from_value(serde_json::json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata})).unwrap()
+            serde_json::from_value(serde_json::json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata}))
+                .unwrap()
         };
         let by_annotation = secret(serde_json::json!({"namespace": "n", "annotations": {"bindery.dev/binding": "b"}}));
         assert_eq!(bindings_of_target(&by_annotation, nobody), [binding_ref("n", "b")]);

@@ -114,7 +114,9 @@ impl Candidate {
                     tracing::info!(lease = %self.name, "another replica holds the lease; waiting");
                 }
                 Ok(Ok(false)) => {}
-                Ok(Err(error)) => tracing::warn!(lease = %self.name, %error, "the lease cannot be read or written; get, create and update on leases are needed"),
+                Ok(Err(error)) => {
+                    tracing::warn!(lease = %self.name, %error, "the lease cannot be read or written; get, create and update on leases are needed")
+                }
                 Err(_) => tracing::warn!(lease = %self.name, "the API server does not answer about the lease"),
             }
             sleep(RETRY_PERIOD.mul_f64(1.0 + fastrand::f64() / 5.0)).await;
@@ -185,8 +187,12 @@ impl Candidate {
         });
         match released.await {
             Ok(Ok(())) => tracing::info!(lease = %self.name, "gave up the lease"),
-            Ok(Err(error)) => tracing::warn!(lease = %self.name, %error, "the lease could not be given up; it expires by itself"),
-            Err(_) => tracing::warn!(lease = %self.name, "the lease could not be given up in time; it expires by itself"),
+            Ok(Err(error)) => {
+                tracing::warn!(lease = %self.name, %error, "the lease could not be given up; it expires by itself")
+            }
+            Err(_) => {
+                tracing::warn!(lease = %self.name, "the lease could not be given up in time; it expires by itself")
+            }
         }
     }
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::ByteString;
-use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
@@ -38,10 +38,14 @@ pub enum WriteError {
     #[error("the Secret changed while it was being written; it is tried again")]
     Raced,
     /// RBAC.
-    #[error("Kubernetes does not allow the operator to write the Secret {0:?}; give its ServiceAccount the verbs get, create and patch on secrets in this namespace")]
+    #[error(
+        "Kubernetes does not allow the operator to write the Secret {0:?}; give its ServiceAccount the verbs get, create and patch on secrets in this namespace"
+    )]
     Forbidden(String),
     /// The type, or an immutable Secret.
-    #[error("the Secret {name:?} cannot be changed ({field} is immutable); delete it and it is published anew, or correct spec.target")]
+    #[error(
+        "the Secret {name:?} cannot be changed ({field} is immutable); delete it and it is published anew, or correct spec.target"
+    )]
     Immutable {
         /// The Secret.
         name: String,
@@ -49,7 +53,9 @@ pub enum WriteError {
         field: String,
     },
     /// Validation.
-    #[error("Kubernetes refuses the Secret {name:?} as invalid in {field}; correct spec.target or the keys that its type needs")]
+    #[error(
+        "Kubernetes refuses the Secret {name:?} as invalid in {field}; correct spec.target or the keys that its type needs"
+    )]
     Invalid {
         /// The Secret.
         name: String,
@@ -57,7 +63,9 @@ pub enum WriteError {
         field: String,
     },
     /// A resource quota.
-    #[error("a ResourceQuota of the namespace leaves no room for the Secret {0:?}; raise the quota or delete other Secrets")]
+    #[error(
+        "a ResourceQuota of the namespace leaves no room for the Secret {0:?}; raise the quota or delete other Secrets"
+    )]
     Quota(String),
     /// An admission policy or webhook.
     #[error("an admission policy or webhook refuses the Secret {0:?}; ask whoever manages the policies of the cluster")]
@@ -66,7 +74,9 @@ pub enum WriteError {
     #[error("the namespace is being deleted, so the Secret {0:?} is not written any more")]
     Terminating(String),
     /// The request is larger than the API server takes.
-    #[error("the Secret {0:?} is larger than the API server takes; publish fewer keys or split it over several bindings")]
+    #[error(
+        "the Secret {0:?} is larger than the API server takes; publish fewer keys or split it over several bindings"
+    )]
     TooLarge(String),
     /// Anything else.
     #[error("the Secret {name:?} could not be written: {what}; it is tried again")]
@@ -154,7 +164,10 @@ pub async fn apply_secret(
     match timeout(WRITE_TIMEOUT, api.patch_metadata(&desired.name, &params, &patch)).await {
         Ok(Ok(written)) => Ok(written),
         Ok(Err(error)) => Err(WriteError::of(&desired.name, &error)),
-        Err(_) => Err(WriteError::Failed { name: desired.name.clone(), what: "the API server did not answer in time".to_owned() }),
+        Err(_) => Err(WriteError::Failed {
+            name: desired.name.clone(),
+            what: "the API server did not answer in time".to_owned(),
+        }),
     }
 }
 
@@ -237,7 +250,10 @@ pub async fn delete_secret(client: &Client, namespace: &str, seen: &Leftover) ->
         // It changed since it was seen: the next pass looks again.
         Ok(Err(kube::Error::Api(status))) if status.code == 409 => Ok(false),
         Ok(Err(error)) => Err(WriteError::of(&seen.name, &error)),
-        Err(_) => Err(WriteError::Failed { name: seen.name.clone(), what: "the API server did not answer in time".to_owned() }),
+        Err(_) => Err(WriteError::Failed {
+            name: seen.name.clone(),
+            what: "the API server did not answer in time".to_owned(),
+        }),
     }
 }
 
@@ -326,13 +342,20 @@ mod tests {
             (status(409, "hunter2", &[]), Reason::ApplyFailed),
             (status(403, "User \"x\" cannot patch resource \"secrets\" hunter2", &[]), Reason::TargetForbidden),
             (status(403, "exceeded quota: q, hunter2", &[]), Reason::QuotaExceeded),
-            (status(403, "hunter2", &[("NamespaceTerminating", "", "metadata.namespace")]), Reason::NamespaceTerminating),
+            (
+                status(403, "hunter2", &[("NamespaceTerminating", "", "metadata.namespace")]),
+                Reason::NamespaceTerminating,
+            ),
             (status(403, "policy says hunter2", &[]), Reason::AdmissionDenied),
             (status(422, "ValidatingAdmissionPolicy 'p' denied request: hunter2", &[]), Reason::AdmissionDenied),
             (status(404, "namespaces \"n\" not found hunter2", &[]), Reason::NamespaceTerminating),
             (status(413, "hunter2", &[]), Reason::TooLarge),
             (
-                status(422, "hunter2", &[("FieldValueInvalid", "Invalid value: \"hunter2\": field is immutable", "type")]),
+                status(
+                    422,
+                    "hunter2",
+                    &[("FieldValueInvalid", "Invalid value: \"hunter2\": field is immutable", "type")],
+                ),
                 Reason::TargetImmutable,
             ),
             (

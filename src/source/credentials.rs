@@ -25,7 +25,8 @@ const KUBERNETES_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Credentials of a role that the operator assumes from its own identity.
 pub async fn assume_role(config: &SdkConfig, role: &Role) -> SharedCredentialsProvider {
-    let mut builder = AssumeRoleProvider::builder(&role.arn).configure(config).session_name(session_name(&role.namespace));
+    let mut builder =
+        AssumeRoleProvider::builder(&role.arn).configure(config).session_name(session_name(&role.namespace));
     if let Some(region) = config.region() {
         builder = builder.region(region.clone());
     }
@@ -33,7 +34,8 @@ pub async fn assume_role(config: &SdkConfig, role: &Role) -> SharedCredentialsPr
         builder = builder.external_id(id);
     }
     if role.tags {
-        builder = builder.tags([("bindery-namespace", role.namespace.as_str()), ("bindery-grant", role.grant.as_str())]);
+        builder =
+            builder.tags([("bindery-namespace", role.namespace.as_str()), ("bindery-grant", role.grant.as_str())]);
     }
     SharedCredentialsProvider::new(builder.build().await)
 }

@@ -64,20 +64,32 @@ impl SourceErrorKind {
 
     const fn says(self) -> &'static str {
         match self {
-            Self::SecretNotFound => "Secrets Manager has no secret of this name in this region; create it or correct the reference",
+            Self::SecretNotFound => {
+                "Secrets Manager has no secret of this name in this region; create it or correct the reference"
+            }
             Self::SecretPendingDeletion => "the secret is scheduled for deletion; restore it or remove the reference",
-            Self::VersionNotFound => "the secret has no such version or version stage; correct the reference or write a value",
+            Self::VersionNotFound => {
+                "the secret has no such version or version stage; correct the reference or write a value"
+            }
             Self::AccessDenied => {
                 "IAM refuses the read, or the secret does not exist; allow secretsmanager:GetSecretValue and secretsmanager:DescribeSecret on it"
             }
-            Self::DecryptionFailed => "KMS refuses to decrypt the secret; allow kms:Decrypt on its key and check that the key is enabled",
+            Self::DecryptionFailed => {
+                "KMS refuses to decrypt the secret; allow kms:Decrypt on its key and check that the key is enabled"
+            }
             Self::CredentialsFailed => "no valid AWS credentials; check the operator's role, its token and its clock",
             Self::Throttled => "AWS asks to call less often; this passes by itself",
             Self::Unavailable => "AWS did not answer or failed; this passes by itself",
             Self::InvalidReference => "AWS does not take the reference; correct it",
-            Self::WrongSecret => "AWS answered for another secret than the one that is meant, and the answer was dropped; name the secret by its name or its full ARN",
-            Self::NotGranted => "the SecretGrant does not allow the secret that AWS answered for this reference, or was changed during the read; correct the reference or the grant",
-            Self::AuditFailed => "the read could not be recorded in the audit log, so the value was dropped; check the disk and path of --audit-log",
+            Self::WrongSecret => {
+                "AWS answered for another secret than the one that is meant, and the answer was dropped; name the secret by its name or its full ARN"
+            }
+            Self::NotGranted => {
+                "the SecretGrant does not allow the secret that AWS answered for this reference, or was changed during the read; correct the reference or the grant"
+            }
+            Self::AuditFailed => {
+                "the read could not be recorded in the audit log, so the value was dropped; check the disk and path of --audit-log"
+            }
         }
     }
 }
@@ -196,7 +208,10 @@ fn classify(code: Option<&str>, message: &str, status: u16) -> SourceErrorKind {
             }
         }
         "InvalidRequestException" => {
-            if message.contains("marked for deletion") || message.contains("marked deleted") || message.contains("scheduled for deletion") {
+            if message.contains("marked for deletion")
+                || message.contains("marked deleted")
+                || message.contains("scheduled for deletion")
+            {
                 SourceErrorKind::SecretPendingDeletion
             } else {
                 // What the state of the secret does not allow, its state can also cure.
@@ -260,7 +275,12 @@ mod tests {
                 400,
                 K::SecretPendingDeletion,
             ),
-            ("AccessDeniedException", "User: arn:… is not authorized to perform: secretsmanager:GetSecretValue", 400, K::AccessDenied),
+            (
+                "AccessDeniedException",
+                "User: arn:… is not authorized to perform: secretsmanager:GetSecretValue",
+                400,
+                K::AccessDenied,
+            ),
             ("AccessDeniedException", "Access to KMS is not allowed", 400, K::DecryptionFailed),
             ("DecryptionFailure", "", 400, K::DecryptionFailed),
             ("ThrottlingException", "Rate exceeded", 400, K::Throttled),

@@ -2,6 +2,8 @@
 
 use sha2::{Digest as _, Sha256};
 
+use crate::fingerprint::hex;
+
 /// The longest name of a session that STS takes.
 const MAX_SESSION_NAME: usize = 64;
 
@@ -52,7 +54,12 @@ impl Identity {
             (Some(role), _) => format!("{} as {}", role.arn, session_name(&role.namespace)),
             (None, Some(account)) => {
                 let role = account.role_arn.as_deref().unwrap_or("the role of its annotation");
-                format!("ServiceAccount {}/{} with {role}, as {}", account.namespace, account.name, session_name(&account.namespace))
+                format!(
+                    "ServiceAccount {}/{} with {role}, as {}",
+                    account.namespace,
+                    account.name,
+                    session_name(&account.namespace)
+                )
             }
             (None, None) => "operator".to_owned(),
         }
@@ -67,7 +74,7 @@ pub fn session_name(namespace: &str) -> String {
     if name.len() <= MAX_SESSION_NAME {
         return name;
     }
-    let hash: String = Sha256::digest(name.as_bytes()).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let hash = hex(&Sha256::digest(name.as_bytes())[..4]);
     format!("{}-{hash}", &name[..MAX_SESSION_NAME - 9])
 }
 

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::config::IdentityCache;
-use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_smithy_http_client::Connector;
 use aws_smithy_http_client::proxy::ProxyConfig;
@@ -73,10 +73,8 @@ impl SecretsManager {
                 .build(),
         );
         let http = http_client_fn(move |_, _| connector.clone());
-        let timeouts = TimeoutConfig::builder()
-            .operation_attempt_timeout(ATTEMPT_TIMEOUT)
-            .operation_timeout(CALL_TIMEOUT)
-            .build();
+        let timeouts =
+            TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT_TIMEOUT).operation_timeout(CALL_TIMEOUT).build();
         let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
             .http_client(http)
             .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
@@ -224,7 +222,11 @@ impl SecretsApi for SecretsManager {
                 (None, Some(blob)) => Payload::binary(blob.into_inner()),
                 // A version without a value exists after a failed rotation; it is no version to publish.
                 (None, None) => {
-                    return Err(SourceError { request_id, lost_attempts, ..SourceError::new(SourceErrorKind::VersionNotFound, id) });
+                    return Err(SourceError {
+                        request_id,
+                        lost_attempts,
+                        ..SourceError::new(SourceErrorKind::VersionNotFound, id)
+                    });
                 }
             };
             // A value came, and cannot be used: one more attempt whose answer is lost.

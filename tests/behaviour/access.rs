@@ -152,7 +152,7 @@ async fn a_label_of_the_namespace_opens_and_closes_access_at_once() {
         let patch = json!({"metadata": {"labels": {"team": value}}});
         let namespaces: Api<Namespace> = Api::all(world.client.clone());
         let name = world.namespace.clone();
-        async move { namespaces.patch(&name, &Default::default(), &kube::api::Patch::Merge(&patch)).await.unwrap() }
+        async move { namespaces.patch(&name, &kube::api::PatchParams::default(), &kube::api::Patch::Merge(&patch)).await.unwrap() }
     };
     label(json!(team)).await;
     world.wait_ready("app").await;

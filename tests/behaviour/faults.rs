@@ -169,8 +169,8 @@ fn failures_of_aws() -> Vec<Case> {
         at_read("denied by KMS", denied("Access to KMS is not allowed"), Lasting, "DecryptionFailed", KMS),
         at_read("not decrypted", Error(400, "DecryptionFailure", "Secrets Manager can't decrypt the protected secret text using the provided KMS key."), Lasting, "DecryptionFailed", &["DecryptionFailure", "kms:Decrypt"]),
         aws("a reference that AWS does not take", Error(400, "InvalidParameterException", "Invalid name"), UntilEdit, "InvalidReference", &["correct it"]),
-        aws("an answer for another secret", Edit(another_secret, Sent::Unusable), UntilEdit, "InvalidReference", &[]),
-        aws("an answer with another ARN", Edit(another_arn, Sent::Unusable), UntilEdit, "InvalidReference", &[]),
+        aws("an answer for another secret", Edit(another_secret, Sent::Unusable), Lasting, "InvalidReference", &["another secret", "name or its full ARN"]),
+        aws("an answer with another ARN", Edit(another_arn, Sent::Unusable), Lasting, "InvalidReference", &["another secret"]),
         Case {
             condition: "Granted",
             ..aws("an answer from another region", Edit(another_region, Sent::Unusable), UntilEdit, "AccessDenied", &["SecretGrant"])
@@ -776,5 +776,45 @@ async fn every_attempt_in_which_aws_may_have_sent_a_value_is_on_record() {
     let counts = ["cut", "garbage", "no-version"].map(counted);
     println!("attempts without a whole answer, and records of them: {counts:?}");
     assert!(counts.iter().all(|(_, sent, recorded)| sent == recorded && *sent > 0), "{counts:?}");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_an_edit_cures_stalls_and_keeps_the_secret() {
+    let (world, _operator) = published("stalled").await;
+    let source = json!([{"secret": world.secret_id("app")}]);
+    // None of these is found by the API server.
+    let template = json!({"dataFrom": source, "target": {"template": {"DSN": "{{ DATABASE_URL"}}});
+    let label = json!({"dataFrom": source, "target": {"labels": {"argocd.argoproj.io/secret-type": "cluster"}}});
+    let version = json!({"data": [{"key": "A", "valueFrom": format!("{}:A:two words:", world.secret_id("app"))}]});
+    for (spec, condition, reason, says) in [
+        (template, "Ready", "InvalidSpec", "spec.target.template"),
+        (label, "Ready", "InvalidSpec", "argocd.argoproj.io/secret-type"),
+        (version, "Fetched", "InvalidReference", "two words"),
+    ] {
+        let before = world.secrets().get("app").await.unwrap();
+        let calls = world.proxy.calls().len();
+        for name in ["app", "new"] {
+            world.bind(name, spec.clone()).await;
+            let message = world.wait(name, condition, &format!("False/{reason}")).await;
+            assert!(message.contains(says), "{message}");
+            assert_eq!(world.condition(name, "Ready").await.unwrap(), (format!("False/{reason}"), message.clone()));
+            assert_eq!(world.condition(name, "Stalled").await.unwrap(), (format!("True/{reason}"), message));
+            assert!(world.condition(name, "Reconciling").await.is_none());
+        }
+        assert_eq!(world.secrets().get("app").await.unwrap(), before);
+        assert!(world.data("new").await.is_none());
+        assert_eq!(world.proxy.calls().len(), calls, "AWS is not asked for it");
+        for name in ["app", "new"] {
+            world.bind(name, whole(&world.secret_id("app"))).await;
+            world.wait_ready(name).await;
+            assert!(world.condition(name, "Stalled").await.is_none());
+        }
+        world.bindings().delete("new", &kube::api::DeleteParams::default()).await.unwrap();
+        eventually("the other Secret to go", Duration::from_secs(30), || async {
+            world.data("new").await.is_none().then_some(())
+        })
+        .await;
+    }
     world.end().await;
 }

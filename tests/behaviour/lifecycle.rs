@@ -70,7 +70,7 @@ async fn a_rename_publishes_the_new_secret_first_and_deletes_the_old_one_when_no
     let second = eventually("the new Secret", Duration::from_secs(10), || world.data("second")).await;
     eventually("the status to say that the old one stays", Duration::from_secs(10), || async {
         let (_, message) = world.condition("app", "Applied").await?;
-        (message.contains("\"second\" holds") && message.contains("\"first\", the name before, stays")).then_some(())
+        (message.contains("\"second\" holds") && message.contains("earlier name, first, stays")).then_some(())
     })
     .await;
     assert_eq!(world.data("first").await.unwrap(), second);

@@ -6,6 +6,7 @@ mod support;
 
 mod access;
 mod admission;
+mod audit;
 mod faults;
 mod lifecycle;
 mod publishing;

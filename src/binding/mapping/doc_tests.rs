@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::controller::error::render_reason;
 use super::{Entry, Extract, Mapping, RenderError, Rendered};
 use crate::binding::encoding::{Encoding, decode_base64, encode_base64};
 use crate::binding::glob::Glob;
@@ -15,6 +14,7 @@ use crate::binding::key::TargetKey;
 use crate::binding::payload::Payload;
 use crate::binding::reference::{SecretId, Source, ValueFrom, VersionSelector};
 use crate::binding::template::Template;
+use crate::controller::error::render_reason;
 
 const PAGE: &str = include_str!("../../../docs/mapping.md");
 

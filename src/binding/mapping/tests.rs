@@ -130,7 +130,11 @@ fn what_the_grant_does_not_allow_is_not_taken() {
     assert!(single("app:/map/x::").select(lookup, &|_, member| member == "map").is_ok());
     // A pointer whose first token is allowed must not reach a member that merely has its text as name.
     let error = single("app:/A/x::").select(lookup, &|_, member| member == "A").unwrap_err();
-    assert_eq!((render_reason(&error).as_str(), error.to_string().contains("`/A/x`")), ("AccessDenied", true), "{error}");
+    assert_eq!(
+        (render_reason(&error).as_str(), error.to_string().contains("`/A/x`")),
+        ("AccessDenied", true),
+        "{error}"
+    );
 }
 
 #[test]

@@ -32,9 +32,7 @@ impl<'a> Account<'a> {
     pub async fn new(world: &'a World, of_secrets: &[&str]) -> Self {
         let name = world.namespace.clone();
         let subjects = json!([{"kind": "ServiceAccount", "name": "operator", "namespace": name}]);
-        let bound = |kind: &str, role: &str| {
-            json!({"roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role}, "subjects": subjects})
-        };
+        let bound = |kind: &str, role: &str| json!({"roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role}, "subjects": subjects});
         let grants = json!([{
             "apiGroups": [SecretGrant::group(&())], "resources": [SecretGrant::plural(&())], "verbs": ["list", "watch"],
         }]);

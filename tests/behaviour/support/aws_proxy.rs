@@ -322,7 +322,8 @@ impl Asked {
                 .to_owned(),
         };
         let body: Value = serde_json::from_slice(body).unwrap_or_default();
-        let attempt = header("amz-sdk-request").and_then(|text| text.split("; ").find_map(|p| p.strip_prefix("attempt=")));
+        let attempt =
+            header("amz-sdk-request").and_then(|text| text.split("; ").find_map(|p| p.strip_prefix("attempt=")));
         Self {
             operation,
             secret: body["SecretId"].as_str().unwrap_or_default().to_owned(),

@@ -7,6 +7,8 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use aws_sdk_secretsmanager::primitives::Blob;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bindery::api::{SecretBinding, SecretGrant};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use k8s_openapi::api::events::v1::Event;
@@ -63,8 +65,9 @@ impl World {
 
     /// Makes a namespace that may read nothing.
     pub async fn without_grant(name: &str) -> Self {
-        let endpoint = std::env::var("AWS_ENDPOINT_URL")
-            .expect("these tests need a cluster and AWS: run `make test`, or `tests/cluster/cluster run -- cargo test`");
+        let endpoint = std::env::var("AWS_ENDPOINT_URL").expect(
+            "these tests need a cluster and AWS: run `make test`, or `tests/cluster/cluster run -- cargo test`",
+        );
         let client = Client::try_default().await.expect("the tests need KUBECONFIG to name a cluster: run `make test`");
         install_crds(&client).await;
         let namespace = format!("{name}-{:06x}", fastrand::u32(..0x0100_0000));
@@ -132,8 +135,7 @@ impl World {
 
     /// The same where the API server may refuse it.
     pub async fn try_grant(&self, name: &str, spec: Value) -> Result<(), kube::Error> {
-        let grant =
-            json!({"apiVersion": "bindery.dev/v1alpha1", "kind": "SecretGrant", "metadata": {"name": name}, "spec": spec});
+        let grant = json!({"apiVersion": "bindery.dev/v1alpha1", "kind": "SecretGrant", "metadata": {"name": name}, "spec": spec});
         let mut params = PatchParams::apply("test").force();
         params.field_validation = Some(kube::api::ValidationDirective::Strict);
         Api::<SecretGrant>::all(self.client.clone()).patch(name, &params, &Patch::Apply(&grant)).await.map(|_| ())
@@ -294,6 +296,8 @@ impl World {
             assert!(!text.contains(CANARY), "a canary left its path: {}", around(text, CANARY));
             for value in values.iter().filter(|value| value.len() >= 8) {
                 assert!(!text.contains(value.as_str()), "a value left its path: {}", around(text, value));
+                let encoded = STANDARD.encode(value);
+                assert!(!text.contains(&encoded), "a value left its path in Base64: {}", around(text, &encoded));
             }
         }
         let namespaces: Api<Namespace> = Api::all(self.client.clone());

@@ -8,7 +8,7 @@ use super::policy::PolicyError;
 /// Keys that may have several values. AWS wants `ForAnyValue` or `ForAllValues` with them.
 const MANY: [&str; 3] = ["aws:tagkeys", "aws:calledvia", "sts:transitivetagkeys"];
 
-const SINGLE: [&str; 26] = [
+const SINGLE: [&str; 27] = [
     "aws:federatedprovider",
     "aws:multifactorauthage",
     "aws:multifactorauthpresent",
@@ -28,6 +28,7 @@ const SINGLE: [&str; 26] = [
     "kms:viaservice",
     "secretsmanager:name",
     "secretsmanager:rotateimmediately",
+    "secretsmanager:rotationlambdaarn",
     "secretsmanager:secretid",
     "secretsmanager:versionid",
     "secretsmanager:versionstage",
@@ -52,7 +53,7 @@ impl Key {
     /// Where it is not one that this evaluator fills in. A condition on it would never hold, or always.
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
         let name = text.trim().to_lowercase();
-        let prefixed = |prefix: &&str| name.strip_prefix(**prefix).is_some_and(|rest| !rest.is_empty());
+        let prefixed = |prefix: &&str| name.strip_prefix(*prefix).is_some_and(|rest| !rest.is_empty());
         let known = MANY.contains(&name.as_str())
             || SINGLE.contains(&name.as_str())
             || PREFIXES.iter().any(|prefix| prefixed(&prefix))

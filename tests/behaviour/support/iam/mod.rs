@@ -15,6 +15,7 @@ pub mod gate;
 pub mod pattern;
 pub mod policy;
 pub mod shipped;
+pub mod sts;
 pub mod token;
 pub mod wire;
 pub mod world;
