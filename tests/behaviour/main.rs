@@ -8,6 +8,7 @@ mod access;
 mod admission;
 mod audit;
 mod faults;
+mod identities;
 mod lifecycle;
 mod publishing;
 mod repair;

@@ -1,0 +1,209 @@
+//! `docs/troubleshooting.md` has every reason that a binding can show, under its condition, with the words that the
+//! program says, and no other.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use bindery::api::{ConditionType, Reason};
+use bindery::binding::key::TargetKey;
+use bindery::binding::mapping::{PayloadFault, RenderError};
+use bindery::binding::payload::Payload;
+use bindery::binding::spec::SpecError;
+use bindery::binding::template::{TemplateError, TemplateFault};
+use bindery::controller::error::{Error, Rejection};
+use bindery::controller::target::TargetError;
+use bindery::grant::GrantError;
+use bindery::kubernetes::write::WriteError;
+use bindery::source::{SourceError, SourceErrorKind};
+
+/// The table of conditions and their False reasons, as the contract has it. Those of rotations and restarts are in the
+/// contract and not yet in the program.
+const CONTRACT: [(&str, &[&str]); 6] = [
+    ("Granted", &["AccessDenied", "AmbiguousGrant", "GrantNotFound", "GrantExpired"]),
+    (
+        "Fetched",
+        &[
+            "SecretNotFound", "SecretPendingDeletion", "VersionNotFound", "AwsAccessDenied", "DecryptionFailed",
+            "CredentialsFailed", "Throttled", "AwsUnavailable", "InvalidReference", "AuditFailed",
+        ],
+    ),
+    (
+        "Rendered",
+        &["InvalidPayload", "KeyNotFound", "InvalidKey", "TemplateFailed", "RequiredKeyMissing", "TooLarge"],
+    ),
+    (
+        "Applied",
+        &[
+            "TargetConflict", "TargetForbidden", "TargetImmutable", "TargetInvalid", "QuotaExceeded",
+            "AdmissionDenied", "NamespaceTerminating", "ApplyFailed",
+        ],
+    ),
+    ("RotationCurrent", &["RotationOverdue", "RotationFailed", "OverlapBlocked"]),
+    ("RolledOut", &["RolloutPending", "RolloutFailed"]),
+];
+
+fn document() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/troubleshooting.md");
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// A heading of the third level: the part of the document that it stands in, and the text below it.
+struct Entry {
+    part: String,
+    text: String,
+}
+
+/// The entries of the document, by heading.
+fn entries(document: &str) -> BTreeMap<String, Entry> {
+    let mut entries = BTreeMap::new();
+    for part in document.split("\n## ").skip(1) {
+        let name = part.lines().next().unwrap().to_owned();
+        for entry in part.split("\n### ").skip(1) {
+            let (heading, text) = entry.split_once('\n').unwrap();
+            let entry = Entry { part: name.clone(), text: text.to_owned() };
+            assert!(entries.insert(heading.to_owned(), entry).is_none(), "{heading} stands there twice");
+        }
+    }
+    entries
+}
+
+#[test]
+fn every_reason_has_its_entry_and_no_entry_is_orphaned() {
+    let document = document();
+    let entries = entries(&document);
+    let documented: BTreeSet<&str> = entries.keys().map(String::as_str).collect();
+    let known: BTreeSet<&str> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+    let missing: Vec<_> = known.difference(&documented).collect();
+    let orphaned: Vec<_> = documented.difference(&known).collect();
+    assert!(missing.is_empty() && orphaned.is_empty(), "missing: {missing:?}; orphaned: {orphaned:?}");
+    for (heading, entry) in &entries {
+        let says_what_to_do = ["What to do", "Nothing to do", "says why"].iter().any(|text| entry.text.contains(text));
+        assert!(says_what_to_do, "{heading} does not say what to do");
+        let link = format!("[{heading}](#{})", heading.to_lowercase());
+        assert!(document.contains(&link), "{heading} is missing in the list at the top");
+    }
+}
+
+#[test]
+fn every_reason_of_the_contract_that_the_program_knows_stands_under_its_condition() {
+    let entries = entries(&document());
+    let (mut found, mut later) = (0, Vec::new());
+    for (condition, reasons) in CONTRACT {
+        for reason in reasons {
+            match entries.get(*reason) {
+                Some(entry) => {
+                    assert_eq!(entry.part, condition, "{reason}");
+                    found += 1;
+                }
+                None => later.push(*reason),
+            }
+        }
+    }
+    println!("{found} False reasons of the contract are documented; to come with their features: {later:?}");
+    let known = |name: &&str| Reason::ALL.iter().any(|reason| reason.as_str() == *name);
+    assert!(!later.iter().any(known), "{later:?}");
+    let kinds = [ConditionType::Granted, ConditionType::Fetched, ConditionType::Rendered, ConditionType::Applied];
+    for (kind, (condition, reasons)) in kinds.iter().zip(CONTRACT) {
+        assert_eq!((kind.as_str(), reasons.iter().all(known)), (condition, true));
+    }
+}
+
+fn of_aws(kind: SourceErrorKind, code: Option<&str>) -> Error {
+    let code = code.map(str::to_owned);
+    let request_id = code.is_some().then(|| "6b1c0b0e".to_owned());
+    Error::Source(SourceError { code, request_id, ..SourceError::new(kind, "shop/app") })
+}
+
+fn rendering(error: RenderError) -> Error {
+    Error::Render(Rejection::from(error))
+}
+
+fn key(name: &str) -> TargetKey {
+    TargetKey::try_from(name).unwrap()
+}
+
+/// At least one failure of each reason.
+fn failures() -> Vec<Error> {
+    use SourceErrorKind as Kind;
+    let (shop, app, secret) = (|| "shop".to_owned(), || "shop/app".to_owned(), || "worker-env".to_owned());
+    let payload = Payload::text("{\"A\": \"x\"\n  \"B\": \"y\"}".to_owned());
+    let malformed = PayloadFault::Json(payload.object().err().unwrap());
+    let at = |field: &str| field.to_owned();
+    let undefined = TemplateFault::Undefined { missing: vec!["DATABASE_HOST".to_owned()] };
+    vec![
+        Error::Grant(GrantError::AccessDenied { namespace: shop(), secret: app(), keys: vec![], grant: None }),
+        of_aws(Kind::NotGranted, None),
+        rendering(RenderError::KeyRefused { at: at("spec.data[PASSWORD]"), secret: app(), key: at("/db/password"), member: at("db") }),
+        Error::Grant(GrantError::Ambiguous(vec![shop(), at("shop-break-glass")])),
+        Error::Grant(GrantError::NotFound(at("shopp"))),
+        Error::Grant(GrantError::Expired {
+            grant: at("shop-break-glass"),
+            at: "2026-12-01T18:00:00Z".parse().unwrap(),
+            delete: false,
+        }),
+        of_aws(Kind::SecretNotFound, Some("ResourceNotFoundException")),
+        of_aws(Kind::SecretPendingDeletion, None),
+        of_aws(Kind::VersionNotFound, None),
+        of_aws(Kind::AccessDenied, Some("AccessDeniedException")),
+        of_aws(Kind::DecryptionFailed, Some("AccessDeniedException")),
+        of_aws(Kind::CredentialsFailed, Some("ExpiredTokenException")),
+        of_aws(Kind::Throttled, Some("ThrottlingException")),
+        of_aws(Kind::Unavailable, Some("InternalServiceError")),
+        of_aws(Kind::InvalidReference, Some("InvalidParameterException")),
+        of_aws(Kind::WrongSecret, None),
+        of_aws(Kind::AuditFailed, None),
+        rendering(RenderError::InvalidPayload { at: at("spec.dataFrom[0]"), secret: app(), key: None, problem: malformed }),
+        rendering(RenderError::KeyNotFound { at: at("spec.data[METRICS_PORT]"), secret: app(), key: at("METRICS_PORT") }),
+        rendering(RenderError::InvalidKey {
+            at: at("spec.dataFrom[0]"),
+            secret: app(),
+            key: at("db password"),
+            problem: TargetKey::try_from("db password").err().unwrap(),
+        }),
+        rendering(RenderError::TemplateFailed(TemplateError { key: key("DSN"), line: Some(1), fault: undefined })),
+        rendering(RenderError::RequiredKeyMissing { absent: vec![], empty: vec![key("DATABASE_URL")] }),
+        rendering(RenderError::TooLarge { total: 1_113_959, largest: key("CERTIFICATES") }),
+        Error::Target(TargetError::Foreign { name: secret(), why: at("it was published by the SecretBinding \"app\"") }),
+        Error::Target(TargetError::Contested { name: secret(), times: 4, manager: at("argocd-controller") }),
+        Error::Write(WriteError::Forbidden(secret())),
+        Error::Write(WriteError::Immutable { name: secret(), field: at("type") }),
+        Error::Write(WriteError::Invalid { name: secret(), field: at("data[tls.key]") }),
+        Error::Write(WriteError::Quota(secret())),
+        Error::Write(WriteError::Admission(secret())),
+        Error::Write(WriteError::Terminating(secret())),
+        Error::Write(WriteError::Failed { name: secret(), what: at("the API server answered 500") }),
+        Error::Spec(SpecError {
+            field: at("spec.target.labels"),
+            problem: at(
+                "\"argocd.argoproj.io/secret-type\" is reserved: it would give the Secret a meaning to Kubernetes or another tool; remove it",
+            ),
+            reason: Reason::InvalidSpec,
+        }),
+    ]
+}
+
+#[test]
+fn the_messages_of_the_document_are_those_that_the_program_says() {
+    let entries = entries(&document());
+    let (mut shown, mut missing) = (BTreeSet::new(), Vec::new());
+    for failure in failures() {
+        let (reason, message) = (failure.reason().as_str(), failure.to_string());
+        let line = format!("    Message:  {message}");
+        if !entries[reason].text.lines().any(|shown| shown == line) {
+            missing.push(format!("{reason}: {message}"));
+        }
+        shown.insert(reason);
+    }
+    assert!(missing.is_empty(), "the document does not show: {missing:#?}");
+    let failing = Reason::ALL.iter().map(|reason| reason.as_str()).filter(|reason| entries[*reason].text.contains("Status:   False"));
+    // What is stale is so by the clock; a test of the status has its message.
+    let unproven: Vec<&str> = failing.filter(|reason| !shown.contains(reason) && *reason != "Stale").collect();
+    assert!(unproven.is_empty(), "no failure is made here for {unproven:?}");
+    for (reason, entry) in &entries {
+        for line in entry.text.lines().filter(|line| line.starts_with("    Reason:")) {
+            assert_eq!(line, format!("    Reason:   {reason}"));
+        }
+    }
+}
