@@ -1,0 +1,983 @@
+//! The rights that `deploy/` gives the operator, and the admission policies around them, on a real API server: whoever
+//! holds its token can do what the operator does and no more, and the operator can do without none of it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
+#[path = "behaviour/support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "shared with the behaviour tests, which use all of it")]
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use bindery::api::SecretGrant;
+use futures::StreamExt as _;
+use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
+
+use support::account::apply;
+use support::operator::{Setup, read_log};
+use support::world::CANARY;
+use support::{Operator, World, eventually};
+
+/// The namespace for which the manifests are rendered; each test puts its own in its place.
+const RENDERED: &str = "rendered-for-a-test";
+
+const RBAC: &str = "rbac.authorization.k8s.io/v1";
+const ADMISSION: &str = "admissionregistration.k8s.io/v1";
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).canonicalize().unwrap()
+}
+
+/// Runs a command in the root of the repository and answers its output.
+fn run(program: &str, args: &[&str]) -> Result<String, String> {
+    let done = Command::new(program).args(args).current_dir(root()).output().unwrap_or_else(|error| {
+        panic!("{program} cannot be run ({error}): `make test` builds it and puts it into PATH")
+    });
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    if done.status.success() { Ok(text(done.stdout)) } else { Err(text(done.stderr)) }
+}
+
+/// The objects of a stream of YAML documents.
+fn objects(yaml: &str) -> Vec<Value> {
+    serde_saphyr::from_multiple::<Value>(yaml).unwrap().into_iter().filter(Value::is_object).collect()
+}
+
+/// The patch that the comment in `deploy/admissionpolicy.yaml` gives those who choose another namespace.
+fn documented_patches() -> String {
+    let file = std::fs::read_to_string(root().join("deploy/admissionpolicy.yaml")).unwrap();
+    let comment =
+        file.lines().map_while(|line| line.strip_prefix('#')).map(|line| line.strip_prefix(' ').unwrap_or(line));
+    let patches: Vec<&str> =
+        comment.skip_while(|line| line.trim() != "patches:").map(|line| line.get(2..).unwrap_or_default()).collect();
+    assert!(patches.len() > 3, "the comment shows a patch");
+    patches.join("\n").replace("MY-NAMESPACE", RENDERED)
+}
+
+/// `deploy/` with its component, in an overlay for another namespace.
+fn overlay() -> &'static str {
+    static TEXT: OnceLock<String> = OnceLock::new();
+    TEXT.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().canonicalize().unwrap();
+        // Kustomize takes no absolute paths.
+        let up = "../".repeat(folder.components().count() - 1);
+        let deploy = format!("{up}{}/deploy", root().strip_prefix("/").unwrap().display());
+        std::fs::create_dir_all(&folder).unwrap();
+        let kustomization = format!(
+            "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nnamespace: {RENDERED}\n\
+             resources: [{deploy}]\ncomponents: [{deploy}/components/networkpolicy]\n{}\n",
+            documented_patches(),
+        );
+        std::fs::write(folder.join("kustomization.yaml"), kustomization).unwrap();
+        run("kubectl", &["kustomize", folder.to_str().unwrap()]).unwrap()
+    })
+}
+
+fn of_kind(objects: &[Value], kind: &str) -> Vec<Value> {
+    objects.iter().filter(|object| object["kind"] == kind).cloned().collect()
+}
+
+/// The users whom the policies among these objects bind.
+fn fenced_users(objects: &[Value]) -> BTreeSet<String> {
+    let policies = of_kind(objects, "ValidatingAdmissionPolicy");
+    assert_eq!(policies.len(), 2);
+    let user = |policy: &Value| {
+        let expression = policy["spec"]["matchConditions"][0]["expression"].as_str().unwrap().to_owned();
+        let name = expression.strip_prefix("request.userInfo.username == '").and_then(|rest| rest.strip_suffix('\''));
+        name.expect("one user, and nobody else").to_owned()
+    };
+    policies.iter().map(user).collect()
+}
+
+#[test]
+fn the_fence_follows_the_service_account_into_another_namespace_name_and_release() {
+    let user = |namespace: &str, name: &str| BTreeSet::from([format!("system:serviceaccount:{namespace}:{name}")]);
+    let base = objects(&run("kubectl", &["kustomize", "deploy/"]).unwrap());
+    assert_eq!(fenced_users(&base), user("bindery-system", "bindery"));
+    assert_eq!(fenced_users(&objects(overlay())), user(RENDERED, "bindery"));
+    let chart = |sets: &[&str]| {
+        let mut args = vec!["template", "store", "charts/bindery", "--namespace", "elsewhere"];
+        args.extend(sets.iter().flat_map(|set| ["--set", set]));
+        run("helm", &args)
+    };
+    let release = objects(&chart(&["crds.install=false"]).unwrap());
+    assert_eq!(fenced_users(&release), user("elsewhere", "store-bindery"));
+    let policies = json!(of_kind(&release, "ValidatingAdmissionPolicy")).to_string();
+    assert!(policies.contains("'store-bindery-fingerprint-key'"), "{policies}");
+    let named = objects(&chart(&["serviceAccount.create=false", "serviceAccount.name=mine"]).unwrap());
+    assert_eq!(fenced_users(&named), user("elsewhere", "mine"));
+
+    let without = objects(&chart(&["admissionPolicy.enabled=false"]).unwrap());
+    assert!(of_kind(&without, "ValidatingAdmissionPolicy").is_empty());
+    // What a cluster cannot enforce is not left out in silence.
+    let old = run("helm", &["template", "store", "charts/bindery", "--kube-version", "1.29.0"]).unwrap_err();
+    assert!(old.contains("admissionPolicy.enabled"), "{old}");
+    run(
+        "helm",
+        &["template", "store", "charts/bindery", "--kube-version", "1.29.0", "--set", "admissionPolicy.enabled=false"],
+    )
+    .unwrap();
+}
+
+#[test]
+fn the_network_policy_opens_what_the_operator_needs_and_nothing_else_in_component_and_chart() {
+    let component = of_kind(&objects(overlay()), "NetworkPolicy");
+    assert_eq!(component.len(), 1);
+    assert_eq!(component[0]["metadata"]["namespace"], RENDERED);
+    let base = objects(&run("kubectl", &["kustomize", "deploy/"]).unwrap());
+    assert!(of_kind(&base, "NetworkPolicy").is_empty(), "it is for those who choose it");
+    let args = ["template", "bindery", "charts/bindery", "--set", "networkPolicy.enabled=true"];
+    let chart = of_kind(&objects(&run("helm", &args).unwrap()), "NetworkPolicy");
+    assert_eq!(chart.len(), 1);
+    let spec = &component[0]["spec"];
+    assert_eq!(&chart[0]["spec"], spec);
+    assert_eq!(spec["policyTypes"], json!(["Ingress", "Egress"]), "what is not named is closed");
+    let ports = |rules: &Value| -> Vec<String> {
+        let ports = rules.as_array().unwrap().iter().flat_map(|rule| rule["ports"].as_array().unwrap());
+        ports.map(|port| format!("{}/{}", port["protocol"].as_str().unwrap(), port["port"])).collect()
+    };
+    assert_eq!(ports(&spec["ingress"]), ["TCP/\"metrics\""]);
+    assert_eq!(ports(&spec["egress"]), ["UDP/53", "TCP/53", "TCP/443", "TCP/6443", "TCP/80"]);
+    let pods = of_kind(&base, "Deployment")[0]["spec"]["template"].clone();
+    for (label, value) in spec["podSelector"]["matchLabels"].as_object().unwrap() {
+        assert_eq!(&pods["metadata"]["labels"][label], value, "it selects the operator's pods");
+    }
+}
+
+/// One right: a verb on a kind.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Right {
+    verb: String,
+    group: String,
+    resource: String,
+}
+
+impl std::fmt::Display for Right {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}/{}", self.verb, self.group, self.resource)
+    }
+}
+
+/// The rules of a role, taken apart so that each gives one right.
+fn single_rules(role: &Value) -> Vec<(Right, Value)> {
+    let texts = |value: &Value| -> Vec<String> {
+        value.as_array().into_iter().flatten().map(|text| text.as_str().unwrap().to_owned()).collect()
+    };
+    let mut single = Vec::new();
+    for rule in role["rules"].as_array().into_iter().flatten() {
+        for group in texts(&rule["apiGroups"]) {
+            for resource in texts(&rule["resources"]) {
+                for verb in texts(&rule["verbs"]) {
+                    let right = Right { verb: verb.clone(), group: group.clone(), resource: resource.clone() };
+                    let mut rule = rule.clone();
+                    rule["apiGroups"] = json!([group]);
+                    rule["resources"] = json!([resource]);
+                    rule["verbs"] = json!([verb]);
+                    single.push((right, rule));
+                }
+            }
+        }
+    }
+    single
+}
+
+/// All rights that `deploy/` gives.
+fn shipped_rights() -> BTreeSet<Right> {
+    objects(overlay()).iter().flat_map(single_rules).map(|(right, _)| right).collect()
+}
+
+/// The operator's ServiceAccount in a namespace of a test, with what `deploy/` says of it.
+struct Installation<'a> {
+    home: &'a World,
+    kubeconfig: Kubeconfig,
+}
+
+impl<'a> Installation<'a> {
+    /// As it is shipped.
+    async fn fenced(home: &'a World) -> Self {
+        let installation = Self::make(home, None, true).await;
+        let unmarked = Attempt::Create(json!({"name": "probe"}), json!({}));
+        let client = installation.client("bindery").await;
+        eventually("the fence to stand", Duration::from_secs(30), || async {
+            let refused = attempt(&client, &home.namespace, &unmarked).await;
+            matches!(refused, Err(kube::Error::Api(status)) if status.message.contains("denied request")).then_some(())
+        })
+        .await;
+        installation
+    }
+
+    /// Without one right, and without the fence, which has no part in that.
+    async fn without(home: &'a World, right: Option<&Right>) -> Self {
+        Self::make(home, right, false).await
+    }
+
+    async fn make(home: &'a World, without: Option<&Right>, fenced: bool) -> Self {
+        let (client, name) = (&home.client, &home.namespace);
+        // What belongs to no namespace is named after the test's.
+        let unique = |object: &Value| match object["metadata"]["name"].as_str().unwrap() {
+            "bindery" => name.clone(),
+            other => other.replace("bindery-", &format!("{name}-")),
+        };
+        for object in objects(&overlay().replace(RENDERED, name)) {
+            let own = object["metadata"]["name"].as_str().unwrap();
+            let mut fields = object.clone();
+            if fields.get("rules").is_some() {
+                let kept = single_rules(&object).into_iter().filter(|(right, _)| Some(right) != without);
+                fields["rules"] = kept.map(|(_, rule)| rule).collect();
+            }
+            match object["kind"].as_str().unwrap() {
+                "ServiceAccount" => {
+                    apply(&Api::<ServiceAccount>::namespaced(client.clone(), name), own, "v1", fields).await
+                }
+                "Role" => apply(&Api::<Role>::namespaced(client.clone(), name), own, RBAC, fields).await,
+                "RoleBinding" => apply(&Api::<RoleBinding>::namespaced(client.clone(), name), own, RBAC, fields).await,
+                "ClusterRole" => apply(&Api::<ClusterRole>::all(client.clone()), &unique(&object), RBAC, fields).await,
+                "ClusterRoleBinding" => {
+                    fields["roleRef"]["name"] = json!(name);
+                    apply(&Api::<ClusterRoleBinding>::all(client.clone()), &unique(&object), RBAC, fields).await;
+                }
+                "ValidatingAdmissionPolicy" if fenced => {
+                    let policies: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
+                    apply(&policies, &unique(&object), ADMISSION, fields).await;
+                }
+                "ValidatingAdmissionPolicyBinding" if fenced => {
+                    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(client.clone());
+                    fields["spec"]["policyName"] = json!(unique(&object));
+                    apply(&bindings, &unique(&object), ADMISSION, fields).await;
+                }
+                _ => {}
+            }
+        }
+        let kubeconfig = kubeconfig(home, "bindery").await;
+        Self { home, kubeconfig }
+    }
+
+    /// A client with a token of a ServiceAccount in the namespace of the operator.
+    async fn client(&self, account: &str) -> Client {
+        client(kubeconfig(self.home, account).await).await
+    }
+
+    /// How an operator is started that serves the namespace of `world` under this account.
+    fn setup(&self, world: &World) -> Setup {
+        let path = world.folder.join("kubeconfig");
+        std::fs::write(&path, serde_json::to_string(&self.kubeconfig).unwrap()).unwrap();
+        Setup {
+            home: self.home.namespace.clone(),
+            // The shipped rules name the lease and the key by the default name.
+            name: "bindery".to_owned(),
+            variables: vec![("KUBECONFIG".to_owned(), path.display().to_string())],
+            ..world.setup()
+        }
+    }
+
+    /// Removes what is in no namespace.
+    async fn end(self) {
+        let (client, name, gone) = (&self.home.client, &self.home.namespace, DeleteParams::default());
+        Api::<ClusterRoleBinding>::all(client.clone()).delete(name, &gone).await.unwrap();
+        Api::<ClusterRole>::all(client.clone()).delete(name, &gone).await.unwrap();
+        for policy in ["secrets", "tokens"] {
+            let policy = format!("{name}-{policy}");
+            // Not each installation has them.
+            let _ = Api::<ValidatingAdmissionPolicyBinding>::all(client.clone()).delete(&policy, &gone).await;
+            let _ = Api::<ValidatingAdmissionPolicy>::all(client.clone()).delete(&policy, &gone).await;
+        }
+    }
+}
+
+async fn kubeconfig(home: &World, account: &str) -> Kubeconfig {
+    let accounts: Api<ServiceAccount> = Api::namespaced(home.client.clone(), &home.namespace);
+    let request: TokenRequest = serde_json::from_value(json!({"spec": {"audiences": []}})).unwrap();
+    let issued = accounts.create_token_request(account, &PostParams::default(), &request).await.unwrap();
+    let admin = Kubeconfig::read().unwrap();
+    let context = admin.contexts.iter().find(|context| Some(&context.name) == admin.current_context.as_ref());
+    let cluster = context.unwrap().context.clone().unwrap().cluster;
+    serde_json::from_value(json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": account, "clusters": admin.clusters,
+        "users": [{"name": account, "user": {"token": issued.status.unwrap().token}}],
+        "contexts": [{"name": account, "context": {"cluster": cluster, "user": account, "namespace": home.namespace}}],
+    }))
+    .unwrap()
+}
+
+async fn client(kubeconfig: Kubeconfig) -> Client {
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+    Client::try_from(config).unwrap()
+}
+
+/// Something that the holder of a token tries, without lasting effect.
+enum Attempt {
+    /// Makes a Secret of this metadata and these further fields.
+    Create(Value, Value),
+    /// Applies this metadata to a Secret, as the operator does.
+    Apply(&'static str, Value),
+    /// Changes a Secret by a merge patch.
+    Change(&'static str, Value),
+    Delete(&'static str),
+    /// Asks for a token of the ServiceAccount `default`.
+    Token(Value),
+}
+
+async fn attempt(client: &Client, namespace: &str, attempt: &Attempt) -> Result<(), kube::Error> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let create = PostParams { dry_run: true, ..PostParams::default() };
+    match attempt {
+        Attempt::Create(metadata, fields) => {
+            let mut object = fields.clone();
+            object["metadata"] = metadata.clone();
+            secrets.create(&create, &serde_json::from_value(object).unwrap()).await.map(|_| ())
+        }
+        Attempt::Apply(name, metadata) => {
+            let mut metadata = metadata.clone();
+            metadata["name"] = json!(name);
+            let object = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": {"A": "Yg=="}});
+            let params = PatchParams { dry_run: true, ..PatchParams::apply("bindery").force() };
+            secrets.patch(name, &params, &Patch::Apply(&object)).await.map(|_| ())
+        }
+        Attempt::Change(name, change) => {
+            let params = PatchParams { dry_run: true, ..PatchParams::default() };
+            secrets.patch(name, &params, &Patch::Merge(change)).await.map(|_| ())
+        }
+        Attempt::Delete(name) => {
+            let params = DeleteParams { dry_run: true, ..DeleteParams::default() };
+            secrets.delete(name, &params).await.map(|_| ())
+        }
+        Attempt::Token(spec) => {
+            let request = serde_json::from_value(json!({"spec": spec})).unwrap();
+            let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+            accounts.create_token_request("default", &create, &request).await.map(|_| ())
+        }
+    }
+}
+
+/// The marks of a Secret that is published for a binding.
+fn marks(binding: &str) -> Value {
+    json!({"labels": {"bindery.dev/managed": "true"}, "annotations": {"bindery.dev/binding": binding}})
+}
+
+fn with(mut metadata: Value, more: &Value) -> Value {
+    metadata.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    metadata
+}
+
+fn owned_by(api_version: &str, kind: &str, name: &str, uid: &str) -> Value {
+    json!({"ownerReferences": [{"apiVersion": api_version, "kind": kind, "name": name, "uid": uid, "controller": true}]})
+}
+
+/// Secrets of all sorts in the namespace of a world, none of which the operator made. Answers who may own them.
+async fn furnish(world: &World) -> BTreeMap<&'static str, Value> {
+    for name in ["worker", "other"] {
+        world.bind(name, json!({"dataFrom": [{"secret": world.secret_id("app")}]})).await;
+    }
+    let maps: Api<ConfigMap> = Api::namespaced(world.client.clone(), &world.namespace);
+    apply(&maps, "owner", "v1", json!({"data": {}})).await;
+    let uid = |uid: Option<String>| uid.unwrap();
+    let mut owners = BTreeMap::new();
+    for name in ["worker", "other"] {
+        let binding = world.bindings().get(name).await.unwrap();
+        owners.insert(name, owned_by("bindery.dev/v1alpha1", "SecretBinding", name, &uid(binding.metadata.uid)));
+    }
+    owners.insert("map", owned_by("v1", "ConfigMap", "owner", &uid(maps.get("owner").await.unwrap().metadata.uid)));
+    // Look-alikes of a binding, of kinds that no API serves.
+    owners.insert("group", owned_by("bindery.dev.example.com/v1", "SecretBinding", "worker", "uid-1"));
+    owners.insert("kind", owned_by("bindery.dev/v1alpha1", "SecretBindings", "worker", "uid-2"));
+
+    let consents = json!({"annotations": {"bindery.dev/adopt-by": "worker"}});
+    for (name, metadata) in [
+        ("foreign", json!({})),
+        ("labelled", json!({"labels": {"bindery.dev/managed": "true"}})),
+        ("consents", consents),
+        ("mine", with(marks("worker"), &owners["worker"])),
+        ("misnamed", with(marks("somebody-else"), &owners["worker"])),
+        ("bare", owners["worker"].clone()),
+        ("retained", marks("worker")),
+        ("others", with(marks("other"), &owners["other"])),
+        ("others-retained", marks("other")),
+        ("of-a-map", with(marks("worker"), &owners["map"])),
+        ("of-a-group", with(marks("worker"), &owners["group"])),
+        ("of-a-kind", with(marks("worker"), &owners["kind"])),
+    ] {
+        let object = json!({"metadata": with(metadata, &json!({"name": name})), "stringData": {"A": "a"}});
+        world.secrets().create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();
+    }
+    // Of what was applied under the operator's name, somebody removed all marks.
+    let object = json!({"apiVersion": "v1", "kind": "Secret", "metadata": with(marks("worker"), &json!({"name": "stripped"})), "data": {"A": "Yg=="}});
+    world.secrets().patch("stripped", &PatchParams::apply("bindery"), &Patch::Apply(&object)).await.unwrap();
+    let strip = json!({"metadata": {"labels": null, "annotations": null}});
+    world.secrets().patch("stripped", &PatchParams::default(), &Patch::Merge(&strip)).await.unwrap();
+    // The name of the field manager alone proves nothing: a POST takes it too.
+    let posted = PostParams { field_manager: Some("bindery".to_owned()), ..PostParams::default() };
+    let object = serde_json::from_value(json!({"metadata": {"name": "posted"}, "stringData": {"A": "a"}})).unwrap();
+    world.secrets().create(&posted, &object).await.unwrap();
+    owners
+}
+
+const WITHOUT_MARKS: &str = "carry its label and name their binding";
+const BY_TYPE: &str = "of a type that holds credentials";
+const BY_CONTROLLER: &str = "no other controller";
+const NOT_ITS_OWN: &str = "the binding's already or consent";
+const NOT_TO_DELETE: &str = "deletes only Secrets that are a binding's";
+
+/// What the thief of a token tries in a namespace of somebody else, and the words by which it is refused.
+fn refused_attempts(owners: &BTreeMap<&str, Value>) -> Vec<(Attempt, &'static str)> {
+    use Attempt::{Apply, Change, Create, Delete, Token};
+    let new = |metadata: Value| with(metadata, &json!({"name": "new"}));
+    let for_account = json!({"bindery.dev/binding": "worker", "kubernetes.io/service-account.name": "default"});
+    let mut account = new(marks("worker"));
+    account["annotations"] = for_account;
+    let typed = |type_: &str| json!({"type": type_});
+    let seven = |audiences: Value, seconds: Value| json!({"audiences": audiences, "expirationSeconds": seconds});
+    vec![
+        (Create(new(json!({})), json!({})), WITHOUT_MARKS),
+        (Create(new(json!({"labels": marks("worker")["labels"]})), json!({})), WITHOUT_MARKS),
+        (Create(new(json!({"annotations": marks("worker")["annotations"]})), json!({})), WITHOUT_MARKS),
+        (
+            Create(new(with(marks("worker"), &json!({"labels": {"bindery.dev/managed": "false"}}))), json!({})),
+            WITHOUT_MARKS,
+        ),
+        (Create(new(marks("")), json!({})), WITHOUT_MARKS),
+        (Create(json!({"name": "bindery-fingerprint-key"}), json!({"stringData": {"key": "k"}})), WITHOUT_MARKS),
+        (Create(account, typed("kubernetes.io/service-account-token")), BY_TYPE),
+        (Create(new(marks("worker")), typed("bootstrap.kubernetes.io/token")), BY_TYPE),
+        (Create(new(marks("worker")), typed("helm.sh/release.v1")), BY_TYPE),
+        (Create(new(with(marks("worker"), &owners["map"])), json!({})), BY_CONTROLLER),
+        (Create(new(with(marks("worker"), &owners["group"])), json!({})), BY_CONTROLLER),
+        (Create(new(with(marks("worker"), &owners["kind"])), json!({})), BY_CONTROLLER),
+        (Create(new(with(marks("worker"), &owners["other"])), json!({})), BY_CONTROLLER),
+        // Somebody's Secret, as it is, or with marks that make it look like one's own.
+        (Change("foreign", json!({"stringData": {"A": "b"}})), WITHOUT_MARKS),
+        (Change("foreign", json!({"metadata": marks("worker")})), NOT_ITS_OWN),
+        (Apply("foreign", marks("worker")), NOT_ITS_OWN),
+        (Apply("foreign", with(marks("worker"), &owners["worker"])), NOT_ITS_OWN),
+        (
+            Apply(
+                "foreign",
+                with(
+                    marks("worker"),
+                    &json!({"annotations": {"bindery.dev/binding": "worker", "bindery.dev/adopt-by": "worker"}}),
+                ),
+            ),
+            NOT_ITS_OWN,
+        ),
+        (Apply("labelled", marks("worker")), NOT_ITS_OWN),
+        (Apply("posted", marks("worker")), NOT_ITS_OWN),
+        (Apply("consents", marks("other")), NOT_ITS_OWN),
+        (Change("others", json!({"metadata": with(marks("worker"), &owners["worker"])})), NOT_ITS_OWN),
+        (Apply("others-retained", marks("worker")), NOT_ITS_OWN),
+        (Change("of-a-map", json!({"metadata": {"ownerReferences": null}})), NOT_ITS_OWN),
+        (Change("of-a-group", json!({"metadata": owners["worker"]})), NOT_ITS_OWN),
+        (Change("of-a-kind", json!({"metadata": owners["worker"]})), NOT_ITS_OWN),
+        // One's own Secret, into somebody's.
+        (Change("mine", json!({"metadata": {"labels": null}})), WITHOUT_MARKS),
+        (Change("mine", json!({"metadata": {"annotations": null}})), WITHOUT_MARKS),
+        (Change("mine", json!({"metadata": owners["map"]})), BY_CONTROLLER),
+        (Change("mine", json!({"metadata": with(marks("other"), &owners["other"])})), NOT_ITS_OWN),
+        (Delete("foreign"), NOT_TO_DELETE),
+        (Delete("labelled"), NOT_TO_DELETE),
+        (Delete("consents"), NOT_TO_DELETE),
+        (Delete("posted"), NOT_TO_DELETE),
+        (Delete("of-a-map"), NOT_TO_DELETE),
+        (Delete("of-a-group"), NOT_TO_DELETE),
+        (Delete("of-a-kind"), NOT_TO_DELETE),
+        (Token(seven(json!([]), json!(600))), "for AWS STS alone"),
+        (Token(seven(json!(["https://kubernetes.default.svc.cluster.local"]), json!(600))), "for AWS STS alone"),
+        (Token(seven(json!(["sts.amazonaws.com", "vault"]), json!(600))), "for AWS STS alone"),
+        (Token(seven(json!(["sts.amazonaws.com"]), json!(3600))), "of ten minutes"),
+        (Token(seven(json!(["sts.amazonaws.com"]), json!(null))), "of ten minutes"),
+    ]
+}
+
+/// What the operator does.
+fn passed_attempts(owners: &BTreeMap<&str, Value>) -> Vec<Attempt> {
+    use Attempt::{Apply, Change, Create, Delete, Token};
+    let mine = with(marks("worker"), &owners["worker"]);
+    vec![
+        Apply("new", mine.clone()),
+        Apply("new", marks("worker")),
+        Create(with(mine.clone(), &json!({"name": "tls"})), json!({"type": "example.com/other"})),
+        Apply("mine", mine.clone()),
+        Change("mine", json!({"metadata": {"ownerReferences": null}})),
+        Apply("misnamed", mine.clone()),
+        Apply("bare", mine.clone()),
+        Apply("retained", marks("worker")),
+        Apply("retained", mine.clone()),
+        Apply("stripped", marks("worker")),
+        Apply("stripped", mine),
+        Apply("consents", marks("worker")),
+        Delete("mine"),
+        Delete("misnamed"),
+        Delete("bare"),
+        Delete("retained"),
+        Delete("stripped"),
+        Token(json!({"audiences": ["sts.amazonaws.com"], "expirationSeconds": 600})),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_holder_of_the_operators_token_can_do_what_the_operator_does_and_nobody_else_is_fenced_in() {
+    let (home, world) = (World::without_grant("fence-home").await, World::without_grant("fence-table").await);
+    let installation = Installation::fenced(&home).await;
+    let operator = installation.client("bindery").await;
+    let owners = furnish(&world).await;
+
+    // Somebody with the same rights, whom the policies do not name.
+    let accounts: Api<ServiceAccount> = Api::namespaced(home.client.clone(), &home.namespace);
+    apply(&accounts, "neighbour", "v1", json!({})).await;
+    let neighbours = format!("{}-neighbour", home.namespace);
+    let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": home.namespace});
+    let subjects = json!([{"kind": "ServiceAccount", "name": "neighbour", "namespace": home.namespace}]);
+    let roles: Api<ClusterRoleBinding> = Api::all(home.client.clone());
+    apply(&roles, &neighbours, RBAC, json!({"roleRef": role, "subjects": subjects})).await;
+    let neighbour = installation.client("neighbour").await;
+
+    let mut wrong = Vec::new();
+    for (number, (what, words)) in refused_attempts(&owners).iter().enumerate() {
+        match attempt(&operator, &world.namespace, what).await {
+            Err(kube::Error::Api(status)) if status.code == 403 && status.message.contains(words) => {}
+            other => wrong.push(format!("refused[{number}] by the operator: {other:?}, wanted {words:?}")),
+        }
+        // Neither RBAC nor the API server refuses it: it is the fence that does.
+        if let Err(error) = attempt(&neighbour, &world.namespace, what).await {
+            wrong.push(format!("refused[{number}] by somebody else: {error}"));
+        }
+    }
+    for (number, what) in passed_attempts(&owners).iter().enumerate() {
+        if let Err(error) = attempt(&operator, &world.namespace, what).await {
+            wrong.push(format!("passed[{number}] by the operator: {error}"));
+        }
+    }
+    // The operator's own key: made once, in its own namespace, and then neither changed, marked nor deleted.
+    let key = json!({"metadata": {"name": "bindery-fingerprint-key"}, "stringData": {"key": "k"}});
+    let own: Api<Secret> = Api::namespaced(operator.clone(), &home.namespace);
+    own.create(&PostParams::default(), &serde_json::from_value(key).unwrap()).await.unwrap();
+    for (number, what) in [
+        Attempt::Change("bindery-fingerprint-key", json!({"stringData": {"key": "x"}})),
+        Attempt::Change("bindery-fingerprint-key", json!({"metadata": marks("worker")})),
+        Attempt::Apply("bindery-fingerprint-key", marks("worker")),
+        Attempt::Delete("bindery-fingerprint-key"),
+        Attempt::Create(json!({"name": "another-fingerprint-key"}), json!({})),
+    ]
+    .iter()
+    .enumerate()
+    {
+        if !matches!(attempt(&operator, &home.namespace, what).await, Err(kube::Error::Api(status)) if status.code == 403)
+        {
+            wrong.push(format!("key[{number}] is not refused"));
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+
+    // The API server finds no mistake of type in the expressions.
+    let policies: Api<ValidatingAdmissionPolicy> = Api::all(home.client.clone());
+    for policy in ["secrets", "tokens"] {
+        let name = format!("{}-{policy}", home.namespace);
+        let checked = eventually("the check of types", Duration::from_secs(30), || async {
+            policies.get(&name).await.unwrap().status.filter(|status| status.observed_generation.is_some())
+        })
+        .await;
+        let warnings = checked.type_checking.and_then(|checking| checking.expression_warnings).unwrap_or_default();
+        assert!(warnings.is_empty(), "{warnings:?}");
+    }
+    roles.delete(&neighbours, &DeleteParams::default()).await.unwrap();
+    installation.end().await;
+    world.end_after_kills().await;
+    home.end_after_kills().await;
+}
+
+fn payload(number: u32) -> Value {
+    json!({"A": format!("{CANARY}-{number}-value-a"), "B": format!("{CANARY}-{number}-value-b")})
+}
+
+async fn change(world: &World, secret: &str, change: &Value) {
+    world.secrets().patch(secret, &PatchParams::default(), &Patch::Merge(change)).await.unwrap();
+}
+
+/// What of a Secret a repair puts right.
+fn shown(secret: Secret) -> impl PartialEq {
+    let metadata = secret.metadata;
+    (secret.data, metadata.labels, metadata.annotations, metadata.owner_references)
+}
+
+/// Changes a Secret, or deletes it, and waits until it is as it was.
+async fn repaired(world: &World, secret: &str, damage: Option<Value>) {
+    let before = shown(world.secrets().get(secret).await.unwrap());
+    match &damage {
+        Some(damage) => change(world, secret, damage).await,
+        None => drop(world.secrets().delete(secret, &DeleteParams::default()).await.unwrap()),
+    }
+    let what = format!("the repair of {secret} after {damage:?}");
+    eventually(&what, Duration::from_secs(10), || async {
+        let now = world.secrets().get_opt(secret).await.unwrap()?;
+        (shown(now) == before).then_some(())
+    })
+    .await;
+}
+
+/// The calls of one user by the API server's audit log that were refused; `None` where there is no such log.
+fn refused_calls(user: &str) -> Option<BTreeSet<String>> {
+    let folder = std::env::var("BINDERY_TEST_CLUSTER").ok()?;
+    let log = std::fs::read_to_string(Path::new(&folder).join("audit.log")).unwrap();
+    let mut refused = BTreeSet::new();
+    for line in log.lines().filter(|line| line.contains(user)) {
+        // The last line may be half written.
+        let Ok(event) = serde_json::from_str::<Value>(line) else { continue };
+        if event["user"]["username"] != user || event["responseStatus"]["code"] != 403 {
+            continue;
+        }
+        let text = |name: &str| event["objectRef"][name].as_str().unwrap_or_default().to_owned();
+        let subresource = text("subresource");
+        let slash = if subresource.is_empty() { "" } else { "/" };
+        let verb = event["verb"].as_str().unwrap_or_default();
+        refused.insert(format!("{verb} {}/{}{slash}{subresource}", text("apiGroup"), text("resource")));
+    }
+    Some(refused)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operator_does_all_its_work_inside_the_fence() {
+    let (home, world) = (World::without_grant("inside-home").await, World::new("inside").await);
+    world.put("app", &payload(1)).await;
+    let installation = Installation::fenced(&home).await;
+    let mut operator = Operator::start(installation.setup(&world));
+    let source = json!([{"secret": world.secret_id("app")}]);
+    let spec = |target: Value| json!({"grant": world.namespace, "refreshInterval": "10s", "dataFrom": source, "target": target});
+
+    // Publish and rotate.
+    for (name, policy) in [("owned", "Delete"), ("owned2", "Delete"), ("retained", "Retain"), ("retained2", "Retain")] {
+        world.bind(name, spec(json!({"deletionPolicy": policy}))).await;
+    }
+    for name in ["owned", "owned2", "retained", "retained2"] {
+        world.wait_ready(name).await;
+    }
+    world.put("app", &payload(2)).await;
+    for name in ["owned", "owned2", "retained", "retained2"] {
+        world.wait_value(name, "A", payload(2)["A"].as_str().unwrap()).await;
+    }
+
+    // Repair, at most four times for one Secret.
+    let annotations = |value: Value| json!({"metadata": {"annotations": {"bindery.dev/binding": value}}});
+    let unlabelled = json!({"metadata": {"labels": {"bindery.dev/managed": null}}});
+    let unmarked = json!({"metadata": {"labels": null, "annotations": null}});
+    for name in ["owned", "retained"] {
+        repaired(&world, name, None).await;
+        repaired(&world, name, Some(json!({"stringData": {"A": "edited"}}))).await;
+        repaired(&world, name, Some(unlabelled.clone())).await;
+        repaired(&world, name, Some(annotations(json!(null)))).await;
+    }
+    repaired(&world, "owned2", Some(annotations(json!("somebody-else")))).await;
+    repaired(&world, "owned2", Some(json!({"metadata": {"ownerReferences": null}}))).await;
+    repaired(&world, "owned2", Some(unmarked.clone())).await;
+    let nameless = json!({"metadata": {"labels": null, "annotations": null, "ownerReferences": null}});
+    repaired(&world, "owned2", Some(nameless)).await;
+    repaired(&world, "retained2", Some(unmarked)).await;
+
+    // From Delete to Retain and back.
+    for (policy, owners) in [("Retain", 0), ("Delete", 1)] {
+        world.bind("owned", spec(json!({"deletionPolicy": policy}))).await;
+        eventually("the owner reference to follow", Duration::from_secs(10), || async {
+            let secret = world.secrets().get("owned").await.unwrap();
+            (secret.metadata.owner_references.unwrap_or_default().len() == owners).then_some(())
+        })
+        .await;
+    }
+
+    // Rename: the old Secret is deleted.
+    world.bind("owned", spec(json!({"name": "renamed"}))).await;
+    eventually("the Secret of the earlier name to go", Duration::from_secs(15), || async {
+        world.data("owned").await.is_none().then_some(())
+    })
+    .await;
+    assert!(world.data("renamed").await.is_some());
+
+    // Adopt, with consent only.
+    let theirs = json!({"metadata": {"name": "theirs"}, "stringData": {"A": "by hand", "EXTRA": "mine"}});
+    world.secrets().create(&PostParams::default(), &serde_json::from_value(theirs).unwrap()).await.unwrap();
+    world.bind("adopter", spec(json!({"name": "theirs", "adopt": true, "deletionPolicy": "Retain"}))).await;
+    world.wait("adopter", "Applied", "False/TargetConflict").await;
+    change(&world, "theirs", &json!({"metadata": {"annotations": {"bindery.dev/adopt-by": "adopter"}}})).await;
+    world.wait_ready("adopter").await;
+    assert_eq!(world.data("theirs").await.unwrap()["EXTRA"], "mine");
+
+    // Read as a ServiceAccount, and through a grant whose end deletes, marks or not.
+    let accounts: Api<ServiceAccount> = Api::namespaced(world.client.clone(), &world.namespace);
+    let reader = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "reader", "annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::123456789012:role/reader"}}});
+    accounts.patch("reader", &PatchParams::apply("test"), &Patch::Apply(&reader)).await.unwrap();
+    let [by_account, ending] = ["account", "ending"].map(|name| format!("{}-{name}", world.namespace));
+    let granted = |aws: Value, more: Value| {
+        let spec = json!({"namespaces": {"names": [world.namespace]}, "secrets": [{"name": world.secret_id("*")}], "aws": aws});
+        with(spec, &more)
+    };
+    let aws = json!({"region": "eu-west-1", "accountId": "123456789012", "serviceAccountName": "reader"});
+    world.grant_with(&by_account, granted(aws, json!({}))).await;
+    let mut through = spec(json!({}));
+    through["grant"] = json!(by_account);
+    world.bind("by-account", through.clone()).await;
+    world.wait_ready("by-account").await;
+    let end = k8s_openapi::jiff::Timestamp::now() + k8s_openapi::jiff::SignedDuration::from_secs(8);
+    let end = json!({"expiresAt": end.to_string(), "reason": "INC-4711", "onExpiry": "Delete"});
+    world.grant_with(&ending, granted(json!({"region": "eu-west-1"}), end)).await;
+    through["grant"] = json!(ending);
+    world.bind("ends", through.clone()).await;
+    through["target"] = json!({"deletionPolicy": "Retain"});
+    world.bind("ends-retained", through).await;
+    for name in ["ends", "ends-retained"] {
+        world.wait_ready(name).await;
+    }
+    for name in ["ends", "ends-retained"] {
+        eventually("the Secret to go with its grant", Duration::from_secs(20), || async {
+            world.data(name).await.is_none().then_some(())
+        })
+        .await;
+    }
+
+    // A second start finds key and lease, and what is published needs no write.
+    let before = world.secrets().get("renamed").await.unwrap();
+    assert_eq!(operator.terminate().await, Some(0));
+    operator.restart();
+    world.put("app", &payload(3)).await;
+    for name in ["renamed", "owned2", "retained", "retained2", "theirs", "by-account"] {
+        world.wait_value(name, "B", payload(3)["B"].as_str().unwrap()).await;
+    }
+    assert_eq!(world.secrets().get("renamed").await.unwrap().metadata.uid, before.metadata.uid);
+    let user = format!("system:serviceaccount:{}:bindery", home.namespace);
+    if let Some(mut refused) = refused_calls(&user) {
+        // That was the test itself, as it waited for the fence.
+        refused.remove("create /secrets");
+        assert_eq!(refused, BTreeSet::new(), "calls that were refused");
+    }
+    let log = read_log(&world.folder, "operator.log");
+    assert!(!log.contains("AdmissionDenied"), "the fence refused a write");
+    drop(operator);
+    for grant in [&by_account, &ending] {
+        world.delete_grant(grant).await;
+    }
+    installation.end().await;
+    world.end_after_kills().await;
+    home.end_after_kills().await;
+}
+
+/// What the operator owes its users, by a name for each.
+const PUBLISH: &str = "publish";
+const HEAR_OF_BINDINGS: &str = "hear of a new binding";
+const HEAR_OF_GRANTS: &str = "hear of a new grant";
+const HEAR_OF_LABELS: &str = "hear of a new label of the namespace";
+const REPAIR: &str = "put back a deleted Secret";
+const CLEAN_UP: &str = "delete the Secret of an earlier name";
+const IMPERSONATE: &str = "read as a ServiceAccount";
+const TELL: &str = "publish an Event";
+const COUNT: &str = "count the bindings of a grant";
+const RENEW: &str = "renew the lease";
+
+/// Which duty is not done where a right is missing.
+const NEEDED: [(&str, &str, &str, &str); 26] = [
+    ("list", "bindery.dev", "secretgrants", PUBLISH),
+    ("watch", "bindery.dev", "secretgrants", HEAR_OF_GRANTS),
+    ("patch", "bindery.dev", "secretgrants/status", COUNT),
+    ("list", "", "namespaces", HEAR_OF_LABELS),
+    ("watch", "", "namespaces", HEAR_OF_LABELS),
+    ("list", "bindery.dev", "secretbindings", PUBLISH),
+    ("watch", "bindery.dev", "secretbindings", HEAR_OF_BINDINGS),
+    ("patch", "bindery.dev", "secretbindings/status", PUBLISH),
+    ("get", "", "secrets", PUBLISH),
+    ("list", "", "secrets", REPAIR),
+    ("watch", "", "secrets", REPAIR),
+    ("create", "", "secrets", PUBLISH),
+    ("patch", "", "secrets", PUBLISH),
+    ("delete", "", "secrets", CLEAN_UP),
+    ("list", "", "pods", CLEAN_UP),
+    ("list", "apps", "daemonsets", CLEAN_UP),
+    ("list", "apps", "deployments", CLEAN_UP),
+    ("list", "apps", "statefulsets", CLEAN_UP),
+    ("list", "batch", "cronjobs", CLEAN_UP),
+    ("list", "batch", "jobs", CLEAN_UP),
+    ("get", "", "serviceaccounts", IMPERSONATE),
+    ("create", "", "serviceaccounts/token", IMPERSONATE),
+    ("create", "events.k8s.io", "events", TELL),
+    ("get", "coordination.k8s.io", "leases", PUBLISH),
+    ("update", "coordination.k8s.io", "leases", RENEW),
+    ("create", "coordination.k8s.io", "leases", PUBLISH),
+];
+
+/// How long the operator has for all its duties. Grants are counted every ten seconds; no clock of a binding strikes in
+/// this time.
+const PATIENCE: Duration = Duration::from_secs(25);
+
+/// Looks until something is so.
+async fn until<F: Future<Output = bool>>(mut look: impl FnMut() -> F) {
+    while !look().await {
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Gives an operator every duty once, and answers which of them it does not do in time.
+async fn undone(world: &World, setup: Setup) -> BTreeSet<&'static str> {
+    world.put("app", &payload(1)).await;
+    let source = json!([{"secret": world.secret_id("app")}]);
+    let spec = |grant: &str, target: &str| json!({"grant": grant, "dataFrom": source, "target": {"name": target}});
+    let own = world.namespace.as_str();
+    let [by_label, by_account, late] = ["label", "account", "late"].map(|name| format!("{own}-{name}"));
+    let granted = |namespaces: Value, aws: Value| json!({"namespaces": namespaces, "secrets": [{"name": "{namespace}/*"}], "aws": aws});
+    let region = json!({"region": "eu-west-1"});
+    world.grant_with(&by_label, granted(json!({"selector": {"matchLabels": {"team": own}}}), region.clone())).await;
+    let role = "arn:aws:iam::123456789012:role/reader";
+    let accounts: Api<ServiceAccount> = Api::namespaced(world.client.clone(), own);
+    let reader = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "reader", "annotations": {"eks.amazonaws.com/role-arn": role}}});
+    accounts.patch("reader", &PatchParams::apply("test"), &Patch::Apply(&reader)).await.unwrap();
+    let aws = json!({"region": "eu-west-1", "accountId": "123456789012", "serviceAccountName": "reader"});
+    world.grant_with(&by_account, granted(json!({"names": [own]}), aws)).await;
+    for (name, grant) in [
+        ("early", own),
+        ("lost", own),
+        ("moved", own),
+        ("labelled", &by_label),
+        ("account", &by_account),
+        ("granted", &late),
+    ] {
+        world.bind(name, spec(grant, name)).await;
+    }
+    let operator = Operator::start(setup);
+
+    let ready = |name: &'static str| async move {
+        world.condition(name, "Ready").await.is_some_and(|(state, _)| state == "True/Published")
+    };
+    let there = |name: &'static str| async move { world.data(name).await.is_some() };
+    // From then on the operator has seen what was there when it started.
+    let started = || until(|| there("early"));
+    let publish = async { until(|| ready("early")).await };
+    let hear_of_bindings = async {
+        started().await;
+        world.bind("new", spec(own, "new")).await;
+        until(|| ready("new")).await;
+    };
+    let hear_of_grants = async {
+        started().await;
+        world.grant_with(&late, granted(json!({"names": [own]}), region.clone())).await;
+        until(|| ready("granted")).await;
+    };
+    let hear_of_labels = async {
+        started().await;
+        let label = json!({"metadata": {"labels": {"team": own}}});
+        let namespaces: Api<Namespace> = Api::all(world.client.clone());
+        namespaces.patch(own, &PatchParams::default(), &Patch::Merge(&label)).await.unwrap();
+        until(|| ready("labelled")).await;
+    };
+    let repair = async {
+        until(|| there("lost")).await;
+        // The watch has to have begun by then.
+        sleep(Duration::from_secs(1)).await;
+        world.secrets().delete("lost", &DeleteParams::default()).await.unwrap();
+        until(|| there("lost")).await;
+    };
+    let clean_up = async {
+        until(|| there("moved")).await;
+        world.bind("moved", spec(own, "moved2")).await;
+        until(|| async { there("moved2").await && !there("moved").await }).await;
+    };
+    let impersonate = async { until(|| ready("account")).await };
+    let tell = async { until(|| async { !world.events("early").await.is_empty() }).await };
+    let count = async {
+        let grants: Api<SecretGrant> = Api::all(world.client.clone());
+        until(|| async { grants.get(own).await.unwrap().status.is_some_and(|status| status.bindings > Some(0)) }).await;
+    };
+    let renew = async {
+        let leases: Api<Lease> = Api::namespaced(world.client.clone(), own);
+        let renewed = || async { leases.get_opt("bindery").await.unwrap().and_then(|lease| lease.spec?.renew_time) };
+        until(|| async { renewed().await.is_some() }).await;
+        let first = renewed().await;
+        until(|| async { renewed().await != first }).await;
+    };
+    let duties: [(&str, std::pin::Pin<Box<dyn Future<Output = ()> + Send + '_>>); 10] = [
+        (PUBLISH, Box::pin(publish)),
+        (HEAR_OF_BINDINGS, Box::pin(hear_of_bindings)),
+        (HEAR_OF_GRANTS, Box::pin(hear_of_grants)),
+        (HEAR_OF_LABELS, Box::pin(hear_of_labels)),
+        (REPAIR, Box::pin(repair)),
+        (CLEAN_UP, Box::pin(clean_up)),
+        (IMPERSONATE, Box::pin(impersonate)),
+        (TELL, Box::pin(tell)),
+        (COUNT, Box::pin(count)),
+        (RENEW, Box::pin(renew)),
+    ];
+    let outcomes =
+        duties.into_iter().map(|(name, duty)| async move { timeout(PATIENCE, duty).await.err().map(|_| name) });
+    let undone = futures::future::join_all(outcomes).await.into_iter().flatten().collect();
+    drop(operator);
+    for grant in [&by_label, &by_account, &late] {
+        // The last is there only if the operator got so far.
+        let _ = Api::<SecretGrant>::all(world.client.clone()).delete(grant, &DeleteParams::default()).await;
+    }
+    undone
+}
+
+/// Whether the API server says that an account has a right.
+async fn may(client: &Client, namespace: &str, right: &Right) -> bool {
+    let (resource, subresource) = right.resource.split_once('/').unwrap_or((&right.resource, ""));
+    let name = if resource == "leases" { "bindery" } else { "" };
+    let attributes = json!({"verb": right.verb, "group": right.group, "resource": resource, "subresource": subresource, "namespace": namespace, "name": name});
+    let review = serde_json::from_value(json!({"spec": {"resourceAttributes": attributes}})).unwrap();
+    let reviews: Api<SelfSubjectAccessReview> = Api::all(client.clone());
+    reviews.create(&PostParams::default(), &review).await.unwrap().status.unwrap().allowed
+}
+
+/// Runs an operator without a right and answers what is wrong with the result.
+async fn run_without(right: Option<&Right>, duty: Option<&str>) -> Vec<String> {
+    let world = World::new("right").await;
+    let installation = Installation::without(&world, right).await;
+    let mut wrong = Vec::new();
+    let client = client(installation.kubeconfig.clone()).await;
+    for shipped in shipped_rights() {
+        if may(&client, &world.namespace, &shipped).await != (Some(&shipped) != right) {
+            wrong.push(format!("without {right:?} the API server misjudges {shipped}"));
+        }
+    }
+    let undone = undone(&world, installation.setup(&world)).await;
+    let user = format!("system:serviceaccount:{}:bindery", world.namespace);
+    let refused = refused_calls(&user);
+    let missing: BTreeSet<String> = right.iter().map(ToString::to_string).collect();
+    if refused.as_ref().is_some_and(|refused| *refused != missing) {
+        wrong.push(format!("without {missing:?} these calls were refused: {refused:?}"));
+    }
+    println!("without {missing:?}: {undone:?}");
+    // Where publishing goes on, the operator was not simply slow.
+    let expected = match duty {
+        None => undone.is_empty(),
+        Some(PUBLISH) => undone.contains(PUBLISH),
+        Some(duty) => undone.contains(duty) && !undone.contains(PUBLISH),
+    };
+    if !expected {
+        wrong.push(format!("without {missing:?} it was expected not to {duty:?}, and it did not {undone:?}"));
+    }
+    installation.end().await;
+    world.end_after_kills().await;
+    wrong
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_any_one_of_its_rights_the_operator_fails_at_something() {
+    let right = |(verb, group, resource, duty): (&str, &str, &str, &'static str)| {
+        (Right { verb: verb.to_owned(), group: group.to_owned(), resource: resource.to_owned() }, duty)
+    };
+    let needed: BTreeMap<Right, &str> = NEEDED.map(right).into();
+    assert_eq!(
+        needed.keys().cloned().collect::<BTreeSet<_>>(),
+        shipped_rights(),
+        "each right has a duty that needs it"
+    );
+    assert_eq!(run_without(None, None).await, Vec::<String>::new(), "with all rights all is done");
+    let runs = needed.iter().map(|(right, duty)| run_without(Some(right), Some(duty)));
+    let wrong: Vec<Vec<String>> = futures::stream::iter(runs).buffer_unordered(9).collect().await;
+    assert_eq!(wrong.concat(), Vec::<String>::new());
+}
