@@ -2,6 +2,7 @@
 //! program says, and no other.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::print_stdout, reason = "figures for those who read the output of a test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -25,19 +26,30 @@ const CONTRACT: [(&str, &[&str]); 6] = [
     (
         "Fetched",
         &[
-            "SecretNotFound", "SecretPendingDeletion", "VersionNotFound", "AwsAccessDenied", "DecryptionFailed",
-            "CredentialsFailed", "Throttled", "AwsUnavailable", "InvalidReference", "AuditFailed",
+            "SecretNotFound",
+            "SecretPendingDeletion",
+            "VersionNotFound",
+            "AwsAccessDenied",
+            "DecryptionFailed",
+            "CredentialsFailed",
+            "Throttled",
+            "AwsUnavailable",
+            "InvalidReference",
+            "AuditFailed",
         ],
     ),
-    (
-        "Rendered",
-        &["InvalidPayload", "KeyNotFound", "InvalidKey", "TemplateFailed", "RequiredKeyMissing", "TooLarge"],
-    ),
+    ("Rendered", &["InvalidPayload", "KeyNotFound", "InvalidKey", "TemplateFailed", "RequiredKeyMissing", "TooLarge"]),
     (
         "Applied",
         &[
-            "TargetConflict", "TargetForbidden", "TargetImmutable", "TargetInvalid", "QuotaExceeded",
-            "AdmissionDenied", "NamespaceTerminating", "ApplyFailed",
+            "TargetConflict",
+            "TargetForbidden",
+            "TargetImmutable",
+            "TargetInvalid",
+            "QuotaExceeded",
+            "AdmissionDenied",
+            "NamespaceTerminating",
+            "ApplyFailed",
         ],
     ),
     ("RotationCurrent", &["RotationOverdue", "RotationFailed", "OverlapBlocked"]),
@@ -135,7 +147,12 @@ fn failures() -> Vec<Error> {
     vec![
         Error::Grant(GrantError::AccessDenied { namespace: shop(), secret: app(), keys: vec![], grant: None }),
         of_aws(Kind::NotGranted, None),
-        rendering(RenderError::KeyRefused { at: at("spec.data[PASSWORD]"), secret: app(), key: at("/db/password"), member: at("db") }),
+        rendering(RenderError::KeyRefused {
+            at: at("spec.data[PASSWORD]"),
+            secret: app(),
+            key: at("/db/password"),
+            member: at("db"),
+        }),
         Error::Grant(GrantError::Ambiguous(vec![shop(), at("shop-break-glass")])),
         Error::Grant(GrantError::NotFound(at("shopp"))),
         Error::Grant(GrantError::Expired {
@@ -154,8 +171,17 @@ fn failures() -> Vec<Error> {
         of_aws(Kind::InvalidReference, Some("InvalidParameterException")),
         of_aws(Kind::WrongSecret, None),
         of_aws(Kind::AuditFailed, None),
-        rendering(RenderError::InvalidPayload { at: at("spec.dataFrom[0]"), secret: app(), key: None, problem: malformed }),
-        rendering(RenderError::KeyNotFound { at: at("spec.data[METRICS_PORT]"), secret: app(), key: at("METRICS_PORT") }),
+        rendering(RenderError::InvalidPayload {
+            at: at("spec.dataFrom[0]"),
+            secret: app(),
+            key: None,
+            problem: malformed,
+        }),
+        rendering(RenderError::KeyNotFound {
+            at: at("spec.data[METRICS_PORT]"),
+            secret: app(),
+            key: at("METRICS_PORT"),
+        }),
         rendering(RenderError::InvalidKey {
             at: at("spec.dataFrom[0]"),
             secret: app(),
@@ -165,7 +191,10 @@ fn failures() -> Vec<Error> {
         rendering(RenderError::TemplateFailed(TemplateError { key: key("DSN"), line: Some(1), fault: undefined })),
         rendering(RenderError::RequiredKeyMissing { absent: vec![], empty: vec![key("DATABASE_URL")] }),
         rendering(RenderError::TooLarge { total: 1_113_959, largest: key("CERTIFICATES") }),
-        Error::Target(TargetError::Foreign { name: secret(), why: at("it was published by the SecretBinding \"app\"") }),
+        Error::Target(TargetError::Foreign {
+            name: secret(),
+            why: at("it was published by the SecretBinding \"app\""),
+        }),
         Error::Target(TargetError::Contested { name: secret(), times: 4, manager: at("argocd-controller") }),
         Error::Write(WriteError::Forbidden(secret())),
         Error::Write(WriteError::Immutable { name: secret(), field: at("type") }),
@@ -197,7 +226,10 @@ fn the_messages_of_the_document_are_those_that_the_program_says() {
         shown.insert(reason);
     }
     assert!(missing.is_empty(), "the document does not show: {missing:#?}");
-    let failing = Reason::ALL.iter().map(|reason| reason.as_str()).filter(|reason| entries[*reason].text.contains("Status:   False"));
+    let failing = Reason::ALL
+        .iter()
+        .map(|reason| reason.as_str())
+        .filter(|reason| entries[*reason].text.contains("Status:   False"));
     // What is stale is so by the clock; a test of the status has its message.
     let unproven: Vec<&str> = failing.filter(|reason| !shown.contains(reason) && *reason != "Stale").collect();
     assert!(unproven.is_empty(), "no failure is made here for {unproven:?}");

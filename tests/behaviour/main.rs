@@ -1,6 +1,7 @@
 //! Behaviour on a real API server and on Secrets Manager as moto serves it. `make test` brings both up.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::print_stdout, reason = "figures for those who read the output of a test")]
 
 mod support;
 
@@ -8,6 +9,7 @@ mod access;
 mod admission;
 mod audit;
 mod faults;
+mod gitops;
 mod identities;
 mod lifecycle;
 mod publishing;

@@ -71,7 +71,8 @@ async fn get(world: &World, name: &str) -> Secret {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_existing_secret_is_taken_over_with_consent_only_and_its_other_keys_stay() {
     let world = with_app("adopt").await;
-    let mine = json!({"stringData": {"S3_BUCKET": "by hand", "EXTRA": "mine"}, "metadata": {"labels": {"team": "growth"}}});
+    let mine =
+        json!({"stringData": {"S3_BUCKET": "by hand", "EXTRA": "mine"}, "metadata": {"labels": {"team": "growth"}}});
     let before = create(&world, "env", mine).await;
     let _operator = world.operator();
     let adopting = json!({"name": "env", "adopt": true, "deletionPolicy": "Retain"});
@@ -127,7 +128,8 @@ async fn a_refused_adoption_says_which_side_has_not_consented() {
 async fn a_secret_to_adopt_stays_byte_for_byte_while_a_required_key_is_missing_or_its_type_differs() {
     let world = with_app("adopt-held").await;
     let consents = |binding: &str| json!({"annotations": {"bindery.dev/adopt-by": binding}});
-    let lacking = create(&world, "lacking", json!({"stringData": {"TOKEN": "by hand"}, "metadata": consents("lacking")})).await;
+    let lacking =
+        create(&world, "lacking", json!({"stringData": {"TOKEN": "by hand"}, "metadata": consents("lacking")})).await;
     let typed = json!({"type": "example.com/other", "stringData": {"A": "b"}, "metadata": consents("typed")});
     let typed = create(&world, "typed", typed).await;
     let _operator = world.operator();
@@ -188,7 +190,10 @@ async fn a_changed_type_is_refused_and_changes_nothing_until_it_is_taken_back_or
     world.bind("app", spec(&world, &json!({}))).await;
     world.wait_ready("app").await;
     let after = get(&world, "app").await;
-    assert_eq!((&after.type_, &after.data, &after.metadata.labels), (&before.type_, &before.data, &before.metadata.labels));
+    assert_eq!(
+        (&after.type_, &after.data, &after.metadata.labels),
+        (&before.type_, &before.data, &before.metadata.labels)
+    );
     world.bind("app", spec(&world, &typed)).await;
     world.wait("app", "Applied", "False/TargetImmutable").await;
     world.secrets().delete("app", &DeleteParams::default()).await.unwrap();
@@ -307,7 +312,8 @@ impl<'a> Policy<'a> {
         apply(&policies, &policy.name, ADMISSION, fields).await;
         let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(world.client.clone());
         let here = json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": world.namespace}}});
-        let fields = json!({"spec": {"policyName": policy.name, "validationActions": ["Deny"], "matchResources": here}});
+        let fields =
+            json!({"spec": {"policyName": policy.name, "validationActions": ["Deny"], "matchResources": here}});
         apply(&bindings, &policy.name, ADMISSION, fields).await;
         policy.await_effect(true).await;
         policy
@@ -317,7 +323,8 @@ impl<'a> Policy<'a> {
     async fn await_effect(&self, refuses: bool) {
         let name = format!("{}-probe", self.secret).trim_start_matches('-').to_owned();
         let labels = json!({"name": name, "labels": {"bindery.dev/managed": "false"}});
-        let probe: Secret = serde_json::from_value(json!({"metadata": labels, "stringData": {"DATABASE_URL": "x"}})).unwrap();
+        let probe: Secret =
+            serde_json::from_value(json!({"metadata": labels, "stringData": {"DATABASE_URL": "x"}})).unwrap();
         let dry = PostParams { dry_run: true, ..PostParams::default() };
         eventually("the policy to take effect", Duration::from_secs(30), || async {
             (self.world.secrets().create(&dry, &probe).await.is_err() == refuses).then_some(())
@@ -345,7 +352,8 @@ async fn the_refusal_of_an_admission_policy_is_told_without_its_words() {
     world.wait_ready("late").await;
     let before = get(&world, "late").await;
     // The words of a policy can quote what they refuse.
-    let policy = Policy::new(&world, "", "Invalid", "'house rule 7 refuses ' + string(object.data['DATABASE_URL'])").await;
+    let policy =
+        Policy::new(&world, "", "Invalid", "'house rule 7 refuses ' + string(object.data['DATABASE_URL'])").await;
     world.bind("first", spec(&world, &json!({}))).await;
     let message = refused(&world, "first", "first", "AdmissionDenied").await;
     assert!(message.contains("admission policy") && !message.contains("house rule"), "{message}");
@@ -503,7 +511,11 @@ async fn another_manager_that_wants_the_same_is_no_drift_and_one_that_wants_othe
     };
     let looks = world.proxy.count("DescribeSecret");
     eventually("a refresh", Duration::from_secs(30), || refreshed(looks)).await;
-    assert_eq!(get(&world, "app").await.metadata.resource_version, shared.metadata.resource_version, "nothing is written");
+    assert_eq!(
+        get(&world, "app").await.metadata.resource_version,
+        shared.metadata.resource_version,
+        "nothing is written"
+    );
     assert_eq!(world.proxy.count("GetSecretValue"), 1, "and nothing is read");
 
     // Without force Kubernetes refuses another value; with it, the value is put back.
@@ -524,7 +536,9 @@ async fn another_manager_that_wants_the_same_is_no_drift_and_one_that_wants_othe
 async fn labels_annotations_and_keys_of_others_stay_through_changes_and_repairs() {
     let world = with_app("others").await;
     let _operator = world.operator();
-    world.bind("app", spec(&world, &json!({"labels": {"team": "growth"}, "annotations": {"example.com/note": "ours"}}))).await;
+    world
+        .bind("app", spec(&world, &json!({"labels": {"team": "growth"}, "annotations": {"example.com/note": "ours"}})))
+        .await;
     world.wait_ready("app").await;
     let theirs = json!({
         "metadata": {"labels": {"their-label": "x"}, "annotations": {"example.com/theirs": "y"}, "finalizers": ["example.com/hold"]},
@@ -532,7 +546,8 @@ async fn labels_annotations_and_keys_of_others_stay_through_changes_and_repairs(
     });
     patch(&world, "app", theirs).await;
     let shown = |secret: &Secret| {
-        let text = |map: &Option<BTreeMap<String, String>>, key: &str| map.as_ref().and_then(|map| map.get(key).cloned());
+        let text =
+            |map: &Option<BTreeMap<String, String>>, key: &str| map.as_ref().and_then(|map| map.get(key).cloned());
         let metadata = &secret.metadata;
         (
             text(&metadata.labels, "their-label"),
@@ -547,7 +562,12 @@ async fn labels_annotations_and_keys_of_others_stay_through_changes_and_repairs(
     world.put("app", &payload(2)).await;
     world.wait_value("app", "DATABASE_URL", &url(2)).await;
     assert_eq!(shown(&get(&world, "app").await), theirs);
-    patch(&world, "app", json!({"stringData": {"DATABASE_URL": "elsewhere"}, "metadata": {"labels": {"team": "sales"}}})).await;
+    patch(
+        &world,
+        "app",
+        json!({"stringData": {"DATABASE_URL": "elsewhere"}, "metadata": {"labels": {"team": "sales"}}}),
+    )
+    .await;
     world.wait_value("app", "DATABASE_URL", &url(2)).await;
     assert_eq!(shown(&get(&world, "app").await), theirs);
     world.bind("app", spec(&world, &json!({}))).await;

@@ -212,6 +212,7 @@ impl Shared {
 
     /// Notes a call and answers its request id: that of AWS, or one that no other call has.
     fn note(&self, asked: &Asked, status: StatusCode, sent: Sent, id: Option<&str>) -> String {
+        let may_carry = status.is_success() || sent == Sent::Uncertain;
         let mut calls = self.calls.lock().unwrap();
         let request_id = id.map_or_else(|| format!("req-0001-{}", calls.len()), str::to_owned);
         calls.push(Call {
@@ -220,7 +221,7 @@ impl Shared {
             attempt: asked.attempt,
             status: status.as_u16(),
             request_id: request_id.clone(),
-            sent: if asked.operation == "GetSecretValue" && status.is_success() { sent } else { Sent::Nothing },
+            sent: if asked.operation == "GetSecretValue" && may_carry { sent } else { Sent::Nothing },
         });
         request_id
     }
@@ -228,7 +229,7 @@ impl Shared {
 
 async fn pass(target: Target, request: Request<Incoming>) -> Result<Response<Body>, io::Error> {
     let (parts, body) = request.into_parts();
-    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let asked = Asked::of(&parts.headers, &body);
     let fault = target.shared.fault(&asked);
     let note = |status, sent, id: Option<&str>| target.shared.note(&asked, status, sent, id);
@@ -244,7 +245,8 @@ async fn pass(target: Target, request: Request<Incoming>) -> Result<Response<Bod
             return Ok(Response::builder().status(status).body(Body::from(*text)).unwrap());
         }
         Some(Fault::Hangup) => {
-            note(StatusCode::BAD_GATEWAY, Sent::Nothing, None);
+            // Nobody but AWS can tell whether it sent something.
+            note(StatusCode::BAD_GATEWAY, Sent::Uncertain, None);
             return Err(io::Error::other("hung up"));
         }
         _ => {}

@@ -5,6 +5,7 @@ pub mod account;
 pub mod aws_proxy;
 pub mod board;
 pub mod operator;
+pub mod release;
 pub mod world;
 
 pub use aws_proxy::Fault;

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use super::aws_proxy::{AwsProxy, Sent};
 use super::operator::{Operator, Setup, read_log};
+use super::release;
 
 /// Every value that the tests put into Secrets Manager holds this, so that a leak is found by it.
 pub const CANARY: &str = "canary-7f3a";
@@ -52,6 +53,7 @@ pub struct World {
     pub proxy: AwsProxy,
     /// Where the operator's files are.
     pub folder: PathBuf,
+    kubeconfig: PathBuf,
     values: Mutex<BTreeSet<String>>,
 }
 
@@ -83,11 +85,12 @@ impl World {
         let folder = std::env::temp_dir().join(format!("bindery-{namespace}"));
         std::fs::create_dir_all(&folder).unwrap();
         Self {
-            namespace,
             client,
             aws: aws_sdk_secretsmanager::Client::new(&config),
             proxy: AwsProxy::start(&endpoint).await,
+            kubeconfig: release::install(&format!("bindery-{namespace}"), &namespace, &folder),
             folder,
+            namespace,
             values: Mutex::default(),
         }
     }
@@ -102,7 +105,7 @@ impl World {
             aws_endpoint: self.proxy.endpoint.clone(),
             pod: "bindery-0".to_owned(),
             flags: vec![],
-            variables: vec![],
+            variables: vec![("KUBECONFIG".to_owned(), self.kubeconfig.display().to_string())],
         }
     }
 
@@ -300,6 +303,7 @@ impl World {
                 assert!(!text.contains(&encoded), "a value left its path in Base64: {}", around(text, &encoded));
             }
         }
+        release::uninstall(&format!("bindery-{}", self.namespace));
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         // A test may have deleted it already.
         let _ = namespaces.delete(&self.namespace, &DeleteParams::background()).await;
