@@ -63,9 +63,8 @@ fn a_grant_allows_its_namespaces_and_its_names_and_no_look_alikes() {
     let below = grant("below", &["production"], &["autorepost/production/*"]);
     let one = grant("one", &["production"], &["autorepost/production/ap?"]);
     let own = grant("own", &["production", "staging"], &["autorepost/{namespace}/*", "shared-{namespace}"]);
-    let arn = |region: &str, account: &str, name: &str| {
-        format!("arn:aws:secretsmanager:{region}:{account}:secret:{name}")
-    };
+    let arn =
+        |region: &str, account: &str, name: &str| format!("arn:aws:secretsmanager:{region}:{account}:secret:{name}");
     let here = |name: &str| arn("eu-west-1", ACCOUNT, name);
     let (denied, mut rows) = (false, 0);
     for (grant, namespace, secret, allowed) in [
@@ -196,9 +195,7 @@ fn an_arn_that_may_mean_two_names_waits_for_the_name_that_aws_answers() {
     }
     let access = decided(&["app"]).unwrap();
     assert!(access.permits("arn:aws:secretsmanager:eu-west-1:123456789012:secret:app-worker", "app"));
-    assert!(
-        !access.permits("arn:aws:secretsmanager:eu-west-1:123456789012:secret:app-worker-AbCdEf", "app-worker")
-    );
+    assert!(!access.permits("arn:aws:secretsmanager:eu-west-1:123456789012:secret:app-worker-AbCdEf", "app-worker"));
     assert!(!access.permits("arn:aws:secretsmanager:eu-west-2:123456789012:secret:app-AbCdEf", "app"));
     assert!(!access.permits("arn:aws:secretsmanager:eu-west-1:210987654321:secret:app-AbCdEf", "app"));
 }
@@ -217,10 +214,7 @@ fn a_selector_is_judged_as_kubernetes_does_and_an_empty_one_selects_nothing() {
         (json!({"matchLabels": {"team": "growth"}}), true),
         (json!({"matchLabels": {"team": "growth", "env": "production"}}), true),
         (json!({"matchLabels": {"team": "growth", "env": "staging"}}), false),
-        (
-            json!({"matchExpressions": [{"key": "env", "operator": "In", "values": ["production", "staging"]}]}),
-            true,
-        ),
+        (json!({"matchExpressions": [{"key": "env", "operator": "In", "values": ["production", "staging"]}]}), true),
         (json!({"matchExpressions": [{"key": "env", "operator": "NotIn", "values": ["production"]}]}), false),
         (json!({"matchExpressions": [{"key": "absent", "operator": "NotIn", "values": ["x"]}]}), true),
         (json!({"matchExpressions": [{"key": "env", "operator": "Exists"}]}), true),
@@ -277,10 +271,10 @@ fn keys_outside_the_list_are_refused_before_any_read_and_named() {
 
 #[test]
 fn a_json_pointer_is_judged_by_its_first_token() {
-    let spec = json!({"data": [{"key": "A", "from": {"secret": "app", "key": "/db/url"}}, {"key": "B", "valueFrom": "app"}]});
+    let spec =
+        json!({"data": [{"key": "A", "from": {"secret": "app", "key": "/db/url"}}, {"key": "B", "valueFrom": "app"}]});
     let spec: crate::api::SecretBindingSpec = serde_json::from_value(spec).unwrap();
-    let binding =
-        crate::binding::spec::Binding::parse(&crate::api::SecretBinding::new("b", spec), &[]).ok().unwrap();
+    let binding = crate::binding::spec::Binding::parse(&crate::api::SecretBinding::new("b", spec), &[]).ok().unwrap();
     let wanted = wants(&binding.mapping).remove(&"app".parse().unwrap()).unwrap();
     assert_eq!(wanted, Wants { keys: BTreeSet::from(["db".to_owned()]), whole: true });
 }

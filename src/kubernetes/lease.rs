@@ -115,7 +115,7 @@ impl Candidate {
                 }
                 Ok(Ok(false)) => {}
                 Ok(Err(error)) => {
-                    tracing::warn!(lease = %self.name, %error, "the lease cannot be read or written; get, create and update on leases are needed")
+                    tracing::warn!(lease = %self.name, %error, "the lease cannot be read or written; get, create and update on leases are needed");
                 }
                 Err(_) => tracing::warn!(lease = %self.name, "the API server does not answer about the lease"),
             }
@@ -188,10 +188,10 @@ impl Candidate {
         match released.await {
             Ok(Ok(())) => tracing::info!(lease = %self.name, "gave up the lease"),
             Ok(Err(error)) => {
-                tracing::warn!(lease = %self.name, %error, "the lease could not be given up; it expires by itself")
+                tracing::warn!(lease = %self.name, %error, "the lease could not be given up; it expires by itself");
             }
             Err(_) => {
-                tracing::warn!(lease = %self.name, "the lease could not be given up in time; it expires by itself")
+                tracing::warn!(lease = %self.name, "the lease could not be given up in time; it expires by itself");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The Kubernetes boundary. Every write stands in [`write`] or [`report`].
+//! The Kubernetes boundary. Every write stands in [`mod@write`] or [`report`].
 
 pub mod lease;
 pub mod report;

@@ -104,11 +104,16 @@ async fn a_list_of_keys_bounds_what_is_published_and_what_may_be_asked_for() {
     world.bind("whole", json!({"data": [{"key": "all", "valueFrom": world.secret_id("app")}]})).await;
     let message = world.wait("whole", "Granted", "False/AccessDenied").await;
     assert!(message.contains("the whole payload"), "{message}");
-    world.bind("named", json!({"data": [{"key": "A", "valueFrom": format!("{}:DATABASE_URL", world.secret_id("app"))}]})).await;
+    world
+        .bind("named", json!({"data": [{"key": "A", "valueFrom": format!("{}:DATABASE_URL", world.secret_id("app"))}]}))
+        .await;
     let message = world.wait("named", "Granted", "False/AccessDenied").await;
     assert!(message.contains("DATABASE_URL"), "{message}");
     world
-        .bind("pointer", json!({"data": [{"key": "A", "from": {"secret": world.secret_id("app"), "key": "/DATABASE_URL"}}]}))
+        .bind(
+            "pointer",
+            json!({"data": [{"key": "A", "from": {"secret": world.secret_id("app"), "key": "/DATABASE_URL"}}]}),
+        )
         .await;
     world.wait("pointer", "Granted", "False/AccessDenied").await;
     assert_eq!(world.proxy.calls(), [], "no call reaches AWS");
@@ -152,7 +157,9 @@ async fn a_label_of_the_namespace_opens_and_closes_access_at_once() {
         let patch = json!({"metadata": {"labels": {"team": value}}});
         let namespaces: Api<Namespace> = Api::all(world.client.clone());
         let name = world.namespace.clone();
-        async move { namespaces.patch(&name, &kube::api::PatchParams::default(), &kube::api::Patch::Merge(&patch)).await.unwrap() }
+        async move {
+            namespaces.patch(&name, &kube::api::PatchParams::default(), &kube::api::Patch::Merge(&patch)).await.unwrap()
+        }
     };
     label(json!(team)).await;
     world.wait_ready("app").await;
@@ -212,9 +219,7 @@ async fn a_grant_ends_at_its_time_and_what_is_published_stays_or_goes_as_it_says
 async fn a_role_is_assumed_for_the_namespace_and_a_refusal_is_named_and_touches_nobody_else() {
     let world = World::new("role").await;
     world.put("app", &guide()).await;
-    let spec = |aws: serde_json::Value| {
-        json!({"namespaces": {"names": [world.namespace]}, "secrets": [{"name": world.secret_id("*")}], "aws": aws})
-    };
+    let spec = |aws: serde_json::Value| json!({"namespaces": {"names": [world.namespace]}, "secrets": [{"name": world.secret_id("*")}], "aws": aws});
     let by_role = format!("{}-role", world.namespace);
     let role = "arn:aws:iam::123456789012:role/autorepost-production-read";
     let aws = json!({"region": "eu-west-1", "roleArn": role, "externalId": "bindery-test", "sessionTags": true});

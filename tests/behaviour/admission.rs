@@ -14,7 +14,10 @@ async fn bad_manifests_are_refused_with_a_sentence() {
         (json!({"dataFrom": [], "data": []}), "nothing to publish"),
         (json!({"dataFrom": [{"secret": "a b"}]}), "not a Secrets Manager name"),
         (json!({"dataFrom": [{"secret": "arn:aws:s3:::bucket"}]}), "not a Secrets Manager name"),
-        (json!({"dataFrom": [{"secret": "a", "versionStage": "X", "versionId": "0123456789abcdef0123456789abcdef"}]}), "versionStage or versionId, not both"),
+        (
+            json!({"dataFrom": [{"secret": "a", "versionStage": "X", "versionId": "0123456789abcdef0123456789abcdef"}]}),
+            "versionStage or versionId, not both",
+        ),
         (json!({"data": [{"key": "A"}]}), "exactly one of valueFrom and from"),
         (json!({"data": [{"key": "A", "valueFrom": "a:b", "from": good}]}), "exactly one of valueFrom and from"),
         (json!({"data": [{"key": "A", "valueFrom": "a:b:c:d:e"}]}), "not a reference of the form"),
@@ -24,7 +27,10 @@ async fn bad_manifests_are_refused_with_a_sentence() {
         (json!({"dataFrom": [good], "refreshInterval": "9s"}), "0s (never by the clock) or at least 10s"),
         (json!({"dataFrom": [good], "refreshInterval": "0m"}), "0s (never by the clock) or at least 10s"),
         (json!({"dataFrom": [good], "target": {"adopt": true}}), "adopt needs deletionPolicy: Retain"),
-        (json!({"dataFrom": [good], "target": {"type": "kubernetes.io/service-account-token"}}), "cannot be published from AWS"),
+        (
+            json!({"dataFrom": [good], "target": {"type": "kubernetes.io/service-account-token"}}),
+            "cannot be published from AWS",
+        ),
         (json!({"dataFrom": [good], "target": {"deletionPolicy": "Keep"}}), "Retain"),
         (json!({"dataFrom": [good], "target": {"name": "Worker_Env"}}), "spec.target.name"),
     ] {
@@ -56,7 +62,10 @@ async fn bad_grants_are_refused_with_a_sentence() {
     let role = "arn:aws:iam::123456789012:role/r";
     for (spec, sentence) in [
         (with(json!({"namespaces": {}})), "exactly one of names and selector"),
-        (with(json!({"namespaces": {"names": ["n"], "selector": {"matchLabels": {"a": "b"}}}})), "exactly one of names and selector"),
+        (
+            with(json!({"namespaces": {"names": ["n"], "selector": {"matchLabels": {"a": "b"}}}})),
+            "exactly one of names and selector",
+        ),
         (with(json!({"namespaces": {"selector": {}}})), "an empty selector would mean every namespace"),
         (with(json!({"namespaces": {"names": []}})), "spec.namespaces.names"),
         (with(json!({"secrets": []})), "spec.secrets"),
@@ -69,7 +78,12 @@ async fn bad_grants_are_refused_with_a_sentence() {
         (with(json!({"onExpiry": "Delete"})), "onExpiry needs expiresAt"),
         (with(json!({"aws": {"serviceAccountName": "a"}})), "serviceAccountName needs accountId"),
         (with(json!({"aws": {"externalId": "abc"}})), "externalId needs roleArn"),
-        (with(json!({"aws": {"externalId": "abc", "roleArn": role, "serviceAccountName": "a", "accountId": "123456789012"}})), "externalId needs roleArn, and cannot be used with serviceAccountName"),
+        (
+            with(
+                json!({"aws": {"externalId": "abc", "roleArn": role, "serviceAccountName": "a", "accountId": "123456789012"}}),
+            ),
+            "externalId needs roleArn, and cannot be used with serviceAccountName",
+        ),
         (with(json!({"aws": {"sessionTags": true}})), "sessionTags need roleArn"),
         (with(json!({"aws": {"endpoint": "https://elsewhere"}})), "field not declared in schema"),
         (with(json!({"aws": {"roleArn": "arn:aws:iam::1:user/u"}})), "spec.aws.roleArn"),
@@ -84,7 +98,10 @@ async fn bad_grants_are_refused_with_a_sentence() {
         with(json!({"expiresAt": "2030-01-01T00:00:00Z", "reason": "INC-1", "onExpiry": "Keep"})),
         with(json!({"aws": {"roleArn": role, "externalId": "abc", "sessionTags": true}})),
     ] {
-        world.try_grant(&world.namespace, spec.clone()).await.unwrap_or_else(|error| panic!("refused: {spec}: {error}"));
+        world
+            .try_grant(&world.namespace, spec.clone())
+            .await
+            .unwrap_or_else(|error| panic!("refused: {spec}: {error}"));
     }
     world.end().await;
 }

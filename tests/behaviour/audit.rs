@@ -56,7 +56,11 @@ async fn a_file_is_appended_to_and_opened_anew_on_sighup() {
     bind("first").await;
     std::fs::rename(&path, world.folder.join("reads.jsonl.1")).unwrap();
     bind("second").await;
-    assert_eq!(read_log(&world.folder, "reads.jsonl.1").lines().count(), 2, "until SIGHUP records go on to the old file");
+    assert_eq!(
+        read_log(&world.folder, "reads.jsonl.1").lines().count(),
+        2,
+        "until SIGHUP records go on to the old file"
+    );
     operator.hang_up();
     eventually("the new file", Duration::from_secs(5), || async { path.exists().then_some(()) }).await;
     bind("third").await;

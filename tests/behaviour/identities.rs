@@ -76,7 +76,8 @@ async fn five_hundred_identities_neither_leak_nor_evict_each_other() {
     let audit = world.audit();
     for index in 0..IDENTITIES {
         let role = format!("role/reader-{index} as bindery-{}", world.namespace);
-        let of_binding: Vec<_> = audit.iter().filter(|record| record["binding"] == format!("b{index}").as_str()).collect();
+        let of_binding: Vec<_> =
+            audit.iter().filter(|record| record["binding"] == format!("b{index}").as_str()).collect();
         assert_eq!(of_binding.len(), 2);
         assert!(of_binding.iter().all(|record| record["identity"].as_str().unwrap().ends_with(&role)));
     }

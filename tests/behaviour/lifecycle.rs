@@ -13,7 +13,8 @@ async fn the_secret_goes_with_its_binding_or_stays_as_the_policy_says() {
     let world = World::new("policy").await;
     world.put("app", &guide()).await;
     let _operator = world.operator();
-    let spec = |policy: &str| json!({"dataFrom": [{"secret": world.secret_id("app")}], "target": {"deletionPolicy": policy}});
+    let spec =
+        |policy: &str| json!({"dataFrom": [{"secret": world.secret_id("app")}], "target": {"deletionPolicy": policy}});
     world.bind("goes", spec("Delete")).await;
     world.bind("stays", spec("Retain")).await;
     world.bind("changes", spec("Delete")).await;
@@ -47,9 +48,7 @@ async fn a_rename_publishes_the_new_secret_first_and_deletes_the_old_one_when_no
     let world = World::new("renamed").await;
     world.put("app", &guide()).await;
     let mut operator = world.operator();
-    let spec = |name: &str| {
-        json!({"refreshInterval": "10s", "dataFrom": [{"secret": world.secret_id("app")}], "target": {"name": name}})
-    };
+    let spec = |name: &str| json!({"refreshInterval": "10s", "dataFrom": [{"secret": world.secret_id("app")}], "target": {"name": name}});
     world.bind("app", spec("first")).await;
     world.wait_ready("app").await;
     let user = json!({

@@ -15,4 +15,5 @@ mod lifecycle;
 mod publishing;
 mod repair;
 mod restart;
+mod serving;
 mod target;

@@ -50,7 +50,16 @@ async fn the_worker_gets_the_keys_of_the_app_and_its_own() {
     let keys: Vec<&str> = data.keys().map(String::as_str).collect();
     assert_eq!(
         keys,
-        ["DATABASE_URL", "METRICS_PORT", "REDIS_URL", "S3_BUCKET", "TIKTOK_COOKIE", "TIKTOK_SESSION_ID", "TOKEN_ENCRYPTION_KEY", "cache"]
+        [
+            "DATABASE_URL",
+            "METRICS_PORT",
+            "REDIS_URL",
+            "S3_BUCKET",
+            "TIKTOK_COOKIE",
+            "TIKTOK_SESSION_ID",
+            "TOKEN_ENCRYPTION_KEY",
+            "cache"
+        ]
     );
     assert_eq!(data["METRICS_PORT"], "9400");
     assert_eq!(data["S3_BUCKET"], format!("{CANARY}-worker-bucket"), "a later entry wins");
@@ -96,7 +105,10 @@ async fn a_rotation_is_followed_and_asked_for_by_version_only() {
     .await;
     assert_eq!(world.proxy.count("GetSecretValue"), 2);
     let audit = world.audit();
-    assert_eq!(audit.iter().map(|record| record["reason"].as_str().unwrap()).collect::<Vec<_>>(), ["created", "changed"]);
+    assert_eq!(
+        audit.iter().map(|record| record["reason"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["created", "changed"]
+    );
     assert_eq!(audit[1]["keys"].as_array().unwrap().len(), 7);
     assert_eq!(audit[1]["binding"], "app");
     world.end().await;
@@ -176,9 +188,7 @@ async fn a_suspended_binding_is_left_as_it_is() {
     let world = World::new("suspend").await;
     world.put("app", &guide()).await;
     let _operator = world.operator();
-    let spec = |suspend: bool| {
-        json!({"suspend": suspend, "refreshInterval": "10s", "dataFrom": [{"secret": world.secret_id("app")}]})
-    };
+    let spec = |suspend: bool| json!({"suspend": suspend, "refreshInterval": "10s", "dataFrom": [{"secret": world.secret_id("app")}]});
     world.bind("app", spec(false)).await;
     world.wait_ready("app").await;
     world.bind("app", spec(true)).await;

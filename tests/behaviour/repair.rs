@@ -76,7 +76,8 @@ async fn marks_that_somebody_removes_come_back_also_without_an_owner_reference()
     let world = World::new("marks").await;
     world.put("app", &guide()).await;
     let _operator = world.operator();
-    let policy = |policy: &str| json!({"dataFrom": [{"secret": world.secret_id("app")}], "target": {"deletionPolicy": policy}});
+    let policy =
+        |policy: &str| json!({"dataFrom": [{"secret": world.secret_id("app")}], "target": {"deletionPolicy": policy}});
     world.bind("owned", policy("Delete")).await;
     world.bind("retained", policy("Retain")).await;
     for name in ["owned", "retained"] {
@@ -139,7 +140,8 @@ async fn a_key_that_is_not_wanted_any_more_goes_and_others_stay() {
 async fn a_secret_of_somebody_else_is_not_touched() {
     let world = World::new("foreign").await;
     world.put("app", &guide()).await;
-    let foreign: Secret = serde_json::from_value(json!({"metadata": {"name": "worker-env"}, "stringData": {"A": "b"}})).unwrap();
+    let foreign: Secret =
+        serde_json::from_value(json!({"metadata": {"name": "worker-env"}, "stringData": {"A": "b"}})).unwrap();
     let before = world.secrets().create(&PostParams::default(), &foreign).await.unwrap();
     let _operator = world.operator();
     let spec = json!({"dataFrom": [{"secret": world.secret_id("app")}], "target": {"name": "worker-env"}});
@@ -155,7 +157,8 @@ async fn a_secret_of_somebody_else_is_not_touched() {
 }
 
 fn desired(world: &World, value: &str) -> (Binding, Desired) {
-    let spec: SecretBindingSpec = serde_json::from_value(json!({"dataFrom": [{"secret": "a"}], "target": {"deletionPolicy": "Retain"}})).unwrap();
+    let spec: SecretBindingSpec =
+        serde_json::from_value(json!({"dataFrom": [{"secret": "a"}], "target": {"deletionPolicy": "Retain"}})).unwrap();
     let mut manifest = SecretBinding::new("raced", spec);
     manifest.metadata.namespace = Some(world.namespace.clone());
     manifest.metadata.uid = Some("uid".to_owned());
@@ -169,7 +172,8 @@ fn desired(world: &World, value: &str) -> (Binding, Desired) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_that_appears_between_the_look_and_the_write_is_not_touched() {
     let world = World::without_grant("raced").await;
-    let foreign: Secret = serde_json::from_value(json!({"metadata": {"name": "raced"}, "stringData": {"A": "b"}})).unwrap();
+    let foreign: Secret =
+        serde_json::from_value(json!({"metadata": {"name": "raced"}, "stringData": {"A": "b"}})).unwrap();
     let before = world.secrets().create(&PostParams::default(), &foreign).await.unwrap();
     // The look found nothing; the Secret appeared; the write rests on the look.
     let (binding, wanted) = desired(&world, "c");

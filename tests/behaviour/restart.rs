@@ -18,7 +18,8 @@ async fn versions(world: &World) -> BTreeMap<String, String> {
         versions.insert(format!("secret/{}", secret.metadata.name.unwrap()), secret.metadata.resource_version.unwrap());
     }
     for binding in world.bindings().list(&ListParams::default()).await.unwrap() {
-        versions.insert(format!("binding/{}", binding.metadata.name.unwrap()), binding.metadata.resource_version.unwrap());
+        versions
+            .insert(format!("binding/{}", binding.metadata.name.unwrap()), binding.metadata.resource_version.unwrap());
     }
     let events: kube::Api<k8s_openapi::api::events::v1::Event> =
         kube::Api::namespaced(world.client.clone(), &world.namespace);

@@ -463,8 +463,8 @@ async fn rights_that_are_missing_or_taken_away_are_named_and_their_return_is_fou
 #[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_that_is_being_deleted_gets_no_secret_and_goes() {
     let (world, home) = (with_app("terminating").await, World::without_grant("home").await);
-    // The operator lives elsewhere; a lease of its own would go with the namespace.
-    let mut operator = Operator::start(Setup { home: home.namespace.clone(), ..world.setup() });
+    // The operator lives elsewhere, as an administrator: lease and rights of its own would go with the namespace.
+    let mut operator = Operator::start(Setup { home: home.namespace.clone(), variables: vec![], ..world.setup() });
     create(&world, "app", json!({"stringData": {"A": "b"}})).await;
     world.bind("app", spec(&world, &json!({}))).await;
     refused(&world, "app", "app", "TargetConflict").await;
