@@ -26,7 +26,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use support::account::apply;
 use support::operator::{Setup, read_log};
@@ -842,7 +842,7 @@ const NEEDED: [(&str, &str, &str, &str); 26] = [
 
 /// How long an operator has that cannot do one of its duties. Grants are counted every ten seconds; no clock of a
 /// binding strikes in this time.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(25);
 
 /// Looks until something is so.
 async fn until<F: Future<Output = bool>>(mut look: impl FnMut() -> F) {
@@ -886,9 +886,22 @@ async fn undone(
         world.condition(name, "Ready").await.is_some_and(|(state, _)| state == "True/Published")
     };
     let there = |name: &'static str| async move { world.data(name).await.is_some() };
-    // What happens once the operator has seen what was there when it started.
+    let publish = until(|| ready("early"));
+    // First of all, since the passes that grants and labels start would find the loss too.
+    let (lost, told) = tokio::sync::watch::channel(false);
+    let repair = async move {
+        until(|| ready("lost")).await;
+        sleep(Duration::from_secs(2)).await;
+        world.secrets().delete("lost", &DeleteParams::default()).await.unwrap();
+        let _ = timeout(Duration::from_secs(8), until(|| there("lost"))).await;
+        let repaired = there("lost").await;
+        lost.send_replace(true);
+        if !repaired {
+            std::future::pending::<()>().await;
+        }
+    };
     let stirred = async {
-        until(|| there("early")).await;
+        told.clone().wait_for(|lost| *lost).await.unwrap();
         world.bind("new", spec(own, "new")).await;
         world.grant_with(&late, granted(json!({"names": [own]}), region.clone())).await;
         let label = json!({"metadata": {"labels": {"team": by_label}}});
@@ -896,21 +909,12 @@ async fn undone(
         namespaces.patch(own, &PatchParams::default(), &Patch::Merge(&label)).await.unwrap();
     };
     let stirred = stirred.boxed().shared();
-    let publish = until(|| ready("early"));
     let hear_of = |name: &'static str| {
         let stirred = stirred.clone();
         async move {
             stirred.await;
             until(|| ready(name)).await;
         }
-    };
-    let repair = async {
-        stirred.clone().await;
-        until(|| there("lost")).await;
-        // The passes over all bindings that a grant and a label start would find the loss too.
-        sleep(Duration::from_secs(3)).await;
-        world.secrets().delete("lost", &DeleteParams::default()).await.unwrap();
-        until(|| there("lost")).await;
     };
     let clean_up = async {
         until(|| there("moved")).await;

@@ -269,6 +269,8 @@ fn fingerprint_input(manifest: &SecretBinding) -> String {
     spec.suspend = None;
     spec.refresh_interval = None;
     spec.grant = None;
+    // An empty target, `null` and none at all are the same.
+    spec.target = Some(spec.target.unwrap_or_default());
     let spec = serde_json::to_string(&spec).unwrap_or_default();
     format!("{}\n{spec}", manifest.uid().unwrap_or_default())
 }
@@ -344,6 +346,8 @@ mod tests {
         let base = parse(json!({"dataFrom": [{"secret": "a"}]})).ok().unwrap().fingerprint_input;
         let later = parse(json!({"dataFrom": [{"secret": "a"}], "refreshInterval": "1h", "suspend": false}));
         assert_eq!(later.ok().unwrap().fingerprint_input, base);
+        let empty = parse(json!({"dataFrom": [{"secret": "a"}], "target": {}}));
+        assert_eq!(empty.ok().unwrap().fingerprint_input, base);
         let other = parse(json!({"dataFrom": [{"secret": "a", "prefix": "X_"}]}));
         assert_ne!(other.ok().unwrap().fingerprint_input, base);
     }

@@ -115,6 +115,10 @@ pub fn judge(binding: &Binding, found: Option<&SecretMeta>, published: bool) -> 
                 (false, Some(other)) => {
                     TargetState::Foreign(format!("it was published by the SecretBinding {other:?}"))
                 }
+                (false, None) if binding.target.adopt => TargetState::Foreign(format!(
+                    "it does not consent to be adopted; annotate it with {ANNOTATION_ADOPT_BY}: {}",
+                    binding.name
+                )),
                 (false, None) => TargetState::Foreign("nothing on it says who made it".to_owned()),
             }
         }

@@ -115,17 +115,18 @@ impl WriteError {
         let name = name.to_owned();
         let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
         let terminating = causes.iter().any(|cause| cause.reason == "NamespaceTerminating");
+        // First of all, since a policy or webhook chooses both the code and the words of its refusal.
+        if status.message.contains(" denied request: ") || status.message.contains(" denied the request") {
+            return Self::Admission(name);
+        }
         match status.code {
             409 => Self::Raced,
             404 => Self::Terminating(name),
             403 if terminating => Self::Terminating(name),
-            403 if status.message.contains("exceeded quota") => Self::Quota(name),
-            // RBAC denials say who "cannot" do what; anything else that forbids came later, from admission.
-            403 if status.message.contains(" cannot ") => Self::Forbidden(name),
+            403 if status.message.contains(" is forbidden: exceeded quota: ") => Self::Quota(name),
+            // The words of RBAC; anything else that forbids came later, from admission.
+            403 if status.message.contains(" is forbidden: User \"") => Self::Forbidden(name),
             403 => Self::Admission(name),
-            400 | 422 if status.message.contains("admission") || status.message.contains("AdmissionPolicy") => {
-                Self::Admission(name)
-            }
             413 => Self::TooLarge(name),
             422 => {
                 let immutable = causes.iter().find(|cause| cause.message.contains("immutable"));
@@ -340,8 +341,11 @@ mod tests {
     fn each_refusal_of_the_api_server_has_its_reason_and_none_of_its_text() {
         for (answer, reason) in [
             (status(409, "hunter2", &[]), Reason::ApplyFailed),
-            (status(403, "User \"x\" cannot patch resource \"secrets\" hunter2", &[]), Reason::TargetForbidden),
-            (status(403, "exceeded quota: q, hunter2", &[]), Reason::QuotaExceeded),
+            (
+                status(403, "secrets \"s\" is forbidden: User \"x\" cannot patch resource \"secrets\" hunter2", &[]),
+                Reason::TargetForbidden,
+            ),
+            (status(403, "secrets \"s\" is forbidden: exceeded quota: q, hunter2", &[]), Reason::QuotaExceeded),
             (
                 status(403, "hunter2", &[("NamespaceTerminating", "", "metadata.namespace")]),
                 Reason::NamespaceTerminating,

@@ -37,8 +37,10 @@ impl Intercept for LostAttempts {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
+        // An answer that AWS means as a success, and that cannot be understood, may hold the value.
+        let succeeded = context.response().is_some_and(|response| response.status().is_success());
         if let Some(Err(error)) = context.output_or_error()
-            && is_lost(error)
+            && (succeeded || is_lost(error))
         {
             self.0.fetch_add(1, Ordering::Relaxed);
         }

@@ -217,6 +217,11 @@ impl SecretsApi for SecretsManager {
                 .map_err(|error| SourceError { lost_attempts, ..SourceError::from_sdk(&id, &error) })
                 .inspect_err(|error| self.drop_client(identity, error))?;
             let request_id = output.request_id().map(str::to_owned);
+            let (arn, name, version_id) = (output.arn.take(), output.name.take(), output.version_id.take());
+            let (Some(arn), Some(name), Some(version_id)) = (arn, name, version_id) else {
+                // A value may have come, and cannot be used: one more attempt whose answer is lost.
+                return Err(SourceError { lost_attempts: lost_attempts + 1, request_id, ..incomplete(&id) });
+            };
             let payload = match (output.secret_string.take(), output.secret_binary.take()) {
                 (Some(text), _) => Payload::text(text),
                 (None, Some(blob)) => Payload::binary(blob.into_inner()),
@@ -229,12 +234,10 @@ impl SecretsApi for SecretsManager {
                     });
                 }
             };
-            // A value came, and cannot be used: one more attempt whose answer is lost.
-            let incomplete = || SourceError { lost_attempts: lost_attempts + 1, ..incomplete(&id) };
             Ok(SecretVersion {
-                arn: output.arn.take().ok_or_else(incomplete)?,
-                name: output.name.take().ok_or_else(incomplete)?,
-                version_id: output.version_id.take().ok_or_else(incomplete)?,
+                arn,
+                name,
+                version_id,
                 created: output.created_date.and_then(|date| Timestamp::from_second(date.secs()).ok()),
                 payload,
                 request_id,

@@ -39,8 +39,13 @@ const SINGLE: [&str; 27] = [
 ];
 
 /// Keys with a name of the user's choice after the slash, or colon.
-const PREFIXES: [&str; 5] =
-    ["aws:principaltag/", "aws:requesttag/", "aws:resourcetag/", "secretsmanager:resourcetag/", "kms:encryptioncontext:"];
+const PREFIXES: [&str; 5] = [
+    "aws:principaltag/",
+    "aws:requesttag/",
+    "aws:resourcetag/",
+    "secretsmanager:resourcetag/",
+    "kms:encryptioncontext:",
+];
 
 /// The name of something that is known of a request. Names are the same in upper and lower case.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,9 +61,13 @@ impl Key {
         let prefixed = |prefix: &&str| name.strip_prefix(*prefix).is_some_and(|rest| !rest.is_empty());
         let known = MANY.contains(&name.as_str())
             || SINGLE.contains(&name.as_str())
-            || PREFIXES.iter().any(|prefix| prefixed(&prefix))
+            || PREFIXES.iter().any(|prefix| prefixed(prefix))
             || is_claim(&name);
-        if known { Ok(Self(name)) } else { Err(PolicyError::new(format!("the condition key {text} is not known here"))) }
+        if known {
+            Ok(Self(name))
+        } else {
+            Err(PolicyError::new(format!("the condition key {text} is not known here")))
+        }
     }
 
     /// Whether it may have several values at once.

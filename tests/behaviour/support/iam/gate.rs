@@ -25,7 +25,7 @@ use super::evaluate::{Decision, Request, evaluate};
 use super::policy::{Policy, PolicyError};
 use super::sts::{self, Fields};
 use super::wire::{Answer, Protocol, sentence};
-use super::world::{Identity, IamWorld, NewSession, Rejected};
+use super::world::{IamWorld, Identity, NewSession, Rejected};
 
 /// What the gate must know of a secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -150,9 +150,18 @@ fn operation(name: &str) -> Option<(About, KeyUse)> {
     Some(match name {
         "GetSecretValue" => (About::Secret, KeyUse::Decrypt),
         "PutSecretValue" | "UpdateSecret" => (About::Secret, KeyUse::Encrypt),
-        "DescribeSecret" | "ListSecretVersionIds" | "UpdateSecretVersionStage" | "RotateSecret" | "CancelRotateSecret"
-        | "DeleteSecret" | "RestoreSecret" | "TagResource" | "UntagResource" | "GetResourcePolicy"
-        | "PutResourcePolicy" | "DeleteResourcePolicy" => (About::Secret, KeyUse::No),
+        "DescribeSecret"
+        | "ListSecretVersionIds"
+        | "UpdateSecretVersionStage"
+        | "RotateSecret"
+        | "CancelRotateSecret"
+        | "DeleteSecret"
+        | "RestoreSecret"
+        | "TagResource"
+        | "UntagResource"
+        | "GetResourcePolicy"
+        | "PutResourcePolicy"
+        | "DeleteResourcePolicy" => (About::Secret, KeyUse::No),
         "CreateSecret" => (About::NewSecret, KeyUse::Encrypt),
         "ListSecrets" | "GetRandomPassword" => (About::All, KeyUse::No),
         "BatchGetSecretValue" => (About::Batch, KeyUse::No),
@@ -188,12 +197,7 @@ impl Scope {
 impl Gate {
     /// A gate for a world. `lookup` finds secrets: [`lookup_in_moto`] asks moto.
     pub fn new(world: IamWorld, lookup: Lookup) -> Self {
-        Self {
-            lookup,
-            world: Arc::new(Mutex::new(world)),
-            record: Arc::default(),
-            clock: Arc::new(SystemTime::now),
-        }
+        Self { lookup, world: Arc::new(Mutex::new(world)), record: Arc::default(), clock: Arc::new(SystemTime::now) }
     }
 
     /// Gives it another clock, so that sessions end when a test wants it.
@@ -253,7 +257,12 @@ impl Gate {
         }
     }
 
-    fn authenticate(&self, headers: &HeaderMap, protocol: Protocol, service: &str) -> Result<(Identity, Scope), Answer> {
+    fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        protocol: Protocol,
+        service: &str,
+    ) -> Result<(Identity, Scope), Answer> {
         let refuse = |code, message| {
             let status = if protocol == Protocol::Query { StatusCode::FORBIDDEN } else { StatusCode::BAD_REQUEST };
             Answer::error(protocol, status, code, message)
@@ -382,7 +391,8 @@ impl Gate {
             ..Secret::default()
         });
         let account = super::world::account_of(&secret.arn);
-        let policy = secret.policy.as_deref().map(|json| Policy::resource(&format!("policy of {id}"), json)).transpose();
+        let policy =
+            secret.policy.as_deref().map(|json| Policy::resource(&format!("policy of {id}"), json)).transpose();
         let policy = policy.map_err(|error| unreadable(&error))?;
         let text = |name: &str| asked[name].as_str();
         let mut context = self
@@ -461,8 +471,12 @@ impl Gate {
     fn sqs(&self, headers: &HeaderMap, name: &str, body: &Bytes) -> Result<Ticket, Answer> {
         // Permissions have the names of the single forms.
         let action = match name.strip_suffix("Batch").unwrap_or(name) {
-            name @ ("ReceiveMessage" | "DeleteMessage" | "ChangeMessageVisibility" | "GetQueueUrl"
-            | "GetQueueAttributes" | "SendMessage") => format!("sqs:{name}"),
+            name @ ("ReceiveMessage"
+            | "DeleteMessage"
+            | "ChangeMessageVisibility"
+            | "GetQueueUrl"
+            | "GetQueueAttributes"
+            | "SendMessage") => format!("sqs:{name}"),
             _ => return Err(not_modelled(Protocol::Json, &format!("AmazonSQS.{name}"))),
         };
         let (caller, scope) = self.authenticate(headers, Protocol::Json, "sqs")?;
@@ -503,9 +517,7 @@ impl Gate {
                 let (caller, scope) = self.authenticate(headers, Protocol::Query, "sts")?;
                 self.world(|world| sts::assume_role(world, &caller, &fields, &scope.region, now))
             }
-            "AssumeRoleWithWebIdentity" => {
-                self.world(|world| sts::assume_role_with_web_identity(world, &fields, now))
-            }
+            "AssumeRoleWithWebIdentity" => self.world(|world| sts::assume_role_with_web_identity(world, &fields, now)),
             other => return Err(not_modelled(Protocol::Query, other)),
         };
         self.record.lock().unwrap().extend(outcome.judged);
@@ -561,7 +573,10 @@ pub fn lookup_in_moto(endpoint: &str) -> Lookup {
                 let request = HttpRequest::post(&endpoint)
                     .header("content-type", "application/x-amz-json-1.1")
                     .header("x-amz-target", format!("secretsmanager.{operation}"))
-                    .header(AUTHORIZATION, format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0"))
+                    .header(
+                        AUTHORIZATION,
+                        format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0"),
+                    )
                     .body(Full::from(json!({"SecretId": wanted.id}).to_string()))
                     .unwrap();
                 let answer = client.request(request).await.unwrap();
@@ -570,7 +585,8 @@ pub fn lookup_in_moto(endpoint: &str) -> Lookup {
                 found.then(|| serde_json::from_slice(&body).unwrap())
             };
             let described = ask("DescribeSecret").await?;
-            let policy = ask("GetResourcePolicy").await.and_then(|answer| answer["ResourcePolicy"].as_str().map(str::to_owned));
+            let policy =
+                ask("GetResourcePolicy").await.and_then(|answer| answer["ResourcePolicy"].as_str().map(str::to_owned));
             let text = |value: &Value| value.as_str().map(str::to_owned);
             let tags = described["Tags"].as_array().into_iter().flatten();
             Some(Secret {

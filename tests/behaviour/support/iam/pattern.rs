@@ -107,7 +107,8 @@ fn variable(inside: &str) -> Result<Part, PolicyError> {
     let (key, default) = match inside.split_once(',') {
         Some((key, default)) => {
             let text = default.trim().strip_prefix('\'').and_then(|text| text.strip_suffix('\''));
-            let text = text.ok_or_else(|| PolicyError::new(format!("the default in ${{{inside}}} is not in quotes")))?;
+            let text =
+                text.ok_or_else(|| PolicyError::new(format!("the default in ${{{inside}}} is not in quotes")))?;
             (key, Some(text.to_owned()))
         }
         None => (inside, None),
@@ -170,7 +171,8 @@ impl ArnPattern {
             return Ok(Self::Everything);
         }
         let parts = arn_parts(text).filter(|parts| parts[0] == "arn");
-        let parts = parts.ok_or_else(|| PolicyError::new(format!("{text:?} is neither `*` nor an ARN of six parts")))?;
+        let parts =
+            parts.ok_or_else(|| PolicyError::new(format!("{text:?} is neither `*` nor an ARN of six parts")))?;
         if parts[2].contains(['*', '?']) {
             return Err(PolicyError::new(format!("{text:?} has a wildcard for the service, which AWS refuses")));
         }

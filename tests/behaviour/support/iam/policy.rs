@@ -524,7 +524,13 @@ struct Condition {
 enum ConditionTest {
     /// Whether the key must be absent.
     Null(bool),
-    Values { quantifier: Quantifier, test: Test, negated: bool, if_exists: bool, expected: Vec<Expected> },
+    Values {
+        quantifier: Quantifier,
+        test: Test,
+        negated: bool,
+        if_exists: bool,
+        expected: Vec<Expected>,
+    },
 }
 
 impl Condition {
@@ -567,10 +573,9 @@ impl Condition {
                 };
                 match quantifier {
                     Quantifier::Any => values.iter().any(matches),
-                    Quantifier::All => values.iter().all(matches),
                     // An absent key equals nothing: what must differ, differs.
                     Quantifier::One if values.is_empty() => *negated,
-                    Quantifier::One => values.iter().all(matches),
+                    Quantifier::One | Quantifier::All => values.iter().all(matches),
                 }
             }
         }

@@ -10,7 +10,7 @@ use super::evaluate::{Decision, Principal, Request, evaluate};
 use super::gate::Judged;
 use super::token::{Provider, TokenError, verify};
 use super::wire::{Answer, Protocol, sentence};
-use super::world::{Identity, IamWorld, NewSession, Role, Tags, account_of};
+use super::world::{IamWorld, Identity, NewSession, Role, Tags, account_of};
 
 /// The fields of a request in the query protocol.
 pub struct Fields(BTreeMap<String, String>);
@@ -103,7 +103,7 @@ pub fn assume_role(world: &IamWorld, caller: &Identity, fields: &Fields, region:
         Ok(lasts) => lasts,
         Err(answer) => return Outcome::refused(answer),
     };
-    let source_identity = match (&caller.source_identity, fields.get("SourceIdentity")) {
+    let source_identity = match (&caller.person, fields.get("SourceIdentity")) {
         // Once given it stays, and nobody may give another.
         (Some(own), given) if given.is_some_and(|given| given != own) => return Outcome::refused(denied(&refusal)),
         (Some(own), _) => Some(own.clone()),
@@ -112,10 +112,16 @@ pub fn assume_role(world: &IamWorld, caller: &Identity, fields: &Fields, region:
     let tags = fields.tags();
     let transitive: BTreeSet<String> =
         fields.members("TransitiveTagKeys", "").into_iter().map(str::to_lowercase).collect();
-    let inherited: Tags =
-        caller.tags.iter().filter(|(key, _)| caller.transitive.contains(*key)).map(|(k, v)| (k.clone(), v.clone())).collect();
+    let inherited: Tags = caller
+        .tags
+        .iter()
+        .filter(|(key, _)| caller.transitive.contains(*key))
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
     if tags.keys().any(|key| inherited.contains_key(key)) {
-        return Outcome::refused(denied("One of the specified transitive tag keys can't be set because it conflicts with a transitive tag key from the calling session."));
+        return Outcome::refused(denied(
+            "One of the specified transitive tag keys can't be set because it conflicts with a transitive tag key from the calling session.",
+        ));
     }
     if let Some(answer) = bad_tags(&tags, &transitive) {
         return Outcome::refused(answer);
@@ -248,13 +254,17 @@ fn lasts(fields: &Fields, role: &Role, chained: bool) -> Result<Duration, Answer
     };
     let lasts = text.parse().map(Duration::from_secs).map_err(|_| invalid("'durationSeconds' is not a number"))?;
     if lasts < Duration::from_secs(900) {
-        return Err(invalid("'durationSeconds' failed to satisfy constraint: Member must have value greater than or equal to 900"));
+        return Err(invalid(
+            "'durationSeconds' failed to satisfy constraint: Member must have value greater than or equal to 900",
+        ));
     }
     if lasts > role.max_session {
         return Err(invalid("The requested DurationSeconds exceeds the MaxSessionDuration set for this role."));
     }
     if chained && lasts > HOUR {
-        return Err(invalid("The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining."));
+        return Err(invalid(
+            "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining.",
+        ));
     }
     Ok(lasts)
 }
@@ -263,7 +273,12 @@ fn bad_tags(tags: &Tags, transitive: &BTreeSet<String>) -> Option<Answer> {
     let right = |text: &str| text.chars().all(|c| c.is_alphanumeric() || " _.:/=+-@".contains(c));
     let wrong = tags.len() > 50
         || tags.iter().any(|(key, value)| {
-            key.is_empty() || key.len() > 128 || value.len() > 256 || !right(key) || !right(value) || key.starts_with("aws:")
+            key.is_empty()
+                || key.len() > 128
+                || value.len() > 256
+                || !right(key)
+                || !right(value)
+                || key.starts_with("aws:")
         });
     if wrong {
         return Some(invalid("1 validation error detected: a session tag breaks the rules of AWS for tags"));
@@ -275,7 +290,9 @@ fn bad_tags(tags: &Tags, transitive: &BTreeSet<String>) -> Option<Answer> {
 fn token_answer(error: &TokenError) -> Answer {
     let bad = |code, message: &str| Answer::error(Protocol::Query, StatusCode::BAD_REQUEST, code, message);
     match error {
-        TokenError::Malformed(why) => bad("InvalidIdentityToken", &format!("The ID Token provided is not a valid JWT: {why}")),
+        TokenError::Malformed(why) => {
+            bad("InvalidIdentityToken", &format!("The ID Token provided is not a valid JWT: {why}"))
+        }
         TokenError::UnknownIssuer(issuer) => {
             bad("InvalidIdentityToken", &format!("No OpenIDConnect provider found in your account for {issuer}"))
         }

@@ -40,7 +40,8 @@ impl Answer {
             Protocol::Json => ("application/x-amz-json-1.1", json!({"__type": code, "Message": message}).to_string()),
             Protocol::Query => {
                 let message = message.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-                let error = format!("<Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>");
+                let error =
+                    format!("<Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>");
                 let xml = format!("{error}<RequestId>{request_id}</RequestId>");
                 let space = "https://sts.amazonaws.com/doc/2011-06-15/";
                 ("text/xml", format!("<ErrorResponse xmlns=\"{space}\">{xml}</ErrorResponse>"))

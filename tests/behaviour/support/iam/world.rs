@@ -68,7 +68,13 @@ impl Role {
     /// Where the trust policy is not understood.
     pub fn new(arn: &str, trust: &str) -> Result<Self, PolicyError> {
         let trust = Policy::trust(&format!("trust of {}", last(arn)), trust)?;
-        Ok(Self { arn: arn.to_owned(), trust, max_session: Duration::from_secs(3600), policies: vec![], tags: tags([]) })
+        Ok(Self {
+            arn: arn.to_owned(),
+            trust,
+            max_session: Duration::from_secs(3600),
+            policies: vec![],
+            tags: tags([]),
+        })
     }
 
     /// Attaches a policy.
@@ -104,8 +110,8 @@ pub struct Identity {
     pub tags: Tags,
     /// Those of them that go on to the next session.
     pub transitive: BTreeSet<String>,
-    /// The name that a person gave when the first role was assumed.
-    pub source_identity: Option<String>,
+    /// The name that a person gave when the first role was assumed: AWS's source identity.
+    pub person: Option<String>,
     /// When MFA was given; none where it was not.
     mfa: Option<SystemTime>,
     /// The session token and the end; none for long-term keys.
@@ -130,7 +136,7 @@ impl Identity {
             .with("aws:PrincipalType", kind)
             .with("aws:userid", if self.is_role() { format!("AROAEXAMPLE:{name}") } else { format!("AIDA{name}") })
             .with_some("aws:username", (!self.is_role()).then_some(name))
-            .with_some("aws:SourceIdentity", self.source_identity.as_deref())
+            .with_some("aws:SourceIdentity", self.person.as_deref())
             .with_some("aws:FederatedProvider", self.provider.as_deref());
         // Long-term keys carry no word about MFA; sessions do, and those of roles never say yes.
         if self.session.is_some() {
@@ -221,7 +227,14 @@ impl IamWorld {
     }
 
     /// Gives a user the credentials of `sts:GetSessionToken`; with `mfa`, those that a code was given for then.
-    pub fn add_user_session(&mut self, user: &str, access_key: &str, token: &str, end: SystemTime, mfa: Option<SystemTime>) {
+    pub fn add_user_session(
+        &mut self,
+        user: &str,
+        access_key: &str,
+        token: &str,
+        end: SystemTime,
+        mfa: Option<SystemTime>,
+    ) {
         self.credentials.insert(access_key.to_owned(), user_identity(user, Some((token.to_owned(), end)), mfa));
     }
 
@@ -238,7 +251,7 @@ impl IamWorld {
             principal: Principal::Session { account, role: session.role, arn },
             tags: all,
             transitive: session.transitive,
-            source_identity: session.source_identity,
+            person: session.source_identity,
             mfa: None,
             session: Some((token.to_owned(), start + session.lasts)),
             provider: session.provider,
@@ -296,7 +309,11 @@ impl IamWorld {
         match (&identity.session, token) {
             (None, None) => Ok(identity),
             (Some((expected, end)), Some(token)) if expected == token => {
-                if now < *end { Ok(identity) } else { Err(Rejected::Expired) }
+                if now < *end {
+                    Ok(identity)
+                } else {
+                    Err(Rejected::Expired)
+                }
             }
             _ => Err(Rejected::Unknown),
         }
@@ -350,7 +367,7 @@ fn user_identity(arn: &str, session: Option<(String, SystemTime)>, mfa: Option<S
         principal: Principal::User { account: account_of(arn), arn: arn.to_owned() },
         tags: tags([]),
         transitive: BTreeSet::new(),
-        source_identity: None,
+        person: None,
         mfa,
         session,
         provider: None,
