@@ -8,6 +8,7 @@ mod support;
 mod access;
 mod admission;
 mod audit;
+mod enforced;
 mod faults;
 mod gitops;
 mod identities;

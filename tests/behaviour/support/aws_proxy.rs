@@ -14,6 +14,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
+use super::iam::{Gate, Verdict};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -81,6 +82,8 @@ struct Rule {
 struct Shared {
     calls: Mutex<Vec<Call>>,
     rules: Mutex<Vec<Rule>>,
+    /// Enforces IAM, where a test asks for it.
+    gate: Mutex<Option<Gate>>,
     server: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -141,6 +144,11 @@ impl AwsProxy {
         socket.set_reuseaddr(true).unwrap();
         socket.bind(self.address).unwrap();
         self.listen(socket.listen(1024).unwrap());
+    }
+
+    /// Lets pass only what the policies of this world allow, from now on.
+    pub fn enforce(&self, gate: Gate) {
+        *self.shared.gate.lock().unwrap() = Some(gate);
     }
 
     /// The calls so far.
@@ -251,13 +259,29 @@ async fn pass(target: Target, request: Request<Incoming>) -> Result<Response<Bod
         }
         _ => {}
     }
+    let gate = target.shared.gate.lock().unwrap().clone();
+    let (body, ticket) = match &gate {
+        None => (body, None),
+        Some(gate) => match gate.judge(&parts.headers, &body).await {
+            Verdict::Refuse(answer) => {
+                note(answer.status, Sent::Nothing, Some(&answer.request_id));
+                return Ok(answer.response());
+            }
+            Verdict::Pass(ticket) => (ticket.body(), Some(ticket)),
+        },
+    };
     let mut upstream = Request::builder().method(parts.method).uri(format!("{}{}", target.upstream, parts.uri));
-    for (name, value) in &parts.headers {
+    // The length is that of the body, which the gate may have shortened.
+    for (name, value) in parts.headers.iter().filter(|(name, _)| *name != CONTENT_LENGTH) {
         upstream = upstream.header(name, value);
     }
     let passed = target.client.request(upstream.body(Full::new(body)).unwrap()).await.unwrap();
     let (mut head, body) = passed.into_parts();
-    let body = body.collect().await.unwrap().to_bytes();
+    let mut body = body.collect().await.unwrap().to_bytes();
+    if let (Some(gate), Some(ticket)) = (&gate, ticket) {
+        body = gate.settle(ticket, head.status, body).await;
+        head.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    }
     let id = head.headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).map(str::to_owned);
     let note = |sent| note(head.status, sent, id.as_deref());
     match fault {

@@ -4,6 +4,7 @@
 pub mod account;
 pub mod aws_proxy;
 pub mod board;
+pub mod iam;
 pub mod operator;
 pub mod release;
 pub mod world;

@@ -268,7 +268,11 @@ impl Gate {
             Answer::error(protocol, status, code, message)
         };
         let Some(scope) = Scope::of(headers) else {
-            return Err(refuse("MissingAuthenticationToken", "Missing Authentication Token"));
+            let code = match protocol {
+                Protocol::Json => "MissingAuthenticationTokenException",
+                Protocol::Query => "MissingAuthenticationToken",
+            };
+            return Err(refuse(code, "Missing Authentication Token"));
         };
         if scope.service != service {
             let message = format!("Credential should be scoped to correct service: '{service}'.");
