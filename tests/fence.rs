@@ -14,8 +14,8 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use bindery::api::SecretGrant;
-use futures::future::BoxFuture;
-use futures::{FutureExt as _, StreamExt as _};
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, join_all};
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
@@ -956,7 +956,7 @@ async fn undone(
             }
         }
     });
-    let undone = futures::future::join_all(outcomes).await.into_iter().flatten().collect();
+    let undone = join_all(outcomes).await.into_iter().flatten().collect();
     drop(operator);
     for grant in [&by_account, &late] {
         // The last is there only if the operator got so far.
@@ -1041,7 +1041,7 @@ async fn without_any_one_of_its_rights_the_operator_fails_at_something() {
     let by_label = grant_by_label(&world).await;
     assert_eq!(run_without(None, None, &by_label).await, Vec::<String>::new(), "with all rights all is done");
     let runs = needed.iter().map(|(right, duty)| run_without(Some(right), Some(duty), &by_label));
-    let wrong: Vec<Vec<String>> = futures::stream::iter(runs).buffer_unordered(13).collect().await;
+    let wrong = join_all(runs).await;
     assert_eq!(wrong.concat(), Vec::<String>::new());
     world.delete_grant(&by_label).await;
     world.end_after_kills().await;

@@ -9,7 +9,6 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use kube::api::{DeleteParams, Patch, PatchParams};
@@ -26,12 +25,7 @@ fn root() -> PathBuf {
 
 /// Runs a command in the root of the repository and answers its output.
 fn run(program: &str, args: &[&str]) -> String {
-    let done = Command::new(program).args(args).current_dir(root()).output().unwrap_or_else(|error| {
-        panic!("{program} cannot be run ({error}): `make test` builds it and puts it into PATH")
-    });
-    let error = String::from_utf8_lossy(&done.stderr).into_owned();
-    assert!(done.status.success(), "{program} {args:?} failed: {error}");
-    String::from_utf8(done.stdout).unwrap()
+    support::release::run(program, args, None)
 }
 
 /// The objects of a stream of YAML documents, by kind and name.
@@ -106,16 +100,6 @@ fn the_chart_lints_keeps_the_crds_and_passes_flags_that_the_program_knows() {
     assert!(dockerfile.contains(concat!("ARG VERSION=", env!("CARGO_PKG_VERSION"), "\n")));
 }
 
-/// A kubeconfig for the operator's ServiceAccount.
-fn kubeconfig(folder: &Path) -> PathBuf {
-    let token = run("kubectl", &["create", "token", "bindery", "--namespace", HOME, "--duration", "1h"]);
-    let mut config: Value = serde_saphyr::from_str(&run("kubectl", &["config", "view", "--raw", "--minify"])).unwrap();
-    config["users"][0]["user"] = json!({"token": token.trim()});
-    let path = folder.join("kubeconfig");
-    std::fs::write(&path, config.to_string()).unwrap();
-    path
-}
-
 /// The rules of the operator's roles, as `verb group/resource`.
 fn granted() -> BTreeSet<String> {
     let mut granted = BTreeSet::new();
@@ -188,7 +172,10 @@ async fn the_operator_works_under_the_shipped_rights_uses_each_and_leaves_every_
         namespaces: vec![],
         home: HOME.to_owned(),
         name: "bindery".to_owned(),
-        variables: vec![("KUBECONFIG".to_owned(), kubeconfig(&world.folder).display().to_string())],
+        variables: vec![(
+            "KUBECONFIG".to_owned(),
+            support::release::kubeconfig("bindery", HOME, &world.folder).display().to_string(),
+        )],
         ..world.setup()
     };
     let mut operator = Operator::start(setup.clone());
@@ -264,8 +251,13 @@ async fn the_operator_works_under_the_shipped_rights_uses_each_and_leaves_every_
 
     let chart = ["--namespace", HOME, "--take-ownership", "--set", "aws.region=eu-west-1"];
     run("helm", &[&["install", "bindery", "charts/bindery"], &chart[..]].concat());
-    let setup =
-        Setup { variables: vec![("KUBECONFIG".to_owned(), kubeconfig(&world.folder).display().to_string())], ..setup };
+    let setup = Setup {
+        variables: vec![(
+            "KUBECONFIG".to_owned(),
+            support::release::kubeconfig("bindery", HOME, &world.folder).display().to_string(),
+        )],
+        ..setup
+    };
     let operator = Operator::start(setup);
     world.secrets().delete("app-env", &DeleteParams::default()).await.unwrap();
     eventually("the Secret to be back", Duration::from_secs(30), || world.data("app-env")).await;

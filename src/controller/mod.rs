@@ -24,6 +24,7 @@ pub mod status;
 pub mod target;
 pub mod trigger;
 
+use std::fmt::Debug;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +38,7 @@ use kube::runtime::reflector::{self, ObjectRef, Store, store::Writer};
 use kube::runtime::watcher::{self, watcher};
 use kube::runtime::{Predicate as _, PredicateConfig, WatchStreamExt as _, predicates};
 use kube::{Api, Client, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
 use tokio::sync::{OnceCell, Semaphore, broadcast};
 use tokio::time::timeout;
 
@@ -143,8 +145,12 @@ pub async fn run(
         passes: Semaphore::new(settings.concurrency),
         settings,
     });
-    let watching_grants = watch_grants(client.clone(), grants_writer, concerns.clone(), metrics.clone());
-    let watching_namespaces = watch_namespaces(client, namespaces_writer, concerns.clone(), metrics);
+    let (mut known_grants, mut known_namespaces) = (Grants::default(), Namespaces::default());
+    let tell = || (concerns.clone(), metrics.clone());
+    let watching_grants =
+        watch(Api::all(client.clone()), grants_writer, "SecretGrant", tell(), |event| known_grants.observe(event));
+    let watching_namespaces =
+        watch(Api::all(client), namespaces_writer, "Namespace", tell(), |event| known_namespaces.observe(event));
     let controllers = async {
         // A binding judged before the grants are known would be refused for a moment.
         let known = async {
@@ -170,55 +176,32 @@ pub async fn run(
     }
 }
 
-async fn watch_grants(
-    client: Client,
-    writer: Writer<SecretGrant>,
-    concerns: broadcast::Sender<Concern>,
-    metrics: Arc<Metrics>,
-) {
-    let mut known = Grants::default();
-    watcher(Api::<SecretGrant>::all(client), watcher::Config::default())
+/// Keeps a store of a cluster-wide kind, and tells whom each change concerns.
+async fn watch<K>(
+    api: Api<K>,
+    writer: Writer<K>,
+    kind: &'static str,
+    (concerns, metrics): (broadcast::Sender<Concern>, Arc<Metrics>),
+    mut observe: impl FnMut(&watcher::Event<K>) -> Option<Concern>,
+) where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    watcher(api, watcher::Config::default())
         .default_backoff()
-        .modify(|grant| grant.managed_fields_mut().clear())
-        .reflect(writer)
-        .for_each(|event| {
-            match event {
-                Ok(event) => {
-                    if let Some(concern) = known.observe(&event) {
-                        // Without a receiver there is no controller yet, and its first pass sees the new grants.
-                        let _ = concerns.send(concern);
-                    }
-                }
-                Err(error) => watch_failed(&metrics, "SecretGrant", &error),
-            }
-            futures::future::ready(())
-        })
-        .await;
-}
-
-async fn watch_namespaces(
-    client: Client,
-    writer: Writer<PartialObjectMeta<Namespace>>,
-    concerns: broadcast::Sender<Concern>,
-    metrics: Arc<Metrics>,
-) {
-    let mut known = Namespaces::default();
-    watcher(Api::<PartialObjectMeta<Namespace>>::all(client), watcher::Config::default())
-        .default_backoff()
-        .modify(|namespace| {
-            namespace.managed_fields_mut().clear();
-            namespace.annotations_mut().clear();
+        .modify(|object| {
+            object.managed_fields_mut().clear();
+            object.annotations_mut().clear();
         })
         .reflect(writer)
         .for_each(|event| {
             match event {
                 Ok(event) => {
-                    if let Some(concern) = known.observe(&event) {
-                        // Without a receiver there is no controller yet, and its first pass sees the new labels.
+                    if let Some(concern) = observe(&event) {
+                        // Without a receiver there is no controller yet, and its first pass sees what is new.
                         let _ = concerns.send(concern);
                     }
                 }
-                Err(error) => watch_failed(&metrics, "Namespace", &error),
+                Err(error) => watch_failed(&metrics, kind, &error),
             }
             futures::future::ready(())
         })

@@ -245,3 +245,29 @@ async fn failures_of_aws_hold_the_last_good_secret_and_pass() {
     }
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_binary_secret_is_published_byte_for_byte_and_one_that_holds_json_is_json() {
+    let world = World::new("binary").await;
+    let bytes: Vec<u8> = (0..=255).collect();
+    world.put_binary("keystore", &bytes).await;
+    world.put_binary("json", format!("{{\"A\": \"{CANARY}\"}}").as_bytes()).await;
+    let _operator = world.operator();
+    world
+        .bind(
+            "app",
+            json!({
+                "data": [
+                    {"key": "keystore.p12", "valueFrom": world.secret_id("keystore")},
+                    {"key": "A", "valueFrom": format!("{}:A::", world.secret_id("json"))},
+                ],
+            }),
+        )
+        .await;
+    world.wait_ready("app").await;
+    let data = world.secrets().get("app").await.unwrap().data.unwrap();
+    assert_eq!(data["keystore.p12"].0, bytes);
+    assert_eq!(data["A"].0, CANARY.as_bytes());
+    assert_eq!(world.audit().iter().filter(|record| record["wholePayload"] == true).count(), 1);
+    world.end().await;
+}

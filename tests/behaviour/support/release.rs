@@ -44,7 +44,12 @@ pub fn install(name: &str, namespace: &str, folder: &Path) -> PathBuf {
     let list = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
     run("kubectl", &["apply", "--server-side", "--namespace", namespace, "-f", "-"], Some(&list));
 
-    let token = run("kubectl", &["create", "token", name, "--namespace", namespace, "--duration", "1h"], None);
+    kubeconfig(name, namespace, folder)
+}
+
+/// Writes a kubeconfig with a token of a ServiceAccount.
+pub fn kubeconfig(account: &str, namespace: &str, folder: &Path) -> PathBuf {
+    let token = run("kubectl", &["create", "token", account, "--namespace", namespace, "--duration", "1h"], None);
     let config = run("kubectl", &["config", "view", "--raw", "--minify"], None);
     let mut config: Value = serde_saphyr::from_str(&config).unwrap();
     config["users"][0]["user"] = json!({"token": token.trim()});

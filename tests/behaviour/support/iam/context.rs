@@ -61,7 +61,7 @@ impl Key {
         let prefixed = |prefix: &&str| name.strip_prefix(*prefix).is_some_and(|rest| !rest.is_empty());
         let known = MANY.contains(&name.as_str())
             || SINGLE.contains(&name.as_str())
-            || PREFIXES.iter().any(|prefix| prefixed(prefix))
+            || PREFIXES.iter().any(prefixed)
             || is_claim(&name);
         if known {
             Ok(Self(name))
@@ -82,8 +82,8 @@ impl fmt::Display for Key {
     }
 }
 
-/// A claim of a web identity, such as `oidc.eks.eu-west-1.amazonaws.com/id/EXAMPLE:sub`. The host has a dot in it, which
-/// no prefix of a service has.
+/// A claim of a web identity, such as `oidc.eks.eu-west-1.amazonaws.com/id/EXAMPLE:sub`. A host has a dot in it, and no
+/// prefix of a service has one.
 fn is_claim(name: &str) -> bool {
     let Some((issuer, claim)) = name.rsplit_once(':') else {
         return false;
@@ -120,7 +120,7 @@ impl Context {
         }
     }
 
-    /// Adds a key with any number of values; without any it stays absent, as it does at AWS.
+    /// Adds a key with any number of values. Without any it stays absent, as at AWS.
     ///
     /// # Panics
     /// Where the key is not known.

@@ -1,7 +1,7 @@
 //! AWS's rules for putting policies together.
 //!
-//! From AWS's "policy evaluation logic": without an Allow everything is denied; a Deny wins over every Allow; within one
-//! account an Allow of the identity *or* of the resource is enough; across accounts both are needed. A role's trust
+//! From AWS's "policy evaluation logic": without an Allow everything is denied; a Deny wins over every Allow; within
+//! one account an Allow of the identity *or* of the resource is enough; across accounts both are needed. A role's trust
 //! policy and a key's policy are never optional. A resource's policy that names an account leaves it to that account's
 //! own policies, so within the account it adds nothing by itself.
 

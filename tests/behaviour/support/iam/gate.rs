@@ -232,8 +232,8 @@ impl Gate {
         }
     }
 
-    /// Takes AWS's answer to a request that passed: learns a session, and completes the answer to a batch. Gives the body
-    /// for the operator; set its length anew.
+    /// Takes AWS's answer to a request that passed: learns a session, and completes the answer to a batch. Gives the
+    /// body for the operator; set its length anew.
     pub async fn settle(&self, ticket: Ticket, status: StatusCode, body: Bytes) -> Bytes {
         if !status.is_success() {
             return body;

@@ -42,11 +42,6 @@ impl Pattern {
         parse(text, Wildcards::Literal).map(Self)
     }
 
-    /// Whether it is `*` and nothing else.
-    pub fn is_everything(&self) -> bool {
-        self.0 == [Part::Many]
-    }
-
     /// Whether it depends on the request.
     pub fn has_variables(&self) -> bool {
         self.0.iter().any(|part| matches!(part, Part::Variable(..)))

@@ -120,7 +120,8 @@ pub fn assume_role(world: &IamWorld, caller: &Identity, fields: &Fields, region:
         .collect();
     if tags.keys().any(|key| inherited.contains_key(key)) {
         return Outcome::refused(denied(
-            "One of the specified transitive tag keys can't be set because it conflicts with a transitive tag key from the calling session.",
+            "One of the specified transitive tag keys can't be set because it conflicts with a transitive tag key from \
+             the calling session.",
         ));
     }
     if let Some(answer) = bad_tags(&tags, &transitive) {

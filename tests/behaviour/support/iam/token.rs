@@ -23,11 +23,6 @@ impl PublicKey {
         Self(rsa_key(&der).expect("the key is an RSA key").to_vec())
     }
 
-    /// Takes the `RSAPublicKey` of PKCS #1.
-    pub fn from_pkcs1(der: &[u8]) -> Self {
-        Self(der.to_vec())
-    }
-
     /// Whether this key has signed a message.
     pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, &self.0).verify(message, signature).is_ok()

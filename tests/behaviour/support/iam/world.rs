@@ -259,8 +259,8 @@ impl IamWorld {
         self.credentials.insert(access_key.to_owned(), identity);
     }
 
-    /// Starts the session that EKS Pod Identity starts for a pod. There is no call of STS that could be watched: an agent
-    /// on the node hands the credentials out.
+    /// Starts the session that EKS Pod Identity starts for a pod. There is no call of STS that could be watched: an
+    /// agent on the node hands the credentials out.
     ///
     /// # Errors
     /// Says why the role's trust policy refuses.

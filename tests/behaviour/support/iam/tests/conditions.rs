@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::allows;
 use crate::iam::context::Context;
 
-fn holds(operator: &str, key: &str, expected: Value, context: &Context) -> bool {
+fn holds(operator: &str, key: &str, expected: &Value, context: &Context) -> bool {
     let statement =
         json!({"Effect": "Allow", "Action": "*", "Resource": "*", "Condition": {operator: {key: expected}}});
     allows(&statement, ("a:B", "*"), context)
@@ -57,7 +57,7 @@ fn texts_are_compared_as_their_operator_says() {
         ("Bool", "false", "true", false),
         ("Bool", "true", "yes", false),
     ] {
-        assert_eq!(holds(operator, TAG, json!(expected), &of(given)), result, "{given:?} {operator} {expected:?}");
+        assert_eq!(holds(operator, TAG, &json!(expected), &of(given)), result, "{given:?} {operator} {expected:?}");
     }
 }
 
@@ -81,19 +81,19 @@ fn an_absent_key_matches_only_where_something_must_differ_or_may_be_absent() {
         ("Null", "true", true),
         ("Null", "false", false),
     ] {
-        assert_eq!(holds(operator, TAG, json!(expected), &nothing), result, "{operator}");
+        assert_eq!(holds(operator, TAG, &json!(expected), &nothing), result, "{operator}");
     }
 }
 
 #[test]
 fn several_values_of_a_policy_are_alternatives_and_for_a_negation_all_must_differ() {
     let of = |value: &str| Context::new().with(TAG, value);
-    assert!(holds("StringEquals", TAG, json!(["a", "b"]), &of("b")));
-    assert!(!holds("StringNotEquals", TAG, json!(["a", "b"]), &of("b")));
-    assert!(holds("StringNotEquals", TAG, json!(["a", "b"]), &of("c")));
-    assert!(!holds("StringEquals", TAG, json!([]), &of("a")), "nothing is listed, so nothing is equal");
-    assert!(holds("Bool", TAG, json!(true), &of("true")), "JSON's own true is as good as the text");
-    assert!(holds("NumericLessThan", TAG, json!(900), &of("899")), "and its own number");
+    assert!(holds("StringEquals", TAG, &json!(["a", "b"]), &of("b")));
+    assert!(!holds("StringNotEquals", TAG, &json!(["a", "b"]), &of("b")));
+    assert!(holds("StringNotEquals", TAG, &json!(["a", "b"]), &of("c")));
+    assert!(!holds("StringEquals", TAG, &json!([]), &of("a")), "nothing is listed, so nothing is equal");
+    assert!(holds("Bool", TAG, &json!(true), &of("true")), "JSON's own true is as good as the text");
+    assert!(holds("NumericLessThan", TAG, &json!(900), &of("899")), "and its own number");
 }
 
 /// The tables of "Evaluation logic for multiple values with condition set operators".
@@ -116,7 +116,7 @@ fn several_values_of_a_request_are_taken_together_by_the_set_operators() {
         ("ForAnyValue:StringNotEquals", &[], false),
         ("ForAnyValue:StringLike", &["Tags"], true),
     ] {
-        assert_eq!(holds(operator, KEYS, listed.clone(), &of(given)), result, "{operator} {given:?}");
+        assert_eq!(holds(operator, KEYS, &listed, &of(given)), result, "{operator} {given:?}");
     }
 }
 

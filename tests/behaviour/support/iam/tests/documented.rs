@@ -266,7 +266,7 @@ fn look_alikes_of_a_secret_are_not_the_secret() {
         ("autorepost/production/../production/app-AbCdEf", false),
         ("AUTOREPOST/production/app-AbCdEf", false),
         ("autorepost/production/app--bCdEf", true),
-        // The price of six free characters: a name that is itself seven characters longer looks the same without suffix.
+        // The price of six free characters: without a suffix a name that is seven characters longer looks the same.
         ("autorepost/production/app-worker", true),
     ] {
         let asked = allows(&exact, ("secretsmanager:GetSecretValue", &format!("{SECRET}{name}")), &Context::new());

@@ -332,9 +332,8 @@ async fn the_role_for_emergencies_wants_a_named_person_with_fresh_mfa_and_their_
 async fn mfa_of_a_quarter_of_an_hour_ago_opens_nothing() {
     let rig = rig();
     let end = UNIX_EPOCH + Duration::from_secs(NOW + 36_000);
-    rig.gate.world(|world| {
-        world.add_user_session(ALICE, "ASIAALICE", "s", end, Some(UNIX_EPOCH + Duration::from_secs(NOW)))
-    });
+    let mfa = UNIX_EPOCH + Duration::from_secs(NOW);
+    rig.gate.world(|world| world.add_user_session(ALICE, "ASIAALICE", "s", end, Some(mfa)));
     let fields = [
         ("Action", "AssumeRole"),
         ("RoleArn", BREAK_GLASS),
