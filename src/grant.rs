@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 
-use crate::api::{AwsAccess, GrantedNamespaces, OnExpiry, Reason, SecretGrant};
+use crate::api::{AwsAccess, GrantedNamespaces, GrantedRotation, OnExpiry, Reason, RotationAction, SecretGrant};
 use crate::binding::glob::Glob;
 use crate::binding::mapping::Mapping;
 use crate::binding::payload::pointer_root;
@@ -33,6 +33,15 @@ pub struct Access {
     /// When the grant ends.
     pub expires: Option<Timestamp>,
     rules: Vec<Rule>,
+    rotation: Vec<RotationRule>,
+}
+
+/// One entry of `spec.rotation`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct RotationRule {
+    action: RotationAction,
+    names: Vec<Glob>,
+    keys: Vec<Glob>,
 }
 
 /// One entry of a grant.
@@ -63,6 +72,18 @@ impl Access {
     #[must_use]
     pub fn permits_wants(&self, name: &str, wants: &Wants) -> bool {
         refused(&self.rules, name, wants).is_none()
+    }
+
+    /// Whether the grant allows an action on a key of the secret `name` when it is due. What may not be read may not
+    /// be rotated.
+    #[must_use]
+    pub fn permits_rotation(&self, action: RotationAction, name: &str, key: &str) -> bool {
+        self.permits_key(name, key)
+            && self.rotation.iter().any(|rule| {
+                rule.action == action
+                    && rule.names.iter().any(|glob| glob.matches(name))
+                    && rule.keys.iter().any(|glob| glob.matches(key))
+            })
     }
 
     /// The keys that the grant allows of the secret `name`, as text to digest.
@@ -354,6 +375,7 @@ fn judge(
         unconfirmed,
         expires: grant.spec.expires_at.as_ref().map(|time| time.0),
         rules,
+        rotation: rotation(grant, namespace),
     })
 }
 
@@ -372,6 +394,23 @@ fn rules(grant: &SecretGrant, namespace: &str) -> Vec<Rule> {
         Some(Rule { name, keys })
     };
     grant.spec.secrets.iter().filter_map(rule).collect()
+}
+
+/// What a grant allows to be done for one namespace. A rule that is not as the CRD demands allows nothing.
+fn rotation(grant: &SecretGrant, namespace: &str) -> Vec<RotationRule> {
+    let rule = |granted: &GrantedRotation| {
+        let names = granted.secrets.iter().filter(|name| !has_open_placeholder(name));
+        let names =
+            names.filter_map(|name| Glob::try_from(name.replace("{namespace}", namespace).as_str()).ok()).collect();
+        let keys: Vec<Glob> = granted.keys.iter().filter_map(|key| Glob::try_from(key.as_str()).ok()).collect();
+        let sound = match granted.action {
+            RotationAction::Generate => keys.iter().all(Glob::is_literal),
+            RotationAction::RotateSecret => granted.keys == ["*"],
+            RotationAction::RunJob => true,
+        };
+        sound.then_some(RotationRule { action: granted.action, names, keys })
+    };
+    grant.spec.rotation.iter().filter_map(rule).collect()
 }
 
 /// What is wrong with a grant that the CRD did not refuse, in a sentence. A part that is wrong allows nothing.

@@ -143,6 +143,7 @@ fn parameters(change: &[(&str, &str)]) -> BTreeMap<String, String> {
         ("ClusterName", "production"),
         ("ReaderNamespaces", "autorepost-production"),
         ("AllowRotation", "yes"),
+        ("RotationFunctionArn", "arn:aws:lambda:eu-west-1:123456789012:function:rotate-app"),
         ("BreakGlassUsers", "arn:aws:iam::123456789012:user/alice"),
         ("CreateTrail", "yes"),
         ("SiemTargetArn", "arn:aws:sqs:eu-west-1:123456789012:siem"),
@@ -313,6 +314,7 @@ fn the_template_says_what_the_policies_beside_it_say() {
     let account = ("ACCOUNT_ID", "123456789012");
     let region = ("REGION", "eu-west-1");
     let of_secret = [account, region, ("KEY_ID", "1234"), ("SECRET_NAME", "autorepost/production/app")];
+    let rotates = [of_secret.as_slice(), &[("ROTATION_FUNCTION", "rotate-app")]].concat();
     let reader = ("READER_ROLE", "bindery-reader");
     let queue = ("QUEUE_NAME", "bindery-events");
     let document =
@@ -321,7 +323,7 @@ fn the_template_says_what_the_policies_beside_it_say() {
     let of_reader = [account, ("OPERATOR_ROLE", "bindery-operator"), ("NAMESPACE", "autorepost-production")];
     for (file, values, id, pointer) in [
         ("read.json", &of_secret[..], "ReadPolicy", "/PolicyDocument"),
-        ("rotate.json", &of_secret, "RotationPolicy", "/PolicyDocument"),
+        ("rotate.json", &rotates, "RotationPolicy", "/PolicyDocument"),
         (
             "secret-guard.json",
             &[account, reader, ("BREAK_GLASS_ROLE", "bindery-break-glass")],

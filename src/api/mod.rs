@@ -14,7 +14,8 @@ pub use secret_binding::{
     SecretBindingStatus, SourceStatus, Target, TargetReference,
 };
 pub use secret_grant::{
-    AwsAccess, GrantedNamespaces, GrantedSecret, OnExpiry, SecretGrant, SecretGrantSpec, SecretGrantStatus,
+    AwsAccess, GrantedNamespaces, GrantedRotation, GrantedSecret, OnExpiry, RotationAction, SecretGrant,
+    SecretGrantSpec, SecretGrantStatus,
 };
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;

@@ -48,6 +48,12 @@ pub struct SecretGrantSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aws: Option<AwsAccess>,
 
+    /// What the bindings may have done to the secrets when a key is due for rotation. The default is nothing: a grant
+    /// to read is none to write.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
+    pub rotation: Vec<GrantedRotation>,
+
     /// When the grant ends by itself, such as `2026-12-01T18:00:00Z`. A grant with an end serves only bindings that
     /// name it in `spec.grant`. Needs `reason`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -61,6 +67,35 @@ pub struct SecretGrantSpec {
     /// What becomes, at the end, of the Secrets that were published through this grant. The default is `Keep`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_expiry: Option<OnExpiry>,
+}
+
+/// An action that may be taken on secrets when keys of them are due for rotation.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.action != 'Generate' || self.keys.all(key, !key.contains('*') && !key.contains('?'))").message("Generate writes to keys: name each of them, without wildcards"))]
+#[x_kube(validation = Rule::new("self.action != 'RotateSecret' || (self.keys.size() == 1 && self.keys[0] == '*')").message("RotateSecret replaces the whole secret: give keys: [\"*\"]"))]
+pub struct GrantedRotation {
+    /// The action.
+    pub action: RotationAction,
+
+    /// Globs over the names of the secrets, as in `spec.secrets`; the grant must allow them to be read as well.
+    #[schemars(length(min = 1, max = 50), inner(length(min = 1, max = 512)))]
+    pub secrets: Vec<String>,
+
+    /// The JSON keys that it may change.
+    #[schemars(length(min = 1, max = 100), inner(length(min = 1, max = 512)))]
+    pub keys: Vec<String>,
+}
+
+/// What is done when a key is due for rotation.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RotationAction {
+    /// A Job that writes the secret is run.
+    RunJob,
+    /// Secrets Manager is asked to rotate the secret.
+    RotateSecret,
+    /// A new random value is written.
+    Generate,
 }
 
 /// What becomes of published Secrets when their grant expires.

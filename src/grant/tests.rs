@@ -328,6 +328,36 @@ fn the_identity_follows_from_the_grant_and_keeps_namespaces_apart() {
 }
 
 #[test]
+fn a_grant_to_read_is_none_to_write_and_a_grant_to_write_is_for_named_keys() {
+    use RotationAction::{Generate, RotateSecret, RunJob};
+    let rule = |action, secret: &str, key: &str| GrantedRotation {
+        action,
+        secrets: vec![secret.to_owned()],
+        keys: vec![key.to_owned()],
+    };
+    let permits = |rules: Vec<GrantedRotation>, action, name: &str, key: &str| {
+        let mut grant = with_keys(grant("g", &["n"], &["app", "worker"]), &["KEY", "OTHER"]);
+        grant.spec.rotation = rules;
+        ask(&[grant], asker("n", None), &all_of(&["app"])).unwrap().permits_rotation(action, name, key)
+    };
+    assert!(!permits(vec![], Generate, "app", "KEY"));
+    assert!(permits(vec![rule(Generate, "app", "KEY")], Generate, "app", "KEY"));
+    for (rules, action, name, key) in [
+        (vec![rule(Generate, "app", "KEY")], Generate, "app", "OTHER"),
+        (vec![rule(Generate, "app", "KEY")], Generate, "worker", "KEY"),
+        (vec![rule(Generate, "app", "KEY")], RotateSecret, "app", "KEY"),
+        (vec![rule(Generate, "app", "*")], Generate, "app", "KEY"),
+        (vec![rule(RotateSecret, "app", "KEY")], RotateSecret, "app", "KEY"),
+        // What may not be read may not be written.
+        (vec![rule(RunJob, "*", "*")], RunJob, "app", "HIDDEN"),
+        (vec![rule(RunJob, "*", "*")], RunJob, "elsewhere", "KEY"),
+    ] {
+        assert!(!permits(rules.clone(), action, name, key), "{rules:?} {action:?} {name} {key}");
+    }
+    assert!(permits(vec![rule(RunJob, "*", "*")], RunJob, "worker", "OTHER"));
+}
+
+#[test]
 fn a_grant_of_a_broken_glob_allows_nothing_by_it() {
     let grants = [grant("g", &["n"], &["", "app"])];
     assert_eq!(decision(&grants, "n", &["app"]), Ok("g".to_owned()));

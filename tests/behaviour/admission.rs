@@ -76,6 +76,14 @@ async fn bad_grants_are_refused_with_a_sentence() {
         (with(json!({"secrets": [{"name": "a/{name}"}]})), "not a glob over names"),
         (with(json!({"expiresAt": "2030-01-01T00:00:00Z"})), "add spec.reason"),
         (with(json!({"onExpiry": "Delete"})), "onExpiry needs expiresAt"),
+        (
+            with(json!({"rotation": [{"action": "Generate", "secrets": ["a/b"], "keys": ["KEY_*"]}]})),
+            "name each of them, without wildcards",
+        ),
+        (
+            with(json!({"rotation": [{"action": "RotateSecret", "secrets": ["a/b"], "keys": ["KEY"]}]})),
+            "RotateSecret replaces the whole secret",
+        ),
         (with(json!({"aws": {"serviceAccountName": "a"}})), "serviceAccountName needs accountId"),
         (with(json!({"aws": {"externalId": "abc"}})), "externalId needs roleArn"),
         (
@@ -95,6 +103,7 @@ async fn bad_grants_are_refused_with_a_sentence() {
     for spec in [
         with(json!({"secrets": [{"name": "a/{namespace}/*", "keys": ["*"]}, {"name": "b/{namespace}"}]})),
         with(json!({"namespaces": {"selector": {"matchExpressions": [{"key": "a", "operator": "Exists"}]}}})),
+        with(json!({"rotation": [{"action": "Generate", "secrets": ["a/*"], "keys": ["KEY"]}]})),
         with(json!({"expiresAt": "2030-01-01T00:00:00Z", "reason": "INC-1", "onExpiry": "Keep"})),
         with(json!({"aws": {"roleArn": role, "externalId": "abc", "sessionTags": true}})),
     ] {

@@ -36,6 +36,8 @@ pub struct Secret {
     pub kms_key_id: Option<String>,
     /// The policy attached to it.
     pub policy: Option<String>,
+    /// The ARN of the Lambda that rotates it.
+    pub rotation_function: Option<String>,
     /// Its tags.
     pub tags: BTreeMap<String, String>,
 }
@@ -425,6 +427,16 @@ impl Gate {
             KeyUse::Decrypt => &["kms:Decrypt"],
             KeyUse::Encrypt => &["kms:GenerateDataKey", "kms:Decrypt"],
         };
+        if let ("secretsmanager:RotateSecret", Some(function)) = (action, secret.rotation_function.as_deref()) {
+            let account = super::world::account_of(function);
+            let context = self.context(caller, region, &account);
+            let action = "lambda:InvokeFunction";
+            let request = Request { principal, action, resource: function, account: &account, context: &context };
+            let decision = self.decide(&request, None);
+            if !decision.is_allowed() {
+                return Err(access_denied(&request, Some(function), &decision));
+            }
+        }
         self.allow_key(caller, region, &secret, uses)
     }
 
@@ -596,6 +608,7 @@ pub fn lookup_in_moto(endpoint: &str) -> Lookup {
             Some(Secret {
                 arn: text(&described["ARN"])?,
                 kms_key_id: text(&described["KmsKeyId"]),
+                rotation_function: text(&described["RotationLambdaARN"]),
                 policy,
                 tags: tags.filter_map(|tag| Some((text(&tag["Key"])?, text(&tag["Value"])?))).collect(),
             })

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// What stands for something else in these files.
-pub const PLACEHOLDERS: [&str; 14] = [
+pub const PLACEHOLDERS: [&str; 15] = [
     "ACCOUNT_ID",
     "BREAK_GLASS_ROLE",
     "CLUSTER_NAME",
@@ -14,6 +14,7 @@ pub const PLACEHOLDERS: [&str; 14] = [
     "QUEUE_NAME",
     "READER_ROLE",
     "REGION",
+    "ROTATION_FUNCTION",
     "RULE_NAME",
     "SECRET_NAME",
     "SERVICE_ACCOUNT",

@@ -266,7 +266,7 @@ fn look_alikes_of_a_secret_are_not_the_secret() {
         ("autorepost/production/../production/app-AbCdEf", false),
         ("AUTOREPOST/production/app-AbCdEf", false),
         ("autorepost/production/app--bCdEf", true),
-        // The price of six free characters: without a suffix a name that is seven characters longer looks the same.
+        // As text this is right. AWS never asks it of a secret that exists, since it judges by the ARN with its suffix.
         ("autorepost/production/app-worker", true),
     ] {
         let asked = allows(&exact, ("secretsmanager:GetSecretValue", &format!("{SECRET}{name}")), &Context::new());

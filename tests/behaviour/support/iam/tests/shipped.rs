@@ -33,6 +33,17 @@ fn of_secret(name: &str) -> String {
     shipped(name, &values)
 }
 
+fn rotate() -> String {
+    let values = [
+        ("ACCOUNT_ID", "123456789012"),
+        ("REGION", "eu-west-1"),
+        ("KEY_ID", "1234"),
+        ("SECRET_NAME", NAME),
+        ("ROTATION_FUNCTION", "rotate-app"),
+    ];
+    shipped("rotate.json", &values)
+}
+
 fn operator_trust_irsa() -> String {
     shipped("operator-trust-irsa.json", &[("ACCOUNT_ID", "123456789012"), ("OIDC_PROVIDER", PREFIX)])
 }
@@ -74,7 +85,12 @@ fn rig() -> Rig {
         world.add_user(User::new(arn).policy("admin", &admin).unwrap().mfa(&serial, "123456"));
         world.add_access_key(arn, &format!("AKIA{}", name.to_uppercase()));
     }
-    let app = Secret { kms_key_id: Some("1234".to_owned()), policy: Some(guard()), ..secret(APP) };
+    let app = Secret {
+        kms_key_id: Some("1234".to_owned()),
+        policy: Some(guard()),
+        rotation_function: Some("arn:aws:lambda:eu-west-1:123456789012:function:rotate-app".to_owned()),
+        ..secret(APP)
+    };
     Rig::new(world, lookup(vec![("autorepost/production/app", app)]))
 }
 
@@ -386,7 +402,7 @@ async fn writing_wants_the_policy_for_it_which_moves_no_label_of_others_and_chan
     become_operator(&rig, POD).await;
     become_reader(&rig, BY_OPERATOR, "autorepost-production").await;
     let reader = Role::new(READER, &reader_trust()).unwrap().policy("read", &of_secret("read.json")).unwrap();
-    rig.gate.world(|world| world.add_role(reader.policy("rotate", &of_secret("rotate.json")).unwrap()));
+    rig.gate.world(|world| world.add_role(reader.policy("rotate", &rotate()).unwrap()));
     let lambda = "arn:aws:lambda:eu-west-1:123456789012:function:other";
     for (operation, more, expected) in [
         ("PutSecretValue", json!({"VersionStages": ["BinderyPending"]}), true),
