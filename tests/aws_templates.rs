@@ -410,6 +410,40 @@ fn without_a_key_nothing_is_said_about_keys_and_trust_policies_are_as_short_as_a
     }
 }
 
+/// All texts in a value.
+fn texts(value: &Value) -> Vec<&str> {
+    match value {
+        Value::String(text) => vec![text],
+        Value::Array(list) => list.iter().flat_map(texts).collect(),
+        Value::Object(object) => object.values().flat_map(texts).collect(),
+        _ => vec![],
+    }
+}
+
+#[test]
+fn every_secret_is_named_in_full_and_guarded_and_sessions_for_emergencies_last_an_hour() {
+    let template = template();
+    let stack = Stack::new(&template, &[("Secret1", "a"), ("Secret2", "b"), ("Secret3", "c"), ("Secret4", "d")]);
+    let arns =
+        ["a", "b", "c", "d"].map(|name| format!("arn:aws:secretsmanager:eu-west-1:123456789012:secret:{name}-??????"));
+    let mut named = 0;
+    for id in ["ReadPolicy", "RotationPolicy", "BreakGlassRole"] {
+        let properties = stack.properties(id).unwrap();
+        let of_secrets: Vec<_> = texts(&properties).into_iter().filter(|text| text.contains(":secret:")).collect();
+        for (index, arn) in of_secrets.iter().enumerate() {
+            assert_eq!(*arn, arns[index % 4], "{id}");
+        }
+        named += of_secrets.len();
+    }
+    assert_eq!(named, 4 + 3 * 4 + 4);
+    for (guard, secret) in [("Guard1", "a"), ("Guard2", "b"), ("Guard3", "c"), ("Guard4", "d")] {
+        let properties = stack.properties(guard).unwrap();
+        assert_eq!((&properties["SecretId"], &properties["BlockPublicPolicy"]), (&json!(secret), &json!(true)));
+        assert_eq!(properties["ResourcePolicy"], stack.properties("Guard1").unwrap()["ResourcePolicy"]);
+    }
+    assert_eq!(stack.properties("BreakGlassRole").unwrap()["MaxSessionDuration"], 3600);
+}
+
 /// Reads, attempts and changes, with the rules that must notice them.
 fn events() -> Vec<(&'static str, Value, Vec<&'static str>)> {
     let api = |name: &str, detail: Value| {

@@ -159,6 +159,31 @@ fn the_network_policy_opens_what_the_operator_needs_and_nothing_else_in_componen
     }
 }
 
+/// The text of all Rust files below a folder.
+fn rust(folder: &Path) -> String {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let texts = entries.map(|path| match path.extension() {
+        _ if path.is_dir() => rust(&path),
+        Some(extension) if extension == "rs" => std::fs::read_to_string(&path).unwrap(),
+        _ => String::new(),
+    });
+    texts.collect()
+}
+
+#[test]
+fn each_test_that_the_threat_model_names_exists() {
+    let page = std::fs::read_to_string(root().join("docs/threat-model.md")).unwrap();
+    let is_test = |word: &&str| {
+        let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        word.chars().all(letters) && word.matches('_').count() > 1
+    };
+    let named: BTreeSet<&str> = page.split('`').skip(1).step_by(2).filter(is_test).collect();
+    assert!(named.len() > 60, "{named:?}");
+    let sources = rust(&root().join("tests")) + &rust(&root().join("src"));
+    let missing: Vec<&&str> = named.iter().filter(|name| !sources.contains(&format!("fn {name}("))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
 /// One right: a verb on a kind.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Right {

@@ -231,6 +231,7 @@ fn not_principal_excepts_only_who_is_listed_with_account_and_role() {
     for (listed, expected) in [
         (json!([root, role, of_session]), true),
         (json!([role, of_session]), false),
+        (json!([root, of_session]), false),
         (json!([root, role]), false),
         (json!([root]), false),
     ] {
@@ -464,6 +465,25 @@ fn a_variable_without_a_value_equals_nothing_and_names_no_resource() {
         let on = format!("arn:aws:s3:::DOC-EXAMPLE-BUCKET-{bucket_name}");
         assert_eq!(allows(&bucket(variable), ("s3:GetObject", &on), context), expected, "{variable} {bucket_name}");
     }
+    // In any part of an ARN, of which a variable's own colon is no end.
+    let own_account = json!({"Effect": "Allow", "Action": "iam:GetRole",
+        "Resource": "arn:aws:iam::${aws:PrincipalAccount}:role/*"});
+    let of_account = |id: &str| {
+        allows(
+            &own_account,
+            ("iam:GetRole", "arn:aws:iam::123456789012:role/r"),
+            &Context::new().with("aws:PrincipalAccount", id),
+        )
+    };
+    assert!(of_account("123456789012"));
+    assert!(!of_account("210987654321"));
+    // Of two values none is the value.
+    let two = Context::new().with_all("aws:PrincipalTag/team", ["yellow".to_owned(), "blue".to_owned()]);
+    assert!(!allows(
+        &bucket("${aws:PrincipalTag/team}"),
+        ("s3:GetObject", "arn:aws:s3:::DOC-EXAMPLE-BUCKET-yellow"),
+        &two
+    ));
     // What a tag holds is no wildcard.
     let star = Context::new().with("aws:PrincipalTag/team", "*");
     assert!(!allows(&bucket("${aws:PrincipalTag/team}"), ("s3:GetObject", "arn:aws:s3:::DOC-EXAMPLE-BUCKET-x"), &star));

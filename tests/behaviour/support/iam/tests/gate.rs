@@ -557,6 +557,56 @@ async fn transitive_tags_go_on_to_the_next_role_and_the_others_do_not() {
     assert!(rig.sts(Some(BY_READER), &conflict, ("x", "y")).await.is_denied(), "nobody changes what came along");
 }
 
+#[tokio::test]
+async fn tags_want_a_right_of_their_own_whether_given_or_brought_along_and_a_name_stays() {
+    let no_tags = json!({"Effect": "Allow", "Principal": "*", "Action": ["sts:AssumeRole", "sts:SetSourceIdentity"]});
+    let second = "arn:aws:iam::123456789012:role/second";
+    let rig = rig(with_role(&no_tags));
+    let tag = [("Tags.member.1.Key", "k"), ("Tags.member.1.Value", "v")];
+    assert!(rig.sts(Some(BY_ALICE), &assume(&[]), GIVEN).await.passed());
+    assert!(rig.sts(Some(BY_ALICE), &assume(&tag), GIVEN).await.is_denied());
+
+    // The first role takes tags and lets them go on; the second takes none.
+    let takes_tags = json!({"Effect": "Allow", "Principal": "*", "Action": "sts:*"});
+    rig.gate.world(|world| {
+        world.add_role(Role::new(READER, &document(&takes_tags)).unwrap());
+        world.add_role(Role::new(second, &document(&no_tags)).unwrap());
+    });
+    let next = [("Action", "AssumeRole"), ("RoleArn", second), ("RoleSessionName", "next")];
+    assert!(rig.sts(Some(BY_ALICE), &assume(&tag), GIVEN).await.passed());
+    assert!(rig.sts(Some(BY_READER), &next, ("x", "y")).await.passed(), "a tag that stays is no matter of the next");
+    let goes_on = [&tag[..], &[("TransitiveTagKeys.member.1", "k")]].concat();
+    assert!(rig.sts(Some(BY_ALICE), &assume(&goes_on), GIVEN).await.passed());
+    assert!(rig.sts(Some(BY_READER), &next, ("x", "y")).await.is_denied());
+
+    // Who came as alice goes on as alice, and the next role must take the name too.
+    assert!(rig.sts(Some(BY_ALICE), &assume(&[("SourceIdentity", "alice")]), GIVEN).await.passed());
+    assert!(rig.sts(Some(BY_READER), &next, ("x", "y")).await.passed());
+    let as_bob = [&next[..], &[("SourceIdentity", "bob")]].concat();
+    assert!(rig.sts(Some(BY_READER), &as_bob, ("x", "y")).await.is_denied());
+    let no_name = json!({"Effect": "Allow", "Principal": "*", "Action": "sts:AssumeRole"});
+    rig.gate.world(|world| world.add_role(Role::new(second, &document(&no_name)).unwrap()));
+    assert!(rig.sts(Some(BY_READER), &next, ("x", "y")).await.is_denied());
+}
+
+#[tokio::test]
+async fn starting_a_rotation_wants_the_right_to_invoke_its_lambda() {
+    let function = "arn:aws:lambda:eu-west-1:123456789012:function:rotate";
+    let rotates = Secret { rotation_function: Some(function.to_owned()), ..secret(APP) };
+    let rig = Rig::new(world(), lookup(vec![("shop/app", rotates)]));
+    for (actions, expected) in [
+        (json!("secretsmanager:RotateSecret"), false),
+        (json!("lambda:InvokeFunction"), false),
+        (json!(["secretsmanager:RotateSecret", "lambda:InvokeFunction"]), true),
+    ] {
+        let own = document(&json!({"Effect": "Allow", "Action": actions, "Resource": "*"}));
+        rig.gate.world(|world| world.add_user(User::new(ALICE).policy("own", &own).unwrap()));
+        let body = json!({"SecretId": "shop/app"});
+        let outcome = rig.json(BY_ALICE, "secretsmanager.RotateSecret", &body, &json!({})).await;
+        assert_eq!(outcome.passed(), expected, "{actions}");
+    }
+}
+
 impl Outcome {
     fn is_denied(&self) -> bool {
         !self.passed() && self.code() == "AccessDenied"
