@@ -21,7 +21,7 @@ test: ## All tests: unit, property, golden, and behaviour on a real control plan
 	$(CLUSTER) run --crds crds/ -- cargo test --locked --no-fail-fast
 
 unit: ## The tests that need no cluster
-	cargo test --locked --lib --test generated --test structure
+	cargo test --locked --lib --test generated --test structure --test plan_properties --test totality --test memory --test troubleshooting
 
 lint: ## Format, clippy, documentation, dependencies
 	cargo fmt --check

@@ -276,3 +276,96 @@ async fn a_role_is_assumed_for_the_namespace_and_a_refusal_is_named_and_touches_
     }
     world.end().await;
 }
+
+/// Namespaces × references × grants, look-alikes among them: each row with its decision, on the real API server, with
+/// the reads counted at AWS.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_all_look_alikes_only_what_a_grant_names_is_read_and_nothing_else_reaches_aws() {
+    let granted = World::without_grant("matrix-in").await;
+    let outside = World::without_grant("matrix-out").await;
+    let ns = &granted.namespace;
+    for name in ["app", "team/a", "team/b/c", "app-AbCdEf"] {
+        granted.put(name, &guide()).await;
+    }
+    let spec = json!({
+        "namespaces": {"names": [ns]},
+        "secrets": [{"name": "{namespace}/app"}, {"name": "{namespace}/team/*"}],
+        "aws": {"region": "eu-west-1"},
+    });
+    granted.grant_with(ns, spec).await;
+    let arn =
+        |region: &str, account: &str, name: &str| format!("arn:aws:secretsmanager:{region}:{account}:secret:{name}");
+    let here = |name: &str| arn("eu-west-1", "123456789012", name);
+    let rows: Vec<(String, bool)> = vec![
+        (format!("{ns}/app"), true),
+        (format!("{ns}/team/a"), true),
+        (format!("{ns}/team/b/c"), true),
+        (here(&format!("{ns}/app")), true),
+        (here(&format!("{ns}/team/a")), true),
+        (format!("{ns}/app2"), false),
+        (format!("{ns}/ap"), false),
+        (format!("{ns}/App"), false),
+        (format!("{}/app", ns.to_uppercase()), false),
+        (format!("{ns}/app/"), false),
+        (format!("{ns}//app"), false),
+        (format!("/{ns}/app"), false),
+        (format!("x{ns}/app"), false),
+        (format!("{ns}x/app"), false),
+        (format!("{ns}/../{ns}/app"), false),
+        (format!("{ns}/app-AbCdEf"), false),
+        (format!("{ns}/app-worker"), false),
+        (format!("{ns}/app.bak"), false),
+        (format!("{ns}/app@1"), false),
+        (format!("{ns}/team"), false),
+        (format!("{ns}/teams/a"), false),
+        (format!("{ns}/Team/a"), false),
+        (format!("other/{ns}/team/a"), false),
+        (format!("{}/team/a", outside.namespace), false),
+        ("app".to_owned(), false),
+        (ns.clone(), false),
+        (here(&format!("{ns}/app2")), false),
+        (here(&format!("{ns}/app2-AbCdEf")), false),
+        (here(&format!("{ns}/app-AbCdEfG")), false),
+        (here(&format!("x{ns}/app-AbCdEf")), false),
+        (here(&format!("{ns}/app-worker-AbCdEf")), false),
+        (here(&format!("{}/team/a-AbCdEf", outside.namespace)), false),
+        (arn("eu-west-2", "123456789012", &format!("{ns}/app")), false),
+        (arn("us-east-1", "123456789012", &format!("{ns}/team/a-AbCdEf")), false),
+        (arn("eu-west-1", "210987654321", &format!("{ns}/app")), false),
+        (arn("eu-west-1", "210987654321", &format!("{ns}/team/a-AbCdEf")), false),
+    ];
+    let _operators = (granted.operator(), outside.operator());
+    let mut judged = 0;
+    for world in [&granted, &outside] {
+        for (index, (reference, _)) in rows.iter().enumerate() {
+            world.bind(&format!("row{index}"), json!({"dataFrom": [{"secret": reference}]})).await;
+        }
+    }
+    for world in [&granted, &outside] {
+        for (index, (_, allowed)) in rows.iter().enumerate() {
+            let name = format!("row{index}");
+            if *allowed && world.namespace == *ns {
+                world.wait_ready(&name).await;
+            } else {
+                world.wait(&name, "Granted", "False/AccessDenied").await;
+                assert!(world.data(&name).await.is_none());
+            }
+            judged += 1;
+        }
+    }
+    let read = |world: &World| -> Vec<String> {
+        let calls = world.proxy.calls().into_iter();
+        calls.filter(|call| call.operation == "GetSecretValue").map(|call| call.secret).collect()
+    };
+    let mut of_granted = read(&granted);
+    of_granted.sort();
+    let mut expected: Vec<String> = rows.iter().filter(|row| row.1).map(|row| row.0.clone()).collect();
+    expected.sort();
+    assert_eq!(of_granted, expected, "each allowed row is read once, and no other");
+    assert_eq!(read(&outside), Vec::<String>::new(), "no read for a namespace that no grant names");
+    assert!(outside.proxy.calls().iter().all(|call| call.operation == "GetCallerIdentity"));
+    println!("access matrix: {judged} rows");
+    assert!(judged >= 60);
+    outside.end().await;
+    granted.end().await;
+}
