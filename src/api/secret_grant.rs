@@ -234,7 +234,7 @@ pub struct AwsAccess {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretGrantStatus {
-    /// How many bindings read through this grant. Absent where the operator watches some namespaces only.
+    /// How many bindings read through this grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bindings: Option<i32>,
 

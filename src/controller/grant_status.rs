@@ -22,14 +22,11 @@ pub async fn tell(context: &Context) {
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         clock.tick().await;
-        // Who watches some namespaces only does not know how many bindings there are in all, and several such operators
-        // would undo each other's count.
-        let served = context.settings.watch_namespaces.is_empty().then(|| served(&context.bindings));
+        let served = served(&context.bindings);
         for grant in context.grants.state() {
             let name = grant.name_any();
             let before = grant.status.clone().unwrap_or_default();
-            let count = served.as_ref().map(|served| served.get(&name).copied().unwrap_or_default());
-            let after = status(&grant, &before, count, Timestamp::now());
+            let after = status(&grant, &before, served.get(&name).copied().unwrap_or_default(), Timestamp::now());
             if after == before {
                 continue;
             }
@@ -56,7 +53,7 @@ fn served(stores: &[Store<Watched>]) -> BTreeMap<String, usize> {
 }
 
 /// The status of a grant, as a pure function.
-fn status(grant: &SecretGrant, before: &SecretGrantStatus, served: Option<usize>, now: Timestamp) -> SecretGrantStatus {
+fn status(grant: &SecretGrant, before: &SecretGrantStatus, served: usize, now: Timestamp) -> SecretGrantStatus {
     let ended = grant.spec.expires_at.as_ref().is_some_and(|end| end.0 <= now);
     let (ready, reason, message) = match fault(grant) {
         Some(fault) => ("False", Reason::InvalidSpec, fault),
@@ -73,7 +70,7 @@ fn status(grant: &SecretGrant, before: &SecretGrantStatus, served: Option<usize>
         last_transition_time: same.map_or(Time(now), |same| same.last_transition_time.clone()),
         observed_generation: grant.metadata.generation,
     };
-    SecretGrantStatus { bindings: served.and_then(|served| i32::try_from(served).ok()), conditions: vec![condition] }
+    SecretGrantStatus { bindings: i32::try_from(served).ok(), conditions: vec![condition] }
 }
 
 #[cfg(test)]
@@ -92,14 +89,13 @@ mod tests {
             let condition = &status.conditions[0];
             format!("{}/{}", condition.status, condition.reason)
         };
-        let first = status(&grant, &SecretGrantStatus::default(), Some(3), at(0));
+        let first = status(&grant, &SecretGrantStatus::default(), 3, at(0));
         assert_eq!((ready(&first), first.bindings), ("True/Allowed".to_owned(), Some(3)));
-        assert_eq!(status(&grant, &first, Some(3), at(100)), first);
-        assert_eq!(status(&grant, &first, None, at(0)).bindings, None, "who does not know does not guess");
+        assert_eq!(status(&grant, &first, 3, at(100)), first);
         grant.spec.expires_at = Some(Time(at(50)));
-        assert_eq!(ready(&status(&grant, &first, Some(3), at(49))), "True/Allowed");
-        assert_eq!(ready(&status(&grant, &first, Some(0), at(50))), "False/GrantExpired");
+        assert_eq!(ready(&status(&grant, &first, 3, at(49))), "True/Allowed");
+        assert_eq!(ready(&status(&grant, &first, 0, at(50))), "False/GrantExpired");
         grant.spec.secrets = secrets("{namespace}x");
-        assert_eq!(ready(&status(&grant, &first, Some(0), at(50))), "False/InvalidSpec");
+        assert_eq!(ready(&status(&grant, &first, 0, at(50))), "False/InvalidSpec");
     }
 }

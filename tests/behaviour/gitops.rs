@@ -223,7 +223,17 @@ fn diff(file: &PathBuf, manifest: &Value, side: &str) {
     other["spec"]["refreshInterval"] = json!("7m");
     for (manifest, differs) in [(manifest, 0), (&other, 1)] {
         std::fs::write(file, manifest.to_string()).unwrap();
-        let (code, text) = kubectl(&["diff", side, "--field-manager=test", "--filename", &file.display().to_string()]);
+        let path = file.display().to_string();
+        let compare = || kubectl(&["diff", side, "--field-manager=test", "--filename", &path]);
+        let (mut code, mut text) = compare();
+        for _ in 0..20 {
+            if code == Some(differs) {
+                break;
+            }
+            // kubectl reads the object twice, and a status may be written in between.
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            (code, text) = compare();
+        }
         assert_eq!(code, Some(differs), "{text}");
     }
 }
