@@ -12,12 +12,16 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use tokio::net::TcpListener;
 
+use crate::controller::watch::WatchHealth;
 use crate::metrics::Metrics;
 
-/// What `/readyz` tells: whether the process can do its work, or could at once if it held the lease.
+/// What `/readyz` and `/healthz` tell: whether the process can do its work, or could at once if it held the lease, and
+/// whether a new process might do better.
 #[derive(Debug, Default)]
 pub struct Readiness {
     kinds_served: AtomicBool,
+    /// The watches on the API server.
+    pub watches: Arc<WatchHealth>,
 }
 
 impl Readiness {
@@ -52,22 +56,31 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     let router = Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
         .route("/metrics", get(exposition))
         .with_state(Shared { metrics, readiness });
     axum::serve(listener, router).with_graceful_shutdown(shutdown).await
 }
 
+/// A process that cannot see changes for ten minutes looks healthy from outside, so it says that it is not.
+async fn healthy(State(shared): State<Shared>) -> impl IntoResponse {
+    let lines = shared.readiness.watches.lines();
+    let code = if shared.readiness.watches.is_wedged() { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK };
+    (code, text("ok", &lines))
+}
+
 async fn ready(State(shared): State<Shared>) -> impl IntoResponse {
     if shared.readiness.kinds_served.load(Ordering::Relaxed) {
-        (StatusCode::OK, "ok\n")
+        (StatusCode::OK, text("ok", &shared.readiness.watches.lines()))
     } else {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the API server does not serve the CustomResourceDefinitions of bindery.dev yet\n",
-        )
+        let reason = "the API server does not serve the CustomResourceDefinitions of bindery.dev yet";
+        (StatusCode::SERVICE_UNAVAILABLE, text(reason, &[]))
     }
+}
+
+fn text(first: &str, lines: &[String]) -> String {
+    std::iter::once(first).chain(lines.iter().map(String::as_str)).fold(String::new(), |text, line| text + line + "\n")
 }
 
 async fn exposition(State(shared): State<Shared>) -> impl IntoResponse {

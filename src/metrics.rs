@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use k8s_openapi::jiff::SignedDuration;
 use prometheus_client::encoding::{EncodeLabelSet, text::encode};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
@@ -56,6 +57,7 @@ pub struct Metrics {
     binding_ready: Family<BindingLabels, Gauge>,
     binding_verified: Family<BindingLabels, Gauge>,
     watch_errors: Family<KindLabel, Counter>,
+    propagation: Histogram,
     leader: Gauge,
 }
 
@@ -70,6 +72,8 @@ impl Default for Metrics {
             binding_ready: Family::default(),
             binding_verified: Family::default(),
             watch_errors: Family::default(),
+            // From 0.1 s to a day: by events, by the sweep, by a binding that is checked once a day.
+            propagation: Histogram::new(exponential_buckets(0.1, 2.5, 16)),
             leader: Gauge::default(),
         };
         metrics.registered()
@@ -98,6 +102,11 @@ impl Metrics {
             self.binding_verified.clone(),
         );
         registry.register("watch_errors", "Failures of the watches on the API server", self.watch_errors.clone());
+        registry.register(
+            "propagation_seconds",
+            "From the creation of a version at AWS, which has whole seconds, to the Secret that holds it",
+            self.propagation.clone(),
+        );
         registry.register("leader", "1 while this process holds the lease", self.leader.clone());
         self
     }
@@ -134,6 +143,11 @@ impl Metrics {
     /// Counts one failure of a watch.
     pub fn watch_error(&self, kind: &'static str) {
         self.watch_errors.get_or_create(&KindLabel { kind }).inc();
+    }
+
+    /// Notes how long a new version took from AWS to a Secret.
+    pub fn propagated(&self, time: SignedDuration) {
+        self.propagation.observe(time.as_secs_f64().max(0.0));
     }
 
     /// Tells whether this process holds the lease.

@@ -20,9 +20,12 @@ use crate::kubernetes::lease::Candidate;
 use crate::kubernetes::write::create_fingerprint_key;
 use crate::metrics::Metrics;
 use crate::settings::{AuditTarget, RunArgs, Settings};
+use crate::source::SecretsApi;
 use crate::source::audit::AuditLog;
+use crate::source::quota::Quotas;
 use crate::source::reader::Reader;
 use crate::source::secrets_manager::SecretsManager;
+use crate::source::versions::Versions;
 use crate::telemetry;
 
 /// How long work under way may take to end after SIGTERM.
@@ -112,21 +115,34 @@ async fn operate(args: &RunArgs) -> Result<(), RunError> {
         let key = fingerprint_key(&client, &home, &format!("{}-fingerprint-key", args.name)).await?;
         let aws = SecretsManager::from_environment(args.aws_region.clone(), client.clone(), metrics.clone()).await;
         let identity = identity();
-        let settings = Arc::new(Settings::new(args, aws.default_region().map(str::to_owned), identity.clone()));
-        let reader = Reader::new(Arc::new(aws), audit);
+        let region = aws.default_region().map(str::to_owned);
+        let settings = Arc::new(Settings::new(args, region.clone(), identity.clone()));
+        let aws: Arc<dyn SecretsApi> = Arc::new(aws);
+        let quotas = Arc::new(Quotas::new(args.rates()));
+        let (versions, changes) = Versions::new(aws.clone(), quotas.clone(), region);
+        let reader = Reader::new(aws, audit, quotas, Arc::new(versions));
+        let (context, writers, triggers) =
+            controller::prepare(client.clone(), reader, settings, metrics.clone(), key, readiness.watches.clone());
         let lead = || {
             acts.store(true, Ordering::Relaxed);
             metrics.leader(true);
-            controller::run(client.clone(), reader, settings, metrics.clone(), key, shutdown())
+            controller::lead(context.clone(), triggers, changes, shutdown())
         };
-        if args.leader_elect {
-            let candidate = Candidate::new(client.clone(), &home, &args.name, identity);
-            let led = candidate.lead(lead).await;
-            metrics.leader(false);
-            led.ok_or(RunError::LeaseLost)
-        } else {
-            lead().await;
-            Ok(())
+        let work = async {
+            if args.leader_elect {
+                let candidate = Candidate::new(client.clone(), &home, &args.name, identity);
+                let led = candidate.lead(lead).await;
+                metrics.leader(false);
+                led.ok_or(RunError::LeaseLost)
+            } else {
+                lead().await;
+                Ok(())
+            }
+        };
+        // A replica that stands by watches as well, so that it has seen all when it takes over.
+        tokio::select! {
+            () = controller::watch::watch(context.clone(), writers) => Err(RunError::Ended),
+            ended = work => ended,
         }
     };
     let mut work = std::pin::pin!(work);

@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 
 use crate::binding::duration::Span;
 use crate::binding::spec::DENIED_METADATA;
+use crate::source::quota::Rates;
 
 /// The flags of `bindery run`.
 #[derive(Args, Clone, Debug)]
@@ -18,7 +19,7 @@ pub struct RunArgs {
     #[arg(long, env = "BINDERY_REFRESH_INTERVAL", default_value = "5m", value_parser = interval)]
     pub refresh_interval: Duration,
 
-    /// How many bindings are worked on at once
+    /// How many requests to the API server are under way at once
     #[arg(long, env = "BINDERY_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub concurrency: u16,
 
@@ -29,6 +30,18 @@ pub struct RunArgs {
     /// The AWS region where a grant names none (default: as the AWS SDK finds it)
     #[arg(long, env = "BINDERY_AWS_REGION")]
     pub aws_region: Option<String>,
+
+    /// How many values are read, or secrets described, a second at most, for each AWS account and region
+    #[arg(long, env = "BINDERY_AWS_READ_RATE", default_value_t = 500.0, value_parser = rate)]
+    pub aws_read_rate: f64,
+
+    /// The same for batches of up to 20 values (BatchGetSecretValue)
+    #[arg(long, env = "BINDERY_AWS_BATCH_RATE", default_value_t = 30.0, value_parser = rate)]
+    pub aws_batch_rate: f64,
+
+    /// The same for lists of up to 100 secrets (ListSecrets)
+    #[arg(long, env = "BINDERY_AWS_LIST_RATE", default_value_t = 10.0, value_parser = rate)]
+    pub aws_list_rate: f64,
 
     /// Where /metrics, /healthz and /readyz are served
     #[arg(long, env = "BINDERY_LISTEN", default_value = "0.0.0.0:8080")]
@@ -57,6 +70,14 @@ pub struct RunArgs {
     /// Refuse labels and annotations with this prefix on published Secrets (repeatable; replaces the default list)
     #[arg(long, env = "BINDERY_DENY_TARGET_METADATA", value_delimiter = ',', default_values_t = DENIED_METADATA.iter().map(ToString::to_string))]
     pub deny_target_metadata: Vec<String>,
+}
+
+impl RunArgs {
+    /// How often AWS may be called.
+    #[must_use]
+    pub const fn rates(&self) -> Rates {
+        Rates { read: self.aws_read_rate, batch: self.aws_batch_rate, list: self.aws_list_rate }
+    }
 }
 
 /// The format of the log.
@@ -94,7 +115,7 @@ impl FromStr for AuditTarget {
 pub struct Settings {
     /// How often sources are checked where a binding does not say; zero = never by the clock.
     pub refresh_interval: Duration,
-    /// How many passes are under way at once.
+    /// How many requests to the API server are under way at once.
     pub concurrency: usize,
     /// The namespaces that are watched; none = all.
     pub watch_namespaces: Vec<String>,
@@ -125,6 +146,11 @@ impl Settings {
     pub fn stale_interval(&self) -> Duration {
         if self.refresh_interval.is_zero() { Duration::from_secs(300) } else { self.refresh_interval }
     }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|_| "give a number of calls a second".to_owned())?;
+    if (0.1..=10_000.0).contains(&rate) { Ok(rate) } else { Err("must be between 0.1 and 10000".to_owned()) }
 }
 
 fn interval(text: &str) -> Result<Duration, String> {

@@ -14,7 +14,7 @@ use bindery::controller::error::Error;
 use bindery::controller::memory::Known;
 use bindery::controller::plan::{self, Need, Situation};
 use bindery::controller::status::{Findings, Progress, after_pass};
-use bindery::controller::target::{Desired, SecretMeta, TargetState, judge};
+use bindery::controller::target::{Desired, Sighting, TargetState, judge};
 use bindery::fingerprint::FingerprintKey;
 use bindery::grant::{Access, Asker, Home, Wants, decide};
 use bindery::source::audit::ReadReason;
@@ -94,8 +94,9 @@ fn applied(desired: &Desired) -> Value {
     metadata
 }
 
-fn meta(metadata: &Value) -> SecretMeta {
-    serde_json::from_value(json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata})).unwrap()
+fn meta(metadata: &Value) -> Sighting {
+    let meta = serde_json::from_value(json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata}));
+    Sighting::new(&meta.unwrap(), &key())
 }
 
 fn desired(binding: &Binding, keys: &BTreeSet<String>, version: &str) -> Desired {
@@ -112,6 +113,7 @@ fn need(binding: &Binding, metadata: &Value, status: &SecretBindingStatus, versi
         status,
         inputs: Some(plan::inputs(binding, &access(), &known, &key())),
         versions: Some(&known),
+        by_event: false,
         forced: false,
         grant: "g",
         target_name: "target",
@@ -205,7 +207,7 @@ proptest! {
             Need::Nothing(observed) => observed,
             other => return Err(TestCaseError::fail(format!("{other:?}"))),
         };
-        prop_assert_eq!(observed.keys(), keys.len());
+        prop_assert_eq!(observed.keys, keys.len());
         prop_assert_eq!(need(&binding, &metadata, &status, "v2"), Need::Read(ReadReason::Changed));
     }
 

@@ -22,6 +22,7 @@ pub mod encoding;
 pub mod glob;
 pub mod key;
 pub mod mapping;
+pub mod name;
 pub mod payload;
 mod quoted;
 pub mod reference;

@@ -104,6 +104,18 @@ impl Payload {
         Self::binary(text.into_bytes())
     }
 
+    /// How many bytes it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether it has none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     /// A `SecretBinary`, after the API's own Base64 is undone.
     #[must_use]
     pub fn binary(bytes: Vec<u8>) -> Self {

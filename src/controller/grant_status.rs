@@ -6,9 +6,9 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
-use kube::runtime::reflector::Store;
 
-use super::{Context, Watched};
+use super::Context;
+use super::watch::Scope;
 use crate::api::{ConditionType, Reason, SecretGrant, SecretGrantStatus};
 use crate::grant::fault;
 use crate::kubernetes::report::{StatusError, write_grant_status};
@@ -22,7 +22,7 @@ pub async fn tell(context: &Context) {
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         clock.tick().await;
-        let served = served(&context.bindings);
+        let served = served(&context.scopes);
         for grant in context.grants.state() {
             let name = grant.name_any();
             let before = grant.status.clone().unwrap_or_default();
@@ -39,9 +39,9 @@ pub async fn tell(context: &Context) {
 }
 
 /// How many bindings read through each grant.
-fn served(stores: &[Store<Watched>]) -> BTreeMap<String, usize> {
+fn served(scopes: &[Scope]) -> BTreeMap<String, usize> {
     let mut served = BTreeMap::new();
-    for binding in stores.iter().flat_map(Store::state) {
+    for binding in scopes.iter().flat_map(|scope| scope.bindings.state()) {
         let Some(status) = binding.0.as_ref().ok().and_then(|manifest| manifest.status.as_ref()) else { continue };
         let granted =
             status.conditions.iter().any(|c| c.type_ == ConditionType::Granted.as_str() && c.status == "True");

@@ -4,9 +4,8 @@
 //! in between must find what its template names.
 
 use k8s_openapi::api::core::v1::{Container, PodSpec};
-use kube::ResourceExt as _;
 
-use super::target::SecretMeta;
+use super::target::Sighting;
 use crate::api::DeletionPolicy;
 use crate::binding::spec::Binding;
 
@@ -21,26 +20,23 @@ pub struct Leftover {
     pub resource_version: String,
 }
 
-/// Finds them by their owner reference. With `Retain` there is none: what is to stay with the binding gone stays
-/// with its name gone as well.
+/// Finds them by their owner reference among the `secrets` of the binding's namespace, by name. With `Retain` there is
+/// none: what is to stay with the binding gone stays with its name gone as well.
 #[must_use]
-pub fn find<'a>(binding: &Binding, secrets: impl IntoIterator<Item = &'a SecretMeta>) -> Vec<Leftover> {
+pub fn find<'a>(binding: &Binding, secrets: impl IntoIterator<Item = (&'a str, &'a Sighting)>) -> Vec<Leftover> {
     if binding.target.deletion_policy == DeletionPolicy::Retain {
         return Vec::new();
     }
-    let owned = |secret: &&SecretMeta| {
-        secret.namespace().as_deref() == Some(&binding.namespace)
-            && secret.name_any() != binding.target.name
-            && secret.metadata.deletion_timestamp.is_none()
-            && secret.owner_references().iter().any(|owner| owner.controller == Some(true) && owner.uid == binding.uid)
+    let owned = |(name, secret): &(&str, &Sighting)| {
+        *name != binding.target.name && !secret.ends && secret.owner.as_ref().is_some_and(|o| o.uid == binding.uid)
     };
     let mut found: Vec<Leftover> = secrets
         .into_iter()
         .filter(owned)
-        .map(|secret| Leftover {
-            name: secret.name_any(),
-            uid: secret.uid().unwrap_or_default(),
-            resource_version: secret.resource_version().unwrap_or_default(),
+        .map(|(name, secret)| Leftover {
+            name: name.to_owned(),
+            uid: secret.observed.uid.clone(),
+            resource_version: secret.observed.resource_version.clone(),
         })
         .collect();
     found.sort_by(|a, b| a.name.cmp(&b.name));
@@ -86,7 +82,9 @@ fn variables(container: &Container) -> impl Iterator<Item = &str> {
 mod tests {
     use super::*;
     use crate::api::{SecretBinding, SecretBindingSpec};
+    use crate::fingerprint::FingerprintKey;
     use serde_json::json;
+    use zeroize::Zeroizing;
 
     #[test]
     fn a_pod_refers_to_a_secret_in_each_way_that_kubernetes_knows() {
@@ -135,19 +133,22 @@ mod tests {
             manifest.metadata.uid = Some("uid-1".to_owned());
             Binding::parse(&manifest, &[]).ok().unwrap()
         };
-        let secret = |name: &str, namespace: &str, owner: &str, controller: bool| -> SecretMeta {
+        let key = FingerprintKey::new(Zeroizing::new([7; 32]));
+        let secret = |name: &'static str, owner: &str, controller: bool| {
             let owners = json!([{"apiVersion": "bindery.dev/v1alpha1", "kind": "SecretBinding", "name": "b", "uid": owner, "controller": controller}]);
-            let metadata = json!({"name": name, "namespace": namespace, "uid": "s", "resourceVersion": "7", "ownerReferences": owners});
-            serde_json::from_value(json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata})).unwrap()
+            let metadata =
+                json!({"name": name, "namespace": "n", "uid": "s", "resourceVersion": "7", "ownerReferences": owners});
+            let meta = serde_json::from_value(json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata}));
+            (name, Sighting::new(&meta.unwrap(), &key))
         };
         let secrets = [
-            secret("old", "n", "uid-1", true),
-            secret("new", "n", "uid-1", true),
-            secret("elsewhere", "m", "uid-1", true),
-            secret("others", "n", "uid-2", true),
-            secret("shared", "n", "uid-1", false),
+            secret("old", "uid-1", true),
+            secret("new", "uid-1", true),
+            secret("others", "uid-2", true),
+            secret("shared", "uid-1", false),
         ];
-        let names = |policy| find(&binding(policy), &secrets).into_iter().map(|l| l.name).collect::<Vec<_>>();
+        let secrets = || secrets.iter().map(|(name, secret)| (*name, secret));
+        let names = |policy| find(&binding(policy), secrets()).into_iter().map(|l| l.name).collect::<Vec<_>>();
         assert_eq!(names("Delete"), ["old"]);
         assert!(names("Retain").is_empty());
     }

@@ -1,14 +1,14 @@
 //! What is remembered of a binding from one pass to the next. All of it can be lost: a restart costs one look at AWS.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::error::Rejection;
 use crate::api::SecretBindingStatus;
-use crate::binding::reference::Source;
+use crate::binding::name::BindingName;
 
 /// Repairs are counted over this time.
 const REPAIR_WINDOW: Duration = Duration::from_secs(600);
@@ -22,26 +22,17 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 pub struct Memory {
     /// Failures since the last success.
     failures: u32,
-    /// The versions that the sources had at the last look.
-    pub verified: Option<Verified>,
+    /// The pause after the last of them.
+    pause: Duration,
+    /// When the sources were last known at their present versions.
+    pub verified: Option<Instant>,
     /// Inputs that are known to give no Secret.
     pub rejected: Option<(String, Rejection)>,
     /// The generation for which no Secret of an earlier name is left.
     pub tidy: Option<i64>,
-    /// The last status written, with the resource version it gave the binding.
-    pub reported: Option<(String, SecretBindingStatus)>,
+    /// The last status written, with the resource version it gave the binding, until the watch has shown it.
+    pub reported: Option<(u64, Box<SecretBindingStatus>)>,
     repairs: VecDeque<Instant>,
-}
-
-/// The versions of all sources at one time.
-#[derive(Clone, Debug)]
-pub struct Verified {
-    /// When AWS was asked.
-    pub at: Instant,
-    /// For which generations of the binding and of the grant, and for which grant.
-    pub asked_by: (i64, String, i64),
-    /// The versions.
-    pub versions: BTreeMap<Source, Known>,
 }
 
 /// One version of one secret, as AWS answered it.
@@ -58,7 +49,7 @@ pub struct Known {
 impl Memory {
     /// Notes a success.
     pub fn succeeded(&mut self) {
-        self.failures = 0;
+        (self.failures, self.pause) = (0, Duration::ZERO);
     }
 
     /// Notes a failure and answers how long to wait: twice as long each time, at most `cap` or five minutes, and
@@ -67,7 +58,15 @@ impl Memory {
     pub fn failed(&mut self, cap: Duration, jitter: f64) -> Duration {
         let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(20)).min(cap.max(MAX_PAUSE));
         self.failures = self.failures.saturating_add(1);
-        pause.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0)
+        self.pause = pause.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0);
+        self.pause
+    }
+
+    /// How old a failure that another binding met may be to be taken for this one's, so that many bindings of one
+    /// secret that cannot be had do not ask for it each.
+    #[must_use]
+    pub fn shares_failures_of(&self) -> Duration {
+        self.pause / 2
     }
 
     /// Notes that the target was put right.
@@ -86,34 +85,41 @@ impl Memory {
 
 /// The memories of all bindings, by namespace and name.
 #[derive(Default)]
-pub struct Memories(Mutex<HashMap<(String, String), (String, Memory)>>);
+pub struct Memories(Mutex<HashMap<BindingName, (String, Memory)>>);
 
 impl Memories {
-    /// Takes the memory of a binding; a binding of another uid under the same name starts with none.
-    pub fn take(&self, namespace: &str, name: &str, uid: &str) -> Memory {
-        let mut memories = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match memories.remove(&(namespace.to_owned(), name.to_owned())) {
-            Some((known, memory)) if known == uid => memory,
-            _ => Memory::default(),
-        }
+    fn lock(&self) -> MutexGuard<'_, HashMap<BindingName, (String, Memory)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the memory of the binding of this name, with its uid.
+    pub fn take(&self, binding: &BindingName) -> Option<(String, Memory)> {
+        self.lock().remove(binding)
     }
 
     /// Puts a memory back.
-    pub fn put(&self, namespace: &str, name: &str, uid: &str, memory: Memory) {
-        let mut memories = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        memories.insert((namespace.to_owned(), name.to_owned()), (uid.to_owned(), memory));
+    pub fn put(&self, binding: &BindingName, uid: String, memory: Memory) {
+        self.lock().insert(binding.clone(), (uid, memory));
+    }
+
+    /// Drops a written status once the watch shows it, or what came after it.
+    pub fn shown(&self, binding: &BindingName, resource_version: Option<u64>) {
+        if let Some((_, memory)) = self.lock().get_mut(binding)
+            && memory.reported.as_ref().is_some_and(|(written, _)| resource_version >= Some(*written))
+        {
+            memory.reported = None;
+        }
     }
 
     /// The bindings that are remembered.
     #[must_use]
-    pub fn names(&self) -> Vec<(String, String)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    pub fn names(&self) -> Vec<BindingName> {
+        self.lock().keys().cloned().collect()
     }
 
     /// Forgets a deleted binding.
-    pub fn forget(&self, namespace: &str, name: &str) {
-        let mut memories = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        memories.remove(&(namespace.to_owned(), name.to_owned()));
+    pub fn forget(&self, binding: &BindingName) {
+        self.lock().remove(binding);
     }
 }
 
@@ -147,11 +153,15 @@ mod tests {
     }
 
     #[test]
-    fn a_new_binding_of_an_old_name_remembers_nothing() {
-        let memories = Memories::default();
-        let mut memory = Memory::default();
-        memory.failed(Duration::ZERO, 0.0);
-        memories.put("n", "b", "uid-1", memory);
-        assert_eq!(memories.take("n", "b", "uid-2").failures, 0);
+    fn a_written_status_is_kept_until_the_watch_shows_it() {
+        let (memories, name) = (Memories::default(), BindingName::new("n", "b"));
+        let memory = Memory { reported: Some((7, Box::default())), ..Memory::default() };
+        memories.put(&name, "u".to_owned(), memory);
+        for (shown, kept) in [(None, true), (Some(6), true), (Some(7), false)] {
+            memories.shown(&name, shown);
+            let (_, memory) = memories.take(&name).unwrap();
+            assert_eq!(memory.reported.is_some(), kept, "{shown:?}");
+            memories.put(&name, "u".to_owned(), memory);
+        }
     }
 }

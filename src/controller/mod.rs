@@ -10,7 +10,10 @@
 //! | [`grant_status`] | what grants say of themselves |
 //! | [`leftover`] | what a renamed target leaves behind, pure |
 //! | [`memory`] | what is remembered between passes |
+//! | [`watch`] | the watches and their stores |
+//! | [`targets`] | the cache of published Secrets |
 //! | [`trigger`] | which bindings a change concerns |
+//! | [`start`] | the first looks after a start |
 //! | [`error`] | every failure, its condition and its cure |
 
 pub mod error;
@@ -20,42 +23,46 @@ pub mod memory;
 pub mod observe;
 pub mod plan;
 pub mod reconcile;
+pub mod start;
 pub mod status;
 pub mod target;
+pub mod targets;
 pub mod trigger;
+pub mod watch;
 
-use std::fmt::Debug;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
-use k8s_openapi::NamespaceResourceScope;
+use futures::{FutureExt as _, StreamExt as _};
 use k8s_openapi::api::core::v1::Namespace;
+use kube::Client;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::controller::{self, Controller};
-use kube::runtime::reflector::{self, ObjectRef, Store, store::Writer};
-use kube::runtime::watcher::{self, watcher};
-use kube::runtime::{Predicate as _, PredicateConfig, WatchStreamExt as _, predicates};
-use kube::{Api, Client, Resource, ResourceExt as _};
-use serde::de::DeserializeOwned;
-use tokio::sync::{OnceCell, Semaphore, broadcast};
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use tokio::sync::{OnceCell, Semaphore, mpsc};
 use tokio::time::timeout;
 
-use crate::api::{FIELD_MANAGER, LABEL_MANAGED, SecretBinding, SecretGrant};
+use crate::api::{SecretBinding, SecretGrant};
+use crate::binding::name::BindingName;
 use crate::fingerprint::FingerprintKey;
+use crate::kubernetes::report::Events;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::source::reader::Reader;
 use memory::Memories;
-use target::SecretMeta;
-use trigger::{Concern, Grants, Namespaces};
+use start::FirstLooks;
+use targets::Targets;
+use watch::{Scope, WatchHealth, Writers};
 
 /// A binding as the watch delivers it: one that no longer parses must not stop the others.
 pub type Watched = DeserializeGuard<SecretBinding>;
 
 /// How long the labels of namespaces are waited for.
 const NAMESPACES_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long questions to AWS gather after a start.
+const FIRST_LOOKS: Duration = Duration::from_secs(10);
 
 /// What all passes share.
 pub struct Context {
@@ -73,248 +80,210 @@ pub struct Context {
     pub grants: Store<SecretGrant>,
     /// The labels of the namespaces, for grants by selector.
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
-    /// The metadata of the Secrets that carry Bindery's label, one store for each watched namespace.
-    pub targets: Vec<Store<SecretMeta>>,
+    /// The metadata of the Secrets that carry Bindery's label.
+    pub targets: Targets,
     /// The bindings, one store for each watched namespace.
-    pub bindings: Vec<Store<Watched>>,
+    pub scopes: Vec<Scope>,
     /// What is remembered of each binding.
     pub memories: Memories,
     /// The account of the operator's own identity, once it was asked for.
     pub account: OnceCell<String>,
-    /// Bounds the passes under way.
-    pub passes: Semaphore,
+    /// Bounds the requests to the API server under way. Passes that only look, or wait for AWS, need no permit.
+    pub requests: Semaphore,
+    /// The Events that wait to be published.
+    pub events: Events,
+    /// The bindings that were not looked at since the start.
+    pub first_looks: FirstLooks,
+    /// Whether the watches work.
+    pub health: Arc<WatchHealth>,
+    /// Whether passes are made here.
+    leads: AtomicBool,
 }
 
-/// The part of the cluster that one set of watches covers.
-struct Scope {
-    namespace: Option<String>,
-    bindings: Store<Watched>,
-    bindings_writer: Writer<Watched>,
-    targets: Store<SecretMeta>,
-    targets_writer: Writer<SecretMeta>,
-}
+/// The receiving ends of the triggers, one for each scope.
+pub struct Triggers(Vec<mpsc::UnboundedReceiver<ObjectRef<Watched>>>);
 
-impl Scope {
-    fn new(namespace: Option<String>) -> Self {
-        let (bindings, bindings_writer) = reflector::store();
-        let (targets, targets_writer) = reflector::store();
-        Self { namespace, bindings, bindings_writer, targets, targets_writer }
-    }
-
-    fn api<K>(&self, client: &Client) -> Api<K>
-    where
-        K: Resource<Scope = NamespaceResourceScope>,
-        K::DynamicType: Default,
-    {
-        match &self.namespace {
-            Some(namespace) => Api::namespaced(client.clone(), namespace),
-            None => Api::all(client.clone()),
-        }
-    }
-}
-
-/// Runs until `shutdown`, then lets the passes under way end.
-pub async fn run(
+/// Puts together what passes share, what watches write, and where triggers come out.
+#[must_use]
+pub fn prepare(
     client: Client,
     reader: Reader,
     settings: Arc<Settings>,
     metrics: Arc<Metrics>,
     key: FingerprintKey,
+    health: Arc<WatchHealth>,
+) -> (Arc<Context>, Writers, Triggers) {
+    let namespaces = if settings.watch_namespaces.is_empty() {
+        vec![None]
+    } else {
+        settings.watch_namespaces.iter().cloned().map(Some).collect()
+    };
+    let (mut scopes, mut bindings_writers, mut receivers) = (Vec::new(), Vec::new(), Vec::new());
+    for namespace in namespaces {
+        let (bindings, writer) = reflector::store();
+        let (triggers, receiver) = mpsc::unbounded_channel();
+        scopes.push(Scope { namespace, bindings, triggers });
+        bindings_writers.push(writer);
+        receivers.push(receiver);
+    }
+    let (grants, grants_writer) = reflector::store();
+    let (namespaces, namespaces_writer) = reflector::store();
+    let context = Arc::new(Context {
+        events: Events::new(client.clone(), settings.identity.clone()),
+        client,
+        reader,
+        metrics,
+        key,
+        grants,
+        namespaces,
+        targets: Targets::default(),
+        scopes,
+        memories: Memories::default(),
+        account: OnceCell::new(),
+        requests: Semaphore::new(settings.concurrency),
+        first_looks: FirstLooks::default(),
+        health,
+        leads: AtomicBool::new(false),
+        settings,
+    });
+    let writers = Writers { bindings: bindings_writers, grants: grants_writer, namespaces: namespaces_writer };
+    (context, writers, Triggers(receivers))
+}
+
+/// Makes passes until `shutdown`, then lets those under way end.
+pub async fn lead(
+    context: Arc<Context>,
+    triggers: Triggers,
+    mut changes: mpsc::UnboundedReceiver<BindingName>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) {
     let shutdown = shutdown.boxed().shared();
-    let scopes: Vec<Scope> = if settings.watch_namespaces.is_empty() {
-        vec![Scope::new(None)]
-    } else {
-        settings.watch_namespaces.iter().cloned().map(Some).map(Scope::new).collect()
+    if !context.is_complete().await {
+        return;
+    }
+    let running = context
+        .scopes
+        .iter()
+        .zip(triggers.0)
+        .map(|(scope, triggers)| control(scope.bindings.clone(), triggers, context.clone(), shutdown.clone()));
+    let running = futures::future::join_all(running);
+    // What changes from here on is triggered by the watches, and what was there before, right now.
+    context.leads.store(true, Ordering::SeqCst);
+    let bindings: Vec<BindingName> = context
+        .scopes
+        .iter()
+        .flat_map(|scope| scope.bindings.state())
+        .map(|binding| watch::name_of(&binding))
+        .collect();
+    context.reader.gather();
+    context.first_looks.begin(&bindings);
+    for binding in &bindings {
+        context.trigger(binding);
+    }
+    let first_looks = async {
+        let FirstLooks { interests, demands } = &context.first_looks;
+        for gathering in [interests, demands] {
+            if timeout(FIRST_LOOKS, gathering.all()).await.is_err() {
+                tracing::debug!("not every binding was looked at yet; AWS is asked all the same");
+                gathering.end();
+            }
+        }
+        context.reader.resume();
+        std::future::pending::<()>().await;
     };
-    let (grants, grants_writer) = reflector::store();
-    let (namespaces, namespaces_writer) = reflector::store();
-    let (concerns, _) = broadcast::channel(256);
-    let context = Arc::new(Context {
-        client: client.clone(),
-        reader,
-        metrics: metrics.clone(),
-        key,
-        grants: grants.clone(),
-        namespaces: namespaces.clone(),
-        targets: scopes.iter().map(|scope| scope.targets.clone()).collect(),
-        bindings: scopes.iter().map(|scope| scope.bindings.clone()).collect(),
-        memories: Memories::default(),
-        account: OnceCell::new(),
-        passes: Semaphore::new(settings.concurrency),
-        settings,
-    });
-    let (mut known_grants, mut known_namespaces) = (Grants::default(), Namespaces::default());
-    let tell = || (concerns.clone(), metrics.clone());
-    let watching_grants =
-        watch(Api::all(client.clone()), grants_writer, "SecretGrant", tell(), |event| known_grants.observe(event));
-    let watching_namespaces =
-        watch(Api::all(client), namespaces_writer, "Namespace", tell(), |event| known_namespaces.observe(event));
-    let controllers = async {
-        // A binding judged before the grants are known would be refused for a moment.
-        let known = async {
-            // Without the right to watch namespaces, grants by name still work.
-            if timeout(NAMESPACES_TIMEOUT, namespaces.wait_until_ready()).await.is_err() {
-                tracing::warn!("the labels of namespaces cannot be watched, so grants by selector allow nothing");
-            }
-            grants.wait_until_ready().await
-        };
-        if known.await.is_ok() {
-            let telling = grant_status::tell(&context);
-            let running = scopes.into_iter().map(|scope| control(scope, &context, &concerns, shutdown.clone()));
-            tokio::select! {
-                _ = futures::future::join_all(running) => {}
-                () = telling => {}
-            }
+    let changes = async {
+        while let Some(binding) = changes.recv().await {
+            context.trigger(&binding);
         }
     };
     tokio::select! {
-        () = watching_grants => {}
-        () = watching_namespaces => {}
-        () = controllers => {}
+        _ = running => {}
+        () = first_looks => {}
+        () = changes => {}
+        () = grant_status::tell(&context) => {}
+        () = context.events.publish() => {}
     }
-}
-
-/// Keeps a store of a cluster-wide kind, and tells whom each change concerns.
-async fn watch<K>(
-    api: Api<K>,
-    writer: Writer<K>,
-    kind: &'static str,
-    (concerns, metrics): (broadcast::Sender<Concern>, Arc<Metrics>),
-    mut observe: impl FnMut(&watcher::Event<K>) -> Option<Concern>,
-) where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
-{
-    watcher(api, watcher::Config::default())
-        .default_backoff()
-        .modify(|object| {
-            object.managed_fields_mut().clear();
-            object.annotations_mut().clear();
-        })
-        .reflect(writer)
-        .for_each(|event| {
-            match event {
-                Ok(event) => {
-                    if let Some(concern) = observe(&event) {
-                        // Without a receiver there is no controller yet, and its first pass sees what is new.
-                        let _ = concerns.send(concern);
-                    }
-                }
-                Err(error) => watch_failed(&metrics, kind, &error),
-            }
-            futures::future::ready(())
-        })
-        .await;
+    context.events.flush().await;
 }
 
 async fn control(
-    scope: Scope,
-    context: &Arc<Context>,
-    concerns: &broadcast::Sender<Concern>,
+    bindings: Store<Watched>,
+    triggers: mpsc::UnboundedReceiver<ObjectRef<Watched>>,
+    context: Arc<Context>,
     shutdown: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
-    let client = &context.client;
-    let (bindings, targets) = (scope.api::<Watched>(client), scope.api::<SecretMeta>(client));
-    let managed = watcher::Config::default().labels(&format!("{LABEL_MANAGED}=true"));
-    let (forgetting, scope_namespace) = (context.clone(), scope.namespace.clone());
-    let (for_bindings, for_targets) = (context.metrics.clone(), context.metrics.clone());
-
-    let bindings = watcher(bindings, watcher::Config::default())
-        .inspect_err(move |error| watch_failed(&for_bindings, "SecretBinding", error))
-        .default_backoff()
-        .modify(|binding| binding.managed_fields_mut().clear())
-        .reflect(scope.bindings_writer)
-        // After `reflect`, so that the store no longer has what is forgotten.
-        .inspect_ok(move |event| match event {
-            watcher::Event::Delete(binding) => {
-                forgetting.forget(&binding.namespace().unwrap_or_default(), &binding.name_any());
-            }
-            watcher::Event::InitDone => forgetting.forget_absent(scope_namespace.as_deref()),
-            watcher::Event::Apply(_) | watcher::Event::Init | watcher::Event::InitApply(_) => {}
-        })
-        .applied_objects()
-        .predicate_filter(predicates::generation.combine(predicates::annotations), PredicateConfig::default());
-    let targets = watcher(targets, managed)
-        .inspect_err(move |error| watch_failed(&for_targets, "Secret", error))
-        .default_backoff()
-        .modify(trim)
-        .reflect(scope.targets_writer)
-        .touched_objects()
-        .predicate_filter(predicates::resource_version, PredicateConfig::default());
-    let aiming = scope.bindings.clone();
-    let of_grants = trigger::bindings_of_concerns(concerns.subscribe(), scope.bindings.clone());
-
-    Controller::for_stream(bindings, scope.bindings)
-        .watches_stream(targets, move |secret: SecretMeta| {
-            trigger::bindings_of_target(&secret, |namespace, name| {
-                trigger::bindings_aiming_at(&aiming, namespace, name)
-            })
-        })
-        .reconcile_on(of_grants)
-        .with_config(
-            controller::Config::default().concurrency(u16::try_from(context.settings.concurrency).unwrap_or(u16::MAX)),
-        )
+    let triggers = futures::stream::unfold(triggers, |mut triggers| async move {
+        triggers.recv().await.map(|binding| (binding, triggers))
+    });
+    Controller::for_stream(futures::stream::pending(), bindings)
+        .reconcile_on(triggers)
+        // Passes that wait for AWS take no place from those that need nothing of it.
+        .with_config(controller::Config::default().concurrency(0))
         .graceful_shutdown_on(shutdown)
-        .run(reconcile::reconcile, |_, error: &std::convert::Infallible, _| match *error {}, context.clone())
+        .run(reconcile::reconcile, |_, error: &std::convert::Infallible, _| match *error {}, context)
         .for_each(|result| {
             if let Err(error) = result {
-                // The binding was deleted while it waited, or a watch failed, which its stream has reported.
+                // The binding was deleted while it waited.
                 tracing::debug!(%error, "a pass did not take place");
             }
-            futures::future::ready(())
+            std::future::ready(())
         })
         .await;
 }
 
 impl Context {
-    /// Whether a binding is there, as far as the watch tells.
-    fn exists(&self, namespace: &str, name: &str) -> bool {
-        let reference = binding_ref(namespace, name);
-        self.bindings.iter().any(|store| store.get(&reference).is_some())
+    /// Waits until what a pass judges by is known. False where it never will be.
+    async fn is_complete(&self) -> bool {
+        // Without the right to watch namespaces, grants by name still work.
+        if timeout(NAMESPACES_TIMEOUT, self.namespaces.wait_until_ready()).await.is_err() {
+            tracing::warn!("the labels of namespaces cannot be watched, so grants by selector allow nothing");
+        }
+        // A binding judged before the grants are known would be refused for a moment.
+        let mut known = self.grants.wait_until_ready().await.is_ok();
+        for scope in &self.scopes {
+            known &= scope.bindings.wait_until_ready().await.is_ok();
+        }
+        // A target that is not known yet would be looked for by itself.
+        let complete = self.targets.wait_until_complete(self.scopes.len());
+        if timeout(NAMESPACES_TIMEOUT, complete).await.is_err() {
+            tracing::warn!("published Secrets cannot be watched, so edits of them are not seen");
+        }
+        known
     }
 
-    fn forget(&self, namespace: &str, name: &str) {
-        self.memories.forget(namespace, name);
-        self.metrics.forget(namespace, name);
+    /// Lets a binding be looked at, where passes are made here.
+    pub fn trigger(&self, binding: &BindingName) {
+        if !self.leads.load(Ordering::SeqCst) {
+            return;
+        }
+        let covers =
+            |scope: &&Scope| scope.namespace.as_deref().is_none_or(|namespace| namespace == &*binding.namespace);
+        if let Some(scope) = self.scopes.iter().find(covers) {
+            // Without a receiver the process is ending.
+            let _ = scope.triggers.send(binding_ref(&binding.namespace, &binding.name));
+        }
+    }
+
+    /// A binding as the watch last told of it.
+    fn current(&self, binding: &BindingName) -> Option<Arc<Watched>> {
+        let reference = binding_ref(&binding.namespace, &binding.name);
+        self.scopes.iter().find_map(|scope| scope.bindings.get(&reference))
+    }
+
+    fn forget(&self, binding: &BindingName) {
+        self.memories.forget(binding);
+        self.reader.versions().forget(binding);
+        self.first_looks.looked_at(binding);
+        self.metrics.forget(&binding.namespace, &binding.name);
     }
 
     /// Forgets what was deleted while the watch was interrupted.
     fn forget_absent(&self, scope: Option<&str>) {
-        for (namespace, name) in self.memories.names() {
-            if scope.is_none_or(|scope| scope == namespace) && !self.exists(&namespace, &name) {
-                self.forget(&namespace, &name);
+        for binding in self.memories.names() {
+            if scope.is_none_or(|scope| scope == &*binding.namespace) && self.current(&binding).is_none() {
+                self.forget(&binding);
             }
         }
-    }
-}
-
-/// Keeps of a Secret's metadata only what passes look at. The annotation of `kubectl apply` would hold the values.
-fn trim(secret: &mut SecretMeta) {
-    secret.annotations_mut().remove("kubectl.kubernetes.io/last-applied-configuration");
-    for entry in secret.managed_fields_mut() {
-        if entry.manager.as_deref() != Some(FIELD_MANAGER) {
-            entry.fields_v1 = None;
-        }
-    }
-}
-
-fn watch_failed(metrics: &Metrics, kind: &'static str, error: &watcher::Error) {
-    metrics.watch_error(kind);
-    tracing::warn!(kind, error = %describe(error), "a watch failed and is taken up again");
-}
-
-/// The kind of a watch failure without the API server's own text.
-fn describe(error: &watcher::Error) -> String {
-    let status = |status: &kube::core::Status| format!("the API server answered {} {}", status.code, status.reason);
-    match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(answer))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(answer))
-        | watcher::Error::WatchFailed(kube::Error::Api(answer))
-        | watcher::Error::WatchError(answer) => status(answer),
-        watcher::Error::InitialListFailed(_) => "the list could not be read".to_owned(),
-        watcher::Error::WatchStartFailed(_) | watcher::Error::WatchFailed(_) => "the connection failed".to_owned(),
-        watcher::Error::NoResourceVersion => "the list has no resource version".to_owned(),
     }
 }
 
@@ -337,25 +306,5 @@ mod tests {
         assert!(list[0].0.is_ok());
         let invalid = list[1].0.as_ref().unwrap_err();
         assert_eq!(invalid.metadata.name.as_deref(), Some("bad"));
-    }
-
-    #[test]
-    fn the_cache_of_secrets_holds_no_copy_of_values() {
-        let mut secret: SecretMeta = serde_json::from_value(json!({
-            "apiVersion": "v1", "kind": "Secret",
-            "metadata": {
-                "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{\"data\": {\"A\": \"aHVudGVyMg==\"}}", "a": "b"},
-                "managedFields": [
-                    {"manager": "kubectl", "operation": "Update", "fieldsV1": {"f:data": {}}},
-                    {"manager": "bindery", "operation": "Apply", "fieldsV1": {"f:data": {"f:A": {}}}},
-                ],
-            },
-        }))
-        .unwrap();
-        trim(&mut secret);
-        let text = serde_json::to_string(&secret.metadata).unwrap();
-        assert!(!text.contains("aHVudGVyMg"), "{text}");
-        assert_eq!(secret.annotations().len(), 1);
-        assert!(secret.managed_fields()[0].fields_v1.is_none() && secret.managed_fields()[1].fields_v1.is_some());
     }
 }

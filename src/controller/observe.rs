@@ -13,18 +13,19 @@ use kube::api::ListParams;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::error::Error;
 use super::leftover::refers_to;
 use super::memory::Known;
-use super::target::{SecretMeta, TargetState, judge};
+use super::target::{Sighting, TargetState, judge};
 use super::{Context, plan};
 use crate::api::SecretBindingStatus;
 use crate::binding::reference::{SecretId, Source, VersionSelector};
 use crate::binding::spec::{Binding, Refresh};
 use crate::grant::{Access, Asker, GrantError, Home, Wants, decide, wants};
 use crate::kubernetes::write::WriteError;
+use crate::source::versions::{Discovery, Want};
 use crate::source::{Identity, SourceError, SourceErrorKind};
 
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
@@ -105,16 +106,17 @@ impl Context {
         let name = &binding.target.name;
         let published = status.binding.as_ref().is_some_and(|published| published.name == *name);
         if look == Look::Cached {
-            let reference = ObjectRef::<SecretMeta>::new(name).within(&binding.namespace);
-            let cached = self.targets.iter().find_map(|store| store.get(&reference));
             // A Secret that is absent from the cache may be there without Bindery's label.
-            if let Some(meta) = cached {
-                return Ok(judge(binding, Some(&meta), published));
+            if let Some(sighting) = self.targets.get(&binding.namespace, name) {
+                return Ok(judge(binding, Some(&sighting), published));
             }
         }
         let api: Api<Secret> = Api::namespaced(self.client.clone(), &binding.namespace);
         match timeout(READ_TIMEOUT, api.get_metadata_opt(name)).await {
-            Ok(Ok(meta)) => Ok(judge(binding, meta.as_ref(), published)),
+            Ok(Ok(meta)) => {
+                let sighting = meta.map(|meta| Sighting::new(&meta, &self.key));
+                Ok(judge(binding, sighting.as_ref(), published))
+            }
             Ok(Err(kube::Error::Api(status))) if status.code == 403 => Err(WriteError::Forbidden(name.clone()).into()),
             Ok(Err(_)) | Err(_) => Err(WriteError::Failed {
                 name: name.clone(),
@@ -173,34 +175,45 @@ impl Context {
         }
     }
 
-    /// The versions that the sources have at present. `None` where IAM does not allow to ask without reading.
+    /// The versions that the sources have at present, as far as `freshness` asks. `None` where IAM does not allow to
+    /// ask without reading.
     ///
     /// # Errors
     /// What AWS refuses, and names that the grant does not allow.
-    pub async fn describe(
+    pub async fn sight(
         &self,
         binding: &Binding,
         access: &Access,
-    ) -> Result<Option<BTreeMap<Source, Known>>, SourceError> {
-        let mut descriptions = BTreeMap::new();
+        freshness: Freshness,
+    ) -> Result<Option<Sight>, SourceError> {
+        let sources = binding.mapping.sources();
+        let mut seen = BTreeMap::new();
         for (secret, wants) in wants(&binding.mapping) {
-            match self.reader.describe(&access.identity, &secret).await {
-                Ok(description) => {
-                    let (arn, name) = (&description.arn, &description.name);
-                    if !access.permits(arn, name) || !access.permits_wants(name, &wants) {
-                        return Err(SourceError::new(SourceErrorKind::NotGranted, secret.to_string()));
-                    }
-                    descriptions.insert(secret, description);
+            let versions: Vec<&VersionSelector> =
+                sources.iter().filter(|source| source.secret == secret).map(|source| &source.version).collect();
+            let unconfirmed = access.unconfirmed.contains(&secret);
+            let want = Want {
+                fresh: freshness.fresh,
+                failed: freshness.failed,
+                confirmed: freshness.confirmed || unconfirmed,
+                versions: &versions,
+            };
+            let Some(found) = self.reader.versions().look(&access.identity, &secret, &want).await? else {
+                if unconfirmed {
+                    return Err(SourceError::new(SourceErrorKind::AccessDenied, secret.to_string()));
                 }
-                Err(error) if error.kind == SourceErrorKind::AccessDenied && !access.unconfirmed.contains(&secret) => {
-                    return Ok(None);
-                }
-                Err(error) => return Err(error),
+                return Ok(None);
+            };
+            let (arn, name) = (&found.description.arn, &found.description.name);
+            if !access.permits(arn, name) || !access.permits_wants(name, &wants) {
+                return Err(SourceError::new(SourceErrorKind::NotGranted, secret.to_string()));
             }
+            seen.insert(secret, found);
         }
         let mut versions = BTreeMap::new();
-        for source in binding.mapping.sources() {
-            let Some(description) = descriptions.get(&source.secret) else { continue };
+        for source in sources {
+            let Some(found) = seen.get(&source.secret) else { continue };
+            let description = &found.description;
             // A version without a label is not listed, yet it can be read by its id while AWS keeps it.
             let version_id = match &source.version {
                 VersionSelector::Id(id) => id.clone(),
@@ -212,6 +225,35 @@ impl Context {
             let known = Known { arn: description.arn.clone(), name: description.name.clone(), version_id };
             versions.insert(source, known);
         }
-        Ok(Some(versions))
+        Ok(Some(Sight {
+            versions,
+            at: seen.values().map(|found| found.at).min().unwrap_or_else(Instant::now),
+            confirmed: seen.values().all(|found| found.confirmed),
+            by_event: seen.values().any(|found| found.by == Discovery::Event),
+        }))
     }
+}
+
+/// How fresh a look at AWS must be.
+#[derive(Clone, Copy, Debug)]
+pub struct Freshness {
+    /// How old what is known may be.
+    pub fresh: Duration,
+    /// How old a failure may be to be taken for the answer.
+    pub failed: Duration,
+    /// Whether what a list tells is not enough.
+    pub confirmed: bool,
+}
+
+/// The versions of all sources, as seen without a value.
+#[derive(Clone, Debug)]
+pub struct Sight {
+    /// The versions.
+    pub versions: BTreeMap<Source, Known>,
+    /// When the one that was seen longest ago was seen.
+    pub at: Instant,
+    /// Whether all of it rests on more than a list.
+    pub confirmed: bool,
+    /// Whether an event led to it.
+    pub by_event: bool,
 }

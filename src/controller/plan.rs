@@ -10,7 +10,7 @@ use super::error::Rejection;
 use super::memory::{Known, Memory};
 use super::status::stale_after;
 use super::target::{Comparison, Observed, TargetError, TargetState, compare};
-use crate::api::{ANNOTATION_INPUTS, ConditionType, SecretBindingStatus};
+use crate::api::{ConditionType, SecretBindingStatus};
 use crate::binding::mapping::{Mapping, RENDER_REVISION};
 use crate::binding::reference::{Source, VersionSelector};
 use crate::binding::spec::Binding;
@@ -18,7 +18,7 @@ use crate::fingerprint::FingerprintKey;
 use crate::grant::Access;
 use crate::source::SecretVersion;
 use crate::source::audit::ReadReason;
-use crate::source::reader::Selection;
+use crate::source::demand::Selection;
 
 /// The fifth repair within the window is not made.
 const MAX_REPAIRS: usize = 4;
@@ -34,6 +34,8 @@ pub struct Situation<'a> {
     pub inputs: Option<String>,
     /// The versions of the sources, where they are known without a read.
     pub versions: Option<&'a BTreeMap<Source, Known>>,
+    /// Whether the present versions were found by an event.
+    pub by_event: bool,
     /// Whether somebody asks for a read.
     pub forced: bool,
     /// The grant that serves the binding.
@@ -74,7 +76,7 @@ pub fn need(situation: &Situation<'_>, rejected: Option<&(String, Rejection)>, k
         }
     };
     let Some(inputs) = &situation.inputs else { return Need::Read(ReadReason::Changed) };
-    match compare(observed, inputs, key) {
+    match compare(observed, inputs) {
         // What is published is proven current, but the status that tells of it was lost: only a read gives it back.
         Comparison::Current if !is_recorded(situation) => Need::Read(ReadReason::Restart),
         Comparison::Current => Need::Nothing(observed.clone()),
@@ -83,6 +85,7 @@ pub fn need(situation: &Situation<'_>, rejected: Option<&(String, Rejection)>, k
         Comparison::Outdated if situation.status.grant.as_deref().is_some_and(|grant| grant != situation.grant) => {
             Need::Read(ReadReason::Access)
         }
+        Comparison::Outdated if situation.by_event => Need::Read(ReadReason::Event),
         Comparison::Outdated => Need::Read(ReadReason::Changed),
     }
 }
@@ -100,9 +103,8 @@ fn is_recorded(situation: &Situation<'_>) -> bool {
 
 /// Whether Bindery's own mark is there, but under a key that is gone: it proves nothing, and nobody edited anything.
 fn is_marked_by_another_key(observed: &Observed, key: &FingerprintKey) -> bool {
-    let own = observed.fields.contains(&format!("annotation/{ANNOTATION_INPUTS}"));
     let inputs = observed.mark.as_deref().and_then(|mark| mark.split(':').nth(1));
-    own && inputs.is_some_and(|inputs| !inputs.starts_with(key.id()))
+    observed.owns_mark && inputs.is_some_and(|inputs| !inputs.starts_with(key.id()))
 }
 
 /// Refuses the repair of a target that was put right too often, since somebody else wants it otherwise.
@@ -179,10 +181,10 @@ pub fn selection(mapping: &Mapping, access: &Access, source: &Source, version: &
     }
 }
 
-/// Whether a look at AWS is recent enough to be relied on. The last tenth of the interval is left to jitter.
+/// For how long a look at AWS is relied on. The last tenth of the interval is left to jitter.
 #[must_use]
-pub fn is_recent(age: Duration, interval: Duration) -> bool {
-    age < interval.mul_f64(0.9)
+pub fn relied_on_for(interval: Option<Duration>) -> Duration {
+    interval.map_or(Duration::MAX, |interval| interval.mul_f64(0.9))
 }
 
 /// When to look at AWS again: after the interval since the last look, less up to a tenth, so that bindings that began
@@ -215,7 +217,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::api::{Reason, SourceStatus, TargetReference};
+    use crate::api::{ANNOTATION_INPUTS, Reason, SourceStatus, TargetReference};
     use crate::binding::mapping::RenderError;
     use zeroize::Zeroizing;
 
@@ -226,13 +228,17 @@ mod tests {
     /// A target as published under `inputs` with the fields as they were, then changed as `edit` says.
     fn owned(inputs: &str, key: &FingerprintKey, edit: impl FnOnce(&mut BTreeSet<String>)) -> TargetState {
         let mut fields = BTreeSet::from(["data/A".to_owned(), format!("annotation/{ANNOTATION_INPUTS}")]);
-        let digest = key.digest("fields", fields.iter().map(String::as_str));
+        let digest =
+            |fields: &BTreeSet<String>, key: &FingerprintKey| key.digest("fields", fields.iter().map(String::as_str));
+        let published = digest(&fields, key);
         edit(&mut fields);
         TargetState::Owned(Observed {
             uid: "u".to_owned(),
             resource_version: "1".to_owned(),
-            mark: Some(format!("v1:{inputs}:{digest}")),
-            fields,
+            mark: Some(format!("v1:{inputs}:{published}")),
+            fields: digest(&fields, &self::key(1)),
+            keys: 1,
+            owns_mark: fields.contains(&format!("annotation/{ANNOTATION_INPUTS}")),
             written: None,
             other_manager: Some("kubectl-edit".to_owned()),
         })
@@ -267,6 +273,7 @@ mod tests {
             status: &recorded,
             inputs: Some(inputs.clone()),
             versions: Some(&known),
+            by_event: false,
             forced: false,
             grant: "g",
             target_name: "worker",
@@ -289,6 +296,7 @@ mod tests {
         assert_eq!(reason(&Situation { target: &drifted, ..base.clone() }), Some(ReadReason::Drift));
         assert_eq!(reason(&Situation { target: &unmarked, ..base.clone() }), Some(ReadReason::Drift));
         assert_eq!(reason(&Situation { target: &outdated, ..base.clone() }), Some(ReadReason::Changed));
+        assert_eq!(reason(&Situation { target: &outdated, by_event: true, ..base.clone() }), Some(ReadReason::Event));
         assert_eq!(reason(&Situation { target: &outdated, grant: "h", ..base.clone() }), Some(ReadReason::Access));
         assert_eq!(reason(&Situation { target: &foreign_key, ..base.clone() }), Some(ReadReason::Restart));
         assert_eq!(reason(&Situation { target: &current, status: &blank, ..base.clone() }), Some(ReadReason::Restart));
@@ -307,6 +315,7 @@ mod tests {
             status: &recorded,
             inputs: Some(inputs.to_owned()),
             versions: Some(&known),
+            by_event: false,
             forced,
             grant: "g",
             target_name: "worker",
@@ -344,7 +353,7 @@ mod tests {
         assert_eq!(next(1.0), Duration::from_secs(170));
         assert_eq!(next_look(Some(looked), None, Instant::now(), 0.0), None);
         // The look that comes earliest finds what is known too old to be relied on.
-        assert!(!is_recent(Duration::from_secs(270), Duration::from_secs(300)));
-        assert!(is_recent(Duration::from_secs(269), Duration::from_secs(300)));
+        assert_eq!(relied_on_for(interval), Duration::from_secs(270));
+        assert_eq!(relied_on_for(None), Duration::MAX);
     }
 }

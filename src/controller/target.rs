@@ -38,7 +38,7 @@ pub enum TargetState {
     Foreign(String),
 }
 
-/// What the metadata of a Secret tell.
+/// What the metadata of a Secret tell of it as a target.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observed {
     /// The uid.
@@ -47,19 +47,46 @@ pub struct Observed {
     pub resource_version: String,
     /// The annotation `bindery.dev/inputs`.
     pub mark: Option<String>,
-    /// The fields that Bindery owns.
-    pub fields: BTreeSet<String>,
+    /// The digest of the fields that Bindery owns.
+    pub fields: String,
+    /// The number of keys of the Secret that Bindery owns.
+    pub keys: usize,
+    /// Whether Bindery owns the annotation `bindery.dev/inputs`.
+    pub owns_mark: bool,
     /// When Bindery's fields were last written.
     pub written: Option<Time>,
     /// The other writer that changed the Secret last.
     pub other_manager: Option<String>,
 }
 
-impl Observed {
-    /// The number of keys of the Secret that Bindery owns.
+/// What is kept of a Secret's metadata: a twentieth of it, since there is one for each published Secret.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sighting {
+    /// What it tells as a target.
+    pub observed: Observed,
+    /// The controller that owns it.
+    pub owner: Option<Box<OwnerReference>>,
+    /// The binding that its annotation names.
+    pub binding: Option<String>,
+    /// The binding by which it consents to be taken over.
+    pub adopt_by: Option<String>,
+    /// Whether it is being deleted.
+    pub ends: bool,
+}
+
+impl Sighting {
+    /// Reduces metadata as they arrive.
     #[must_use]
-    pub fn keys(&self) -> usize {
-        self.fields.iter().filter(|field| field.starts_with("data/")).count()
+    pub fn new(meta: &SecretMeta, key: &FingerprintKey) -> Self {
+        let owner = meta.owner_references().iter().find(|owner| owner.controller == Some(true));
+        let annotation = |name: &str| meta.annotations().get(name).cloned();
+        Self {
+            observed: observe(meta, key),
+            owner: owner.cloned().map(Box::new),
+            binding: annotation(ANNOTATION_BINDING),
+            adopt_by: annotation(ANNOTATION_ADOPT_BY),
+            ends: meta.metadata.deletion_timestamp.is_some(),
+        }
     }
 }
 
@@ -90,38 +117,33 @@ pub enum TargetError {
     },
 }
 
-/// Judges the metadata found under the target's name. `published` says whether the status of the binding names this
+/// Judges what was found under the target's name. `published` says whether the status of the binding names this
 /// Secret as published.
 #[must_use]
-pub fn judge(binding: &Binding, found: Option<&SecretMeta>, published: bool) -> TargetState {
-    let Some(meta) = found else { return TargetState::Absent };
-    let observed = observe(meta);
-    let controller = meta.owner_references().iter().find(|owner| owner.controller == Some(true));
-    let named = meta.annotations().get(ANNOTATION_BINDING).map(String::as_str);
-    match controller {
+pub fn judge(binding: &Binding, found: Option<&Sighting>, published: bool) -> TargetState {
+    let Some(Sighting { observed, owner, binding: named, adopt_by, .. }) = found else { return TargetState::Absent };
+    let observed = observed.clone();
+    match owner {
         Some(owner) if owner.uid == binding.uid => TargetState::Owned(observed),
         // A reference to an earlier binding of this name: that owner is gone, its Secret is this one's to go on with.
-        Some(owner) if is_binding(owner) && owner.name == binding.name && named == Some(&binding.name) => {
+        Some(owner) if is_binding(owner) && owner.name == binding.name && named.as_ref() == Some(&binding.name) => {
             TargetState::Owned(observed)
         }
         Some(owner) => TargetState::Foreign(format!("it belongs to the {} {:?}", owner.kind, owner.name)),
-        None if named == Some(&binding.name) => TargetState::Owned(observed),
+        None if named.as_ref() == Some(&binding.name) => TargetState::Owned(observed),
         // Somebody removed the annotation of a Secret that Bindery's field manager still owns.
-        None if named.is_none() && published && !observed.fields.is_empty() => TargetState::Owned(observed),
-        None => {
-            let consents = meta.annotations().get(ANNOTATION_ADOPT_BY) == Some(&binding.name);
-            match (binding.target.adopt && consents, named) {
-                (true, _) => TargetState::Adoptable(observed),
-                (false, Some(other)) => {
-                    TargetState::Foreign(format!("it was published by the SecretBinding {other:?}"))
-                }
-                (false, None) if binding.target.adopt => TargetState::Foreign(format!(
-                    "it does not consent to be adopted; annotate it with {ANNOTATION_ADOPT_BY}: {}",
-                    binding.name
-                )),
-                (false, None) => TargetState::Foreign("nothing on it says who made it".to_owned()),
-            }
+        None if named.is_none() && published && (observed.owns_mark || observed.keys > 0) => {
+            TargetState::Owned(observed)
         }
+        None => match (binding.target.adopt && adopt_by.as_ref() == Some(&binding.name), named) {
+            (true, _) => TargetState::Adoptable(observed),
+            (false, Some(other)) => TargetState::Foreign(format!("it was published by the SecretBinding {other:?}")),
+            (false, None) if binding.target.adopt => TargetState::Foreign(format!(
+                "it does not consent to be adopted; annotate it with {ANNOTATION_ADOPT_BY}: {}",
+                binding.name
+            )),
+            (false, None) => TargetState::Foreign("nothing on it says who made it".to_owned()),
+        },
     }
 }
 
@@ -129,24 +151,29 @@ fn is_binding(owner: &OwnerReference) -> bool {
     owner.kind == SecretBinding::kind(&()) && owner.api_version.split('/').next() == Some(GROUP)
 }
 
-fn observe(meta: &SecretMeta) -> Observed {
+fn observe(meta: &SecretMeta, key: &FingerprintKey) -> Observed {
     let entries = meta.managed_fields();
     let own = entries.iter().find(|entry| is_own(entry));
     let other = entries.iter().filter(|entry| !is_own(entry)).max_by(|a, b| {
         let time = |entry: &ManagedFieldsEntry| entry.time.as_ref().map(|time| time.0);
         time(a).cmp(&time(b))
     });
+    let fields =
+        own.and_then(|entry| entry.fields_v1.as_ref()).map(|fields| owned_fields(&fields.0)).unwrap_or_default();
     Observed {
         uid: meta.uid().unwrap_or_default(),
         resource_version: meta.resource_version().unwrap_or_default(),
         mark: meta.annotations().get(ANNOTATION_INPUTS).cloned(),
-        fields: own
-            .and_then(|entry| entry.fields_v1.as_ref())
-            .map(|fields| owned_fields(&fields.0))
-            .unwrap_or_default(),
+        fields: digest(&fields, key),
+        keys: fields.iter().filter(|field| field.starts_with("data/")).count(),
+        owns_mark: fields.contains(&format!("annotation/{ANNOTATION_INPUTS}")),
         written: own.and_then(|entry| entry.time.clone()),
         other_manager: other.and_then(|entry| entry.manager.clone()),
     }
+}
+
+fn digest(fields: &BTreeSet<String>, key: &FingerprintKey) -> String {
+    key.digest("fields", fields.iter().map(String::as_str))
 }
 
 fn is_own(entry: &ManagedFieldsEntry) -> bool {
@@ -217,7 +244,7 @@ impl Desired {
             owner: (target.deletion_policy == DeletionPolicy::Delete).then(|| owner_reference(binding)),
             data,
         };
-        let mark = mark(inputs, &desired.fields(), key);
+        let mark = mark(inputs, &digest(&desired.fields(), key));
         desired.annotations.insert(ANNOTATION_INPUTS.to_owned(), mark);
         desired
     }
@@ -246,8 +273,7 @@ fn owner_reference(binding: &Binding) -> OwnerReference {
 
 /// The text of the annotation `bindery.dev/inputs`: a digest of all that decides the content, and a digest of the
 /// fields that were published with it.
-fn mark(inputs: &str, fields: &BTreeSet<String>, key: &FingerprintKey) -> String {
-    let fields = key.digest("fields", fields.iter().map(String::as_str));
+fn mark(inputs: &str, fields: &str) -> String {
     format!("v1:{inputs}:{fields}")
 }
 
@@ -264,10 +290,10 @@ pub enum Comparison {
 
 /// Compares without reading a value.
 #[must_use]
-pub fn compare(observed: &Observed, inputs: &str, key: &FingerprintKey) -> Comparison {
-    if !is_intact(observed, key) {
+pub fn compare(observed: &Observed, inputs: &str) -> Comparison {
+    if !is_intact(observed) {
         Comparison::Drifted
-    } else if observed.mark.as_deref() == Some(&mark(inputs, &observed.fields, key)) {
+    } else if observed.mark.as_deref() == Some(&mark(inputs, &observed.fields)) {
         Comparison::Current
     } else {
         Comparison::Outdated
@@ -276,9 +302,8 @@ pub fn compare(observed: &Observed, inputs: &str, key: &FingerprintKey) -> Compa
 
 /// Whether Bindery still owns each field that it published.
 #[must_use]
-pub fn is_intact(observed: &Observed, key: &FingerprintKey) -> bool {
-    let fields = key.digest("fields", observed.fields.iter().map(String::as_str));
-    observed.mark.as_deref().and_then(|mark| mark.rsplit(':').next()) == Some(&fields)
+pub fn is_intact(observed: &Observed) -> bool {
+    observed.mark.as_deref().and_then(|mark| mark.rsplit(':').next()) == Some(&observed.fields)
 }
 
 #[cfg(test)]
@@ -305,8 +330,13 @@ mod tests {
     }
 
     #[allow(clippy::needless_pass_by_value, reason = "it is given json! literals")]
-    fn meta(metadata: serde_json::Value) -> SecretMeta {
-        serde_json::from_value(json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata})).unwrap()
+    fn meta(metadata: serde_json::Value) -> Sighting {
+        sighting(metadata, &key())
+    }
+
+    fn sighting(metadata: serde_json::Value, key: &FingerprintKey) -> Sighting {
+        let meta = serde_json::from_value(json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata}));
+        Sighting::new(&meta.unwrap(), key)
     }
 
     fn owner(kind: &str, name: &str, uid: &str, controller: bool) -> serde_json::Value {
@@ -395,7 +425,7 @@ mod tests {
         let mut metadata = published(&desired());
         let compared = |metadata: &serde_json::Value, inputs| {
             let TargetState::Owned(observed) = judge(&simple(), Some(&meta(metadata.clone())), false) else { panic!() };
-            compare(&observed, inputs, &key())
+            compare(&observed, inputs)
         };
         assert_eq!(compared(&metadata, "inputs"), Comparison::Current);
         assert_eq!(compared(&metadata, "other"), Comparison::Outdated);
@@ -405,11 +435,10 @@ mod tests {
 
     #[test]
     fn a_mark_under_another_key_proves_nothing() {
-        let TargetState::Owned(observed) = judge(&simple(), Some(&meta(published(&desired()))), false) else {
-            panic!()
-        };
         let other = FingerprintKey::new(Zeroizing::new([8; 32]));
-        assert_eq!(compare(&observed, "inputs", &other), Comparison::Drifted);
+        let found = sighting(published(&desired()), &other);
+        let TargetState::Owned(observed) = judge(&simple(), Some(&found), false) else { panic!() };
+        assert_eq!(compare(&observed, "inputs"), Comparison::Drifted);
     }
 
     #[test]
@@ -419,7 +448,7 @@ mod tests {
             "manager": "kubectl-edit", "operation": "Update", "time": "2026-01-01T00:00:00Z", "fieldsV1": {},
         }));
         let TargetState::Owned(observed) = judge(&simple(), Some(&meta(metadata)), false) else { panic!() };
-        assert_eq!(observed.keys(), 2);
+        assert_eq!(observed.keys, 2);
         assert_eq!(observed.other_manager.as_deref(), Some("kubectl-edit"));
     }
 }

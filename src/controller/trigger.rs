@@ -3,18 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use futures::Stream;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt as _;
 use kube::core::PartialObjectMeta;
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::Store;
 use kube::runtime::watcher::Event;
-use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::RecvError;
 
-use super::target::SecretMeta;
-use super::{Watched, binding_ref};
-use crate::api::{ANNOTATION_BINDING, SecretGrant};
+use super::targets::Touched;
+use super::watch::name_of;
+use super::{Context, Watched};
+use crate::api::SecretGrant;
+use crate::binding::name::BindingName;
 
 /// Whom a change of a grant or of a namespace concerns.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,29 +58,37 @@ impl Concern {
 /// reference, and that of its owner reference, which is there also where somebody edited the annotation. Where both are
 /// gone, `aiming` tells which bindings aim at the Secret, by namespace and name.
 #[must_use]
-pub fn bindings_of_target(
-    secret: &SecretMeta,
-    aiming: impl FnOnce(&str, &str) -> Vec<ObjectRef<Watched>>,
-) -> Vec<ObjectRef<Watched>> {
-    let namespace = secret.namespace().unwrap_or_default();
-    let owner = secret.owner_references().iter().find(|owner| owner.controller == Some(true)).map(|owner| &owner.name);
-    let named = secret.annotations().get(ANNOTATION_BINDING);
-    let names: BTreeSet<&String> = owner.into_iter().chain(named).collect();
+pub fn bindings_of_target(touched: &Touched, aiming: impl FnOnce(&str, &str) -> Vec<BindingName>) -> Vec<BindingName> {
+    let Touched { namespace, name, sighting } = touched;
+    let owner = sighting.owner.as_ref().map(|owner| &owner.name);
+    let names: BTreeSet<&String> = owner.into_iter().chain(&sighting.binding).collect();
     if names.is_empty() {
-        return aiming(&namespace, &secret.name_any());
+        return aiming(namespace, name);
     }
-    names.into_iter().map(|name| binding_ref(&namespace, name)).collect()
+    names.into_iter().map(|name| BindingName::new(namespace, name)).collect()
 }
 
 /// The bindings whose target is the Secret `name`.
 #[must_use]
-pub fn bindings_aiming_at(bindings: &Store<Watched>, namespace: &str, name: &str) -> Vec<ObjectRef<Watched>> {
+pub fn bindings_aiming_at(bindings: &Store<Watched>, namespace: &str, name: &str) -> Vec<BindingName> {
     let aims = |binding: &&Arc<Watched>| {
         let Ok(manifest) = &binding.0 else { return false };
         let target = manifest.spec.target.as_ref().and_then(|target| target.name.clone());
         manifest.namespace().as_deref() == Some(namespace) && target.unwrap_or_else(|| manifest.name_any()) == name
     };
-    bindings.state().iter().filter(aims).map(|binding| binding_ref(namespace, &binding.name_any())).collect()
+    bindings.state().iter().filter(aims).map(|binding| name_of(binding)).collect()
+}
+
+/// Triggers the bindings that a change of grants or namespaces concerns.
+pub fn bindings_of(context: &Context, concern: &Concern) {
+    for scope in &context.scopes {
+        for binding in scope.bindings.state() {
+            let name = name_of(&binding);
+            if concern.includes(&name.namespace) {
+                context.trigger(&name);
+            }
+        }
+    }
 }
 
 /// What was last seen of the grants, to tell whom a change concerns: those who gain and those who lose.
@@ -155,35 +162,14 @@ impl Namespaces {
     }
 }
 
-/// The bindings that changes of grants concern, as they happen.
-pub fn bindings_of_concerns(
-    concerns: broadcast::Receiver<Concern>,
-    bindings: Store<Watched>,
-) -> impl Stream<Item = ObjectRef<Watched>> + Send + 'static {
-    let changes = futures::stream::unfold((concerns, bindings), |(mut concerns, bindings)| async move {
-        let concern = match concerns.recv().await {
-            Ok(concern) => Some(concern),
-            // Too many changes to tell one by one: all bindings are looked at.
-            Err(RecvError::Lagged(_)) => None,
-            Err(RecvError::Closed) => return None,
-        };
-        let concerned: Vec<ObjectRef<Watched>> = bindings
-            .state()
-            .iter()
-            .map(|binding| (binding.namespace().unwrap_or_default(), binding.name_any()))
-            .filter(|(namespace, _)| concern.as_ref().is_none_or(|concern| concern.includes(namespace)))
-            .map(|(namespace, name)| binding_ref(&namespace, &name))
-            .collect();
-        Some((futures::stream::iter(concerned), (concerns, bindings)))
-    });
-    futures::StreamExt::flatten(changes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::api::{GrantedNamespaces, SecretGrantSpec};
+    use crate::controller::target::Sighting;
+    use crate::fingerprint::FingerprintKey;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+    use zeroize::Zeroizing;
 
     fn grant(name: &str, generation: i64, namespaces: &[&str]) -> SecretGrant {
         let names = namespaces.iter().map(ToString::to_string).collect();
@@ -246,20 +232,20 @@ mod tests {
 
     #[test]
     fn a_secret_leads_to_its_binding_by_annotation_or_owner() {
-        let nobody = |_: &str, _: &str| -> Vec<ObjectRef<Watched>> { panic!("the Secret names its binding") };
-        let secret = |metadata: serde_json::Value| -> SecretMeta {
-            serde_json::from_value(serde_json::json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata}))
-                .unwrap()
+        let key = FingerprintKey::new(Zeroizing::new([7; 32]));
+        let leads_to = |metadata: serde_json::Value| -> Vec<String> {
+            let meta =
+                serde_json::from_value(serde_json::json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata}));
+            let sighting = Arc::new(Sighting::new(&meta.unwrap(), &key));
+            let touched = Touched { namespace: "n".to_owned(), name: "s".to_owned(), sighting };
+            let aiming = |namespace: &str, name: &str| vec![BindingName::new(namespace, &format!("aims-at-{name}"))];
+            bindings_of_target(&touched, aiming).iter().map(ToString::to_string).collect()
         };
-        let by_annotation = secret(serde_json::json!({"namespace": "n", "annotations": {"bindery.dev/binding": "b"}}));
-        assert_eq!(bindings_of_target(&by_annotation, nobody), [binding_ref("n", "b")]);
+        let named = serde_json::json!({"bindery.dev/binding": "b"});
         let owners = serde_json::json!([{"apiVersion": "bindery.dev/v1alpha1", "kind": "SecretBinding", "name": "c", "uid": "u", "controller": true}]);
-        let by_owner = secret(serde_json::json!({"namespace": "n", "ownerReferences": owners.clone()}));
-        assert_eq!(bindings_of_target(&by_owner, nobody), [binding_ref("n", "c")]);
-        let both = serde_json::json!({"namespace": "n", "ownerReferences": owners, "annotations": {"bindery.dev/binding": "b"}});
-        assert_eq!(bindings_of_target(&secret(both), nobody), [binding_ref("n", "b"), binding_ref("n", "c")]);
-        let bare = secret(serde_json::json!({"namespace": "n", "name": "s"}));
-        let aiming = |namespace: &str, name: &str| vec![binding_ref(namespace, &format!("aims-at-{name}"))];
-        assert_eq!(bindings_of_target(&bare, aiming), [binding_ref("n", "aims-at-s")]);
+        assert_eq!(leads_to(serde_json::json!({"annotations": named})), ["n/b"]);
+        assert_eq!(leads_to(serde_json::json!({"ownerReferences": owners})), ["n/c"]);
+        assert_eq!(leads_to(serde_json::json!({"ownerReferences": owners, "annotations": named})), ["n/b", "n/c"]);
+        assert_eq!(leads_to(serde_json::json!({})), ["n/aims-at-s"]);
     }
 }

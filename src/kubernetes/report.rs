@@ -9,6 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource as _};
 use serde::Serialize;
+use tokio::sync::{Mutex, mpsc};
 use tokio::time::timeout;
 
 use crate::api::{Reason, STATUS_FIELD_MANAGER, SecretBinding, SecretBindingStatus, SecretGrant, SecretGrantStatus};
@@ -17,6 +18,12 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The API server takes notes of at most this many bytes.
 const MAX_NOTE: usize = 1024;
+
+/// Events that wait beyond this number are given up.
+const MAX_WAITING: usize = 20_000;
+
+/// How long a process that ends goes on publishing Events.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What an Event says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,34 +102,85 @@ pub enum StatusError {
     TimedOut,
 }
 
-/// Publishes an Event about a binding. Each is an object of its own, since they are sent on transitions only; a
-/// failure is logged and does not disturb the pass.
-pub async fn publish_event(client: &Client, binding: &SecretBinding, note: &Note, reporter: &str, now: Timestamp) {
-    let namespace = binding.metadata.namespace.clone().unwrap_or_default();
-    let name = binding.metadata.name.clone().unwrap_or_default();
-    // A name may have no `-` or `.` just before the `.` that follows.
-    let stem = cut(&name, 200).trim_end_matches(['-', '.']);
-    let event = Event {
-        metadata: ObjectMeta {
-            name: Some(format!("{stem}.{:x}", now.as_nanosecond())),
-            namespace: Some(namespace.clone()),
-            ..ObjectMeta::default()
-        },
-        action: Some("Reconcile".to_owned()),
-        event_time: Some(MicroTime(now)),
-        note: Some(cut(&note.text, MAX_NOTE).to_owned()),
-        reason: Some(note.reason.as_str().to_owned()),
-        regarding: Some(ObjectReference { ..binding.object_ref(&()) }),
-        reporting_controller: Some("bindery.dev/controller".to_owned()),
-        reporting_instance: Some(cut(reporter, 128).to_owned()),
-        type_: Some(if note.warning { "Warning" } else { "Normal" }.to_owned()),
-        ..Event::default()
-    };
-    let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
-    match timeout(WRITE_TIMEOUT, api.create(&PostParams::default(), &event)).await {
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) => tracing::warn!(%namespace, %name, %error, "an Event could not be published"),
-        Err(_) => tracing::warn!(%namespace, %name, "an Event could not be published in time"),
+/// The Events that wait to be published. They go out one after the other beside the passes, which never wait for one.
+pub struct Events {
+    client: Client,
+    reporter: String,
+    queue: mpsc::Sender<Queued>,
+    waiting: Mutex<mpsc::Receiver<Queued>>,
+}
+
+struct Queued {
+    regarding: ObjectReference,
+    note: Note,
+    time: Timestamp,
+}
+
+impl Events {
+    /// Events that `reporter` publishes.
+    #[must_use]
+    pub fn new(client: Client, reporter: String) -> Self {
+        let (queue, waiting) = mpsc::channel(MAX_WAITING);
+        Self { client, reporter, queue, waiting: Mutex::new(waiting) }
+    }
+
+    /// Lets an Event about a binding be published.
+    pub fn note(&self, binding: &SecretBinding, note: Note, time: Timestamp) {
+        let regarding = binding.object_ref(&());
+        if self.queue.try_send(Queued { regarding, note, time }).is_err() {
+            tracing::warn!("an Event was not published, since {MAX_WAITING} others wait; conditions tell all the same");
+        }
+    }
+
+    /// Publishes Events, for ever.
+    pub async fn publish(&self) {
+        let mut waiting = self.waiting.lock().await;
+        while let Some(event) = waiting.recv().await {
+            self.send(event).await;
+        }
+    }
+
+    /// Publishes what waits, for a moment.
+    pub async fn flush(&self) {
+        let all = async {
+            let mut waiting = self.waiting.lock().await;
+            while let Ok(event) = waiting.try_recv() {
+                self.send(event).await;
+            }
+        };
+        if timeout(FLUSH_TIMEOUT, all).await.is_err() {
+            tracing::warn!("not all Events could be published before the end");
+        }
+    }
+
+    /// Each is an object of its own, since they are sent on transitions only.
+    async fn send(&self, Queued { regarding, note, time }: Queued) {
+        let namespace = regarding.namespace.clone().unwrap_or_default();
+        let name = regarding.name.clone().unwrap_or_default();
+        // A name may have no `-` or `.` just before the `.` that follows.
+        let stem = cut(&name, 200).trim_end_matches(['-', '.']);
+        let event = Event {
+            metadata: ObjectMeta {
+                name: Some(format!("{stem}.{:x}", time.as_nanosecond())),
+                namespace: Some(namespace.clone()),
+                ..ObjectMeta::default()
+            },
+            action: Some("Reconcile".to_owned()),
+            event_time: Some(MicroTime(time)),
+            note: Some(cut(&note.text, MAX_NOTE).to_owned()),
+            reason: Some(note.reason.as_str().to_owned()),
+            regarding: Some(regarding),
+            reporting_controller: Some("bindery.dev/controller".to_owned()),
+            reporting_instance: Some(cut(&self.reporter, 128).to_owned()),
+            type_: Some(if note.warning { "Warning" } else { "Normal" }.to_owned()),
+            ..Event::default()
+        };
+        let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
+        match timeout(WRITE_TIMEOUT, api.create(&PostParams::default(), &event)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(%namespace, %name, %error, "an Event could not be published"),
+            Err(_) => tracing::warn!(%namespace, %name, "an Event could not be published in time"),
+        }
     }
 }
 

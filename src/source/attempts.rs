@@ -7,11 +7,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_smithy_runtime_api::box_error::BoxError;
-use aws_smithy_runtime_api::client::interceptors::context::FinalizerInterceptorContextRef;
+use aws_smithy_runtime_api::client::interceptors::context::{FinalizerInterceptorContextRef, InterceptorContext};
 use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint};
 use aws_smithy_runtime_api::client::orchestrator::OrchestratorError;
+use aws_smithy_runtime_api::client::retries::classifiers::{ClassifyRetry, RetryAction, RetryClassifierPriority};
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
+
+use super::error::is_throttling;
 
 /// Counts the attempts of one call whose request may have reached AWS and whose answer did not arrive whole: AWS may
 /// count each of them as a read of the value.
@@ -48,6 +51,42 @@ impl Intercept for LostAttempts {
     }
 }
 
+/// Keeps the SDK from repeating a call that AWS throttled: the [quota](super::quota) of the identity slows down first,
+/// and only then is the call made again.
+#[derive(Debug)]
+pub struct ThrottlingIsPaced;
+
+impl ClassifyRetry for ThrottlingIsPaced {
+    fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
+        let answer = context.response().filter(|response| !response.status().is_success());
+        let code = answer.and_then(|answer| answer.body().bytes()).and_then(error_code);
+        match code {
+            Some(code) if is_throttling(&code) => RetryAction::RetryForbidden,
+            _ => RetryAction::NoActionIndicated,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        "ThrottlingIsPaced"
+    }
+
+    fn priority(&self) -> RetryClassifierPriority {
+        // The last word is this one's.
+        RetryClassifierPriority::run_after(RetryClassifierPriority::transient_error_classifier())
+    }
+}
+
+/// The code of an error in the [AWS JSON protocol](https://smithy.io/2.0/aws/protocols/aws-json-1_1-protocol.html).
+fn error_code(body: &[u8]) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Fault {
+        #[serde(rename = "__type", alias = "code")]
+        code: String,
+    }
+    let fault: Fault = serde_json::from_slice(body).ok()?;
+    fault.code.rsplit('#').next().map(str::to_owned)
+}
+
 fn is_lost<E: StdError + 'static>(error: &OrchestratorError<E>) -> bool {
     if error.is_timeout_error() || error.is_response_error() {
         return true;
@@ -71,4 +110,22 @@ fn never_connected(error: &(dyn StdError + 'static)) -> bool {
         current = error.source();
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_of_a_throttled_call_is_found_in_its_forms() {
+        for (body, throttled) in [
+            (r#"{"__type":"ThrottlingException","message":"Rate exceeded"}"#, true),
+            (r#"{"__type":"com.amazonaws.secretsmanager#ThrottlingException"}"#, true),
+            (r#"{"__type":"InternalServiceError"}"#, false),
+            ("<html>", false),
+            ("", false),
+        ] {
+            assert_eq!(error_code(body.as_bytes()).is_some_and(|code| is_throttling(&code)), throttled, "{body}");
+        }
+    }
 }

@@ -8,6 +8,9 @@ use std::sync::{Mutex, PoisonError};
 use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
 
+use super::SourceErrorKind;
+use super::demand::{Asker, Selection};
+
 /// Why a value is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -24,6 +27,8 @@ pub enum ReadReason {
     Restart,
     /// Another grant serves the binding.
     Access,
+    /// An event of AWS told that the secret has a new version.
+    Event,
     /// The annotation `bindery.dev/sync` asks for it.
     Forced,
 }
@@ -40,7 +45,8 @@ pub enum ReadOutcome {
     Unknown,
 }
 
-/// One line of the audit log. It names keys; it has no field that could hold a value.
+/// One line of the audit log: one value that AWS sent, or may have sent, and all who were served with it. It names
+/// keys; it has no field that could hold a value.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReadRecord<'a> {
@@ -48,7 +54,7 @@ pub struct ReadRecord<'a> {
     pub time: Timestamp,
     /// Always `read`; other records have other kinds.
     pub kind: &'static str,
-    /// What became of it.
+    /// What became of it; `read` where anybody was given the value.
     pub outcome: ReadOutcome,
     /// The full ARN, or the reference of the binding where AWS answered none.
     pub secret: &'a str,
@@ -58,26 +64,66 @@ pub struct ReadRecord<'a> {
     /// The version stage that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version_stage: Option<&'a str>,
-    /// The namespace served.
-    pub namespace: &'a str,
-    /// The binding served.
-    pub binding: &'a str,
-    /// The grant that allows it.
-    pub grant: &'a str,
     /// The region asked; absent for the operator's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<&'a str>,
     /// As whom AWS was asked: `operator`, or the role and the name of the session.
     pub identity: &'a str,
+    /// The AWS request id, by which CloudTrail records the same read; the secrets of one batch share it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<&'a str>,
+    /// For whom it was read.
+    pub served: Vec<Served<'a>>,
+}
+
+/// One binding that a read served, or was meant to serve.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Served<'a> {
+    /// The namespace.
+    pub namespace: &'a str,
+    /// The binding.
+    pub binding: &'a str,
+    /// The grant that allows it.
+    pub grant: &'a str,
+    /// Why.
+    pub reason: ReadReason,
     /// The JSON keys selected; empty where the whole payload is taken.
     pub keys: Vec<String>,
     /// Whether the whole payload is taken.
     pub whole_payload: bool,
-    /// Why.
-    pub reason: ReadReason,
-    /// The AWS request id, by which CloudTrail records the same read.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub request_id: Option<&'a str>,
+    /// True where the binding was not given the value after all.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub denied: bool,
+}
+
+impl<'a> Served<'a> {
+    pub(super) fn by(asker: &'a Asker) -> Self {
+        Self {
+            namespace: &asker.binding.namespace,
+            binding: &asker.binding.name,
+            grant: &asker.grant,
+            reason: asker.reason,
+            keys: Vec::new(),
+            whole_payload: false,
+            denied: false,
+        }
+    }
+
+    /// Takes over the verdict on an answer; answers why the binding is refused.
+    pub(super) fn judged(&mut self, verdict: Result<Selection, SourceErrorKind>) -> Option<SourceErrorKind> {
+        match verdict {
+            Ok(selection) => {
+                self.keys = selection.keys;
+                self.whole_payload = selection.whole_payload;
+                None
+            }
+            Err(kind) => {
+                self.denied = true;
+                Some(kind)
+            }
+        }
+    }
 }
 
 /// Where the records go.

@@ -140,6 +140,30 @@ impl SourceError {
     }
 }
 
+impl SourceError {
+    /// Classifies what a batch answered of one secret.
+    #[must_use]
+    pub fn of_item(secret: &str, code: Option<&str>, message: Option<&str>, request_id: Option<String>) -> Self {
+        let kind = classify(code, message.unwrap_or_default(), 400);
+        Self { code: code.map(bounded_code), request_id, ..Self::new(kind, secret) }
+    }
+
+    /// The same failure as told to one who named the secret otherwise.
+    #[must_use]
+    pub fn about(&self, secret: &str) -> Self {
+        Self { secret: secret.to_owned(), lost_attempts: 0, ..self.clone() }
+    }
+
+    /// Whether it says nothing of the secret, and passes by itself or with the credentials.
+    #[must_use]
+    pub const fn is_passing(&self) -> bool {
+        matches!(
+            self.kind,
+            SourceErrorKind::Throttled | SourceErrorKind::Unavailable | SourceErrorKind::CredentialsFailed
+        )
+    }
+}
+
 impl fmt::Display for SourceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "secret {:?}: {}", self.secret, self.kind.says())?;
@@ -227,9 +251,7 @@ fn classify(code: Option<&str>, message: &str, status: u16) -> SourceErrorKind {
         }
         "DecryptionFailure" => SourceErrorKind::DecryptionFailed,
         "InvalidParameterException" | "ValidationException" => SourceErrorKind::InvalidReference,
-        "ThrottlingException" | "Throttling" | "TooManyRequestsException" | "RequestLimitExceeded" | "SlowDown" => {
-            SourceErrorKind::Throttled
-        }
+        code if is_throttling(code) => SourceErrorKind::Throttled,
         "ExpiredToken"
         | "ExpiredTokenException"
         | "UnrecognizedClientException"
@@ -246,6 +268,14 @@ fn classify(code: Option<&str>, message: &str, status: u16) -> SourceErrorKind {
         _ if status == 429 => SourceErrorKind::Throttled,
         _ => SourceErrorKind::Unavailable,
     }
+}
+
+/// Whether AWS means that it is called too often.
+pub(super) fn is_throttling(code: &str) -> bool {
+    matches!(
+        code,
+        "ThrottlingException" | "Throttling" | "TooManyRequestsException" | "RequestLimitExceeded" | "SlowDown"
+    )
 }
 
 #[cfg(test)]

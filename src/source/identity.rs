@@ -47,6 +47,14 @@ pub struct ServiceAccountIdentity {
 }
 
 impl Identity {
+    /// The account in which AWS counts the calls of this identity; `None` is the operator's own.
+    #[must_use]
+    pub fn account(&self) -> Option<&str> {
+        let of_account = self.service_account.as_ref().and_then(|account| account.role_arn.as_deref());
+        let role = self.role.as_ref().map(|role| role.arn.as_str()).or(of_account)?;
+        role.split(':').nth(4).filter(|account| !account.is_empty())
+    }
+
     /// The identity as an audit record and a log line show it.
     #[must_use]
     pub fn describe(&self) -> String {

@@ -2,14 +2,30 @@
 //!
 //! [`SecretsApi`] is the one trait of the crate. [`SecretsManager`](secrets_manager::SecretsManager)
 //! implements it over the AWS SDK; tests of faults that no real service produces implement it in memory.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`versions`] | which versions the secrets have, found without reading a value |
+//! | [`sweep`] | what one list of all secrets tells of those that matter, pure |
+//! | [`reader`] | the one way to a value: one read for all who ask, recorded |
+//! | [`demand`] | who waits for which value, and what is read with one call, pure |
+//! | [`audit`] | the record of reads |
+//! | [`quota`] | how often AWS is called |
+//! | [`identity`], [`credentials`] | as whom |
+//! | [`secrets_manager`] | the AWS SDK |
 
 mod attempts;
 pub mod audit;
 pub mod credentials;
+pub mod demand;
 pub mod error;
+pub mod event;
 pub mod identity;
+pub mod quota;
 pub mod reader;
 pub mod secrets_manager;
+pub mod sweep;
+pub mod versions;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -68,6 +84,31 @@ pub struct SecretVersion {
     pub lost_attempts: u32,
 }
 
+/// What one [`BatchGetSecretValue`][batch] answered.
+///
+/// [batch]: https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_BatchGetSecretValue.html
+#[derive(Default)]
+pub struct Batch {
+    /// The values, in no order.
+    pub versions: Vec<SecretVersion>,
+    /// What AWS refuses of single secrets, by the id that was asked for.
+    pub failures: Vec<(String, SourceError)>,
+    /// Earlier attempts for which AWS may have sent the values, and they did not arrive.
+    pub lost_attempts: u32,
+}
+
+/// One page of [`ListSecrets`](https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_ListSecrets.html).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The secrets, without values.
+    pub secrets: Vec<Description>,
+    /// The token of the next page.
+    pub next: Option<String>,
+}
+
+/// The most secrets that one [`SecretsApi::read_batch`] takes.
+pub const BATCH_LIMIT: usize = 20;
+
 /// The calls to AWS that Bindery makes.
 pub trait SecretsApi: Send + Sync + 'static {
     /// Asks for everything but the value. Needs `secretsmanager:DescribeSecret`.
@@ -86,6 +127,46 @@ pub trait SecretsApi: Send + Sync + 'static {
         version: &'a VersionSelector,
     ) -> BoxFuture<'a, Result<SecretVersion, SourceError>>;
 
+    /// Reads the values of at most [`BATCH_LIMIT`] secrets at AWSCURRENT. Needs
+    /// `secretsmanager:BatchGetSecretValue`, and for each secret what [`SecretsApi::read`] needs.
+    fn read_batch<'a>(
+        &'a self,
+        identity: &'a Identity,
+        secrets: &'a [SecretId],
+    ) -> BoxFuture<'a, Result<Batch, SourceError>>;
+
+    /// Lists at most 100 secrets whose names begin with one of `prefixes` (none = all). Needs
+    /// `secretsmanager:ListSecrets`, which IAM gives for all secrets or none.
+    fn list<'a>(
+        &'a self,
+        identity: &'a Identity,
+        prefixes: &'a [String],
+        page: Option<String>,
+    ) -> BoxFuture<'a, Result<Page, SourceError>>;
+
     /// The account of the identity, by `sts:GetCallerIdentity`, which needs no permission.
     fn account<'a>(&'a self, identity: &'a Identity) -> BoxFuture<'a, Result<String, SourceError>>;
+}
+
+/// Whether an answer is for the secret that was asked for. A full ARN must agree whole, a partial one up to the
+/// random suffix, a name exactly.
+#[must_use]
+pub fn answers(asked: &SecretId, arn: &str, name: &str) -> bool {
+    match asked {
+        SecretId::Name(asked) => asked == name && has_name(arn, name),
+        SecretId::Arn(asked) => {
+            let asked = asked.to_string();
+            has_name(arn, name)
+                && arn.strip_prefix(asked.as_str()).is_some_and(|rest| rest.is_empty() || is_suffix(rest))
+        }
+    }
+}
+
+fn has_name(arn: &str, name: &str) -> bool {
+    arn.splitn(7, ':').nth(6).and_then(|resource| resource.strip_prefix(name)).is_some_and(is_suffix)
+}
+
+/// `-` and the six characters that Secrets Manager adds to a name in an ARN.
+fn is_suffix(text: &str) -> bool {
+    text.len() == 7 && text.starts_with('-') && text[1..].bytes().all(|b| b.is_ascii_alphanumeric())
 }

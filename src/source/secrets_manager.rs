@@ -1,6 +1,6 @@
 //! [`SecretsApi`] over the AWS SDK.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,6 +8,8 @@ use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::config::IdentityCache;
+use aws_sdk_secretsmanager::primitives::{Blob, DateTime};
+use aws_sdk_secretsmanager::types::{Filter, FilterNameStringType};
 use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_smithy_http_client::Connector;
 use aws_smithy_http_client::proxy::ProxyConfig;
@@ -25,9 +27,9 @@ use futures::future::BoxFuture;
 use k8s_openapi::jiff::Timestamp;
 use tokio::sync::OnceCell;
 
-use super::attempts::LostAttempts;
+use super::attempts::{LostAttempts, ThrottlingIsPaced};
 use super::credentials::{ServiceAccountCredentials, assume_role};
-use super::{Description, Identity, SecretVersion, SecretsApi, SourceError, SourceErrorKind};
+use super::{Batch, Description, Identity, Page, SecretVersion, SecretsApi, SourceError, SourceErrorKind};
 use crate::binding::payload::Payload;
 use crate::binding::reference::{SecretId, VersionSelector};
 use crate::metrics::Metrics;
@@ -40,6 +42,9 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// Attempts of one call; further retries are the controller's, which knows how to wait.
 const ATTEMPTS: u32 = 3;
+
+/// The most secrets that one page of ListSecrets holds.
+const LIST_LIMIT: i32 = 100;
 
 /// A client that was not used for this long is dropped, with its credentials.
 const IDLE: Duration = Duration::from_secs(3600);
@@ -117,7 +122,7 @@ impl SecretsManager {
 
     async fn connect(&self, identity: &Identity) -> Client {
         let config = self.configuration(identity);
-        let mut builder = aws_sdk_secretsmanager::config::Builder::from(&config);
+        let mut builder = aws_sdk_secretsmanager::config::Builder::from(&config).retry_classifier(ThrottlingIsPaced);
         if identity.role.is_some() || identity.service_account.is_some() {
             let provider = match (&identity.role, &identity.service_account) {
                 (Some(role), _) => assume_role(&config, role).await,
@@ -183,12 +188,7 @@ impl SecretsApi for SecretsManager {
             Ok(Description {
                 arn: output.arn.ok_or_else(|| incomplete(&id))?,
                 name: output.name.ok_or_else(|| incomplete(&id))?,
-                versions: output
-                    .version_ids_to_stages
-                    .unwrap_or_default()
-                    .into_iter()
-                    .map(|(version, stages)| (version, stages.into_iter().collect()))
-                    .collect(),
+                versions: labelled(output.version_ids_to_stages),
                 pending_deletion: output.deleted_date.is_some(),
             })
         }
@@ -216,33 +216,96 @@ impl SecretsApi for SecretsManager {
             let mut output = result
                 .map_err(|error| SourceError { lost_attempts, ..SourceError::from_sdk(&id, &error) })
                 .inspect_err(|error| self.drop_client(identity, error))?;
+            let answer = Answer {
+                arn: output.arn.take(),
+                name: output.name.take(),
+                version_id: output.version_id.take(),
+                created: output.created_date.take(),
+                text: output.secret_string.take(),
+                binary: output.secret_binary.take(),
+                request_id: output.request_id().map(str::to_owned),
+            };
+            answer.version(&id, lost_attempts)
+        }
+        .boxed()
+    }
+
+    fn read_batch<'a>(
+        &'a self,
+        identity: &'a Identity,
+        secrets: &'a [SecretId],
+    ) -> BoxFuture<'a, Result<Batch, SourceError>> {
+        async move {
+            let ids: Vec<String> = secrets.iter().map(ToString::to_string).collect();
+            let named = ids.first().cloned().unwrap_or_default();
+            let started = Instant::now();
+            let request = self.client(identity).await.batch_get_secret_value().set_secret_id_list(Some(ids));
+            let attempts = LostAttempts::default();
+            let result = request.customize().interceptor(attempts.clone()).send().await;
+            self.count("BatchGetSecretValue", started, &result);
+            let lost_attempts = attempts.count();
+            let output = result
+                .map_err(|error| SourceError { lost_attempts, ..SourceError::from_sdk(&named, &error) })
+                .inspect_err(|error| self.drop_client(identity, error))?;
             let request_id = output.request_id().map(str::to_owned);
-            let (arn, name, version_id) = (output.arn.take(), output.name.take(), output.version_id.take());
-            let (Some(arn), Some(name), Some(version_id)) = (arn, name, version_id) else {
-                // A value may have come, and cannot be used: one more attempt whose answer is lost.
-                return Err(SourceError { lost_attempts: lost_attempts + 1, request_id, ..incomplete(&id) });
-            };
-            let payload = match (output.secret_string.take(), output.secret_binary.take()) {
-                (Some(text), _) => Payload::text(text),
-                (None, Some(blob)) => Payload::binary(blob.into_inner()),
-                // A version without a value exists after a failed rotation; it is no version to publish.
-                (None, None) => {
-                    return Err(SourceError {
-                        request_id,
-                        lost_attempts,
-                        ..SourceError::new(SourceErrorKind::VersionNotFound, id)
-                    });
+            let mut batch = Batch { lost_attempts, ..Batch::default() };
+            for error in output.errors.unwrap_or_default() {
+                let id = error.secret_id.unwrap_or_default();
+                let failure = SourceError::of_item(
+                    &id,
+                    error.error_code.as_deref(),
+                    error.message.as_deref(),
+                    request_id.clone(),
+                );
+                batch.failures.push((id, failure));
+            }
+            for entry in output.secret_values.unwrap_or_default() {
+                let answer = Answer {
+                    arn: entry.arn,
+                    name: entry.name,
+                    version_id: entry.version_id,
+                    created: entry.created_date,
+                    text: entry.secret_string,
+                    binary: entry.secret_binary,
+                    request_id: request_id.clone(),
+                };
+                let id = answer.name.clone().unwrap_or_default();
+                match answer.version(&id, 0) {
+                    Ok(version) => batch.versions.push(version),
+                    Err(error) => batch.failures.push((id, error)),
                 }
-            };
-            Ok(SecretVersion {
-                arn,
-                name,
-                version_id,
-                created: output.created_date.and_then(|date| Timestamp::from_second(date.secs()).ok()),
-                payload,
-                request_id,
-                lost_attempts,
-            })
+            }
+            Ok(batch)
+        }
+        .boxed()
+    }
+
+    fn list<'a>(
+        &'a self,
+        identity: &'a Identity,
+        prefixes: &'a [String],
+        page: Option<String>,
+    ) -> BoxFuture<'a, Result<Page, SourceError>> {
+        async move {
+            let started = Instant::now();
+            let by_name = (!prefixes.is_empty())
+                .then(|| Filter::builder().key(FilterNameStringType::Name).set_values(Some(prefixes.to_vec())).build());
+            let request = self.client(identity).await.list_secrets().max_results(LIST_LIMIT);
+            let request = request.set_filters(by_name.map(|filter| vec![filter])).set_next_token(page);
+            let result = request.send().await;
+            self.count("ListSecrets", started, &result);
+            let output = result
+                .map_err(|error| SourceError::from_sdk("(all secrets)", &error))
+                .inspect_err(|error| self.drop_client(identity, error))?;
+            let secrets = output.secret_list.unwrap_or_default().into_iter().filter_map(|entry| {
+                Some(Description {
+                    arn: entry.arn?,
+                    name: entry.name?,
+                    versions: labelled(entry.secret_versions_to_stages),
+                    pending_deletion: entry.deleted_date.is_some(),
+                })
+            });
+            Ok(Page { secrets: secrets.collect(), next: output.next_token })
         }
         .boxed()
     }
@@ -262,6 +325,49 @@ impl SecretsApi for SecretsManager {
         }
         .boxed()
     }
+}
+
+/// What `GetSecretValue` and `BatchGetSecretValue` answer of one version.
+struct Answer {
+    arn: Option<String>,
+    name: Option<String>,
+    version_id: Option<String>,
+    created: Option<DateTime>,
+    text: Option<String>,
+    binary: Option<Blob>,
+    request_id: Option<String>,
+}
+
+impl Answer {
+    fn version(self, id: &str, lost_attempts: u32) -> Result<SecretVersion, SourceError> {
+        let request_id = self.request_id;
+        let (Some(arn), Some(name), Some(version_id)) = (self.arn, self.name, self.version_id) else {
+            // A value may have come, and cannot be used: one more attempt whose answer is lost.
+            return Err(SourceError { lost_attempts: lost_attempts + 1, request_id, ..incomplete(id) });
+        };
+        let payload = match (self.text, self.binary) {
+            (Some(text), _) => Payload::text(text),
+            (None, Some(blob)) => Payload::binary(blob.into_inner()),
+            // A version without a value exists after a failed rotation; it is no version to publish.
+            (None, None) => {
+                let kind = SourceErrorKind::VersionNotFound;
+                return Err(SourceError { request_id, lost_attempts, ..SourceError::new(kind, id) });
+            }
+        };
+        Ok(SecretVersion {
+            arn,
+            name,
+            version_id,
+            created: self.created.and_then(|date| Timestamp::from_second(date.secs()).ok()),
+            payload,
+            request_id,
+            lost_attempts,
+        })
+    }
+}
+
+fn labelled(versions: Option<HashMap<String, Vec<String>>>) -> BTreeMap<String, BTreeSet<String>> {
+    versions.unwrap_or_default().into_iter().map(|(id, stages)| (id, stages.into_iter().collect())).collect()
 }
 
 fn incomplete(secret: &str) -> SourceError {

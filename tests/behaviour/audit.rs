@@ -67,7 +67,7 @@ async fn a_file_is_appended_to_and_opened_anew_on_sighup() {
     let records = read_log(&world.folder, "reads.jsonl");
     assert_eq!(records.lines().count(), 1);
     let record: serde_json::Value = serde_json::from_str(records.trim()).unwrap();
-    assert_eq!((record["binding"].as_str(), record["outcome"].as_str()), (Some("third"), Some("read")));
+    assert_eq!((record["served"][0]["binding"].as_str(), record["outcome"].as_str()), (Some("third"), Some("read")));
     assert_eq!(read_log(&world.folder, "audit.jsonl"), "", "nothing else stands on standard output");
     #[cfg(unix)]
     {

@@ -52,6 +52,7 @@ async fn every_failure_at_every_moment_is_named_and_changes_nothing_and_passes()
     let audit = world.audit();
     for strike in &strikes {
         strike.judge_audit(&audit);
+        strike.clean_up().await;
     }
     world.end().await;
 }

@@ -17,4 +17,5 @@ mod publishing;
 mod repair;
 mod restart;
 mod serving;
+mod sharing;
 mod target;

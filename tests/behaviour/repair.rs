@@ -183,6 +183,8 @@ async fn a_secret_that_appears_between_the_look_and_the_write_is_not_touched() {
     // Where nothing stands there, the same write creates it.
     world.secrets().delete("raced", &DeleteParams::default()).await.unwrap();
     let written = apply_secret(&world.client, &wanted, None).await.unwrap();
+    let key = FingerprintKey::new(zeroize::Zeroizing::new([1; 32]));
+    let written = bindery::controller::target::Sighting::new(&written, &key);
     let bindery::controller::target::TargetState::Owned(observed) =
         bindery::controller::target::judge(&binding, Some(&written), false)
     else {

@@ -30,8 +30,31 @@ impl<'a> Strike<'a> {
         Self { world, board, case, moment, binding, secret }
     }
 
-    async fn bind(&self, spec: Value) {
+    async fn bind(&self, mut spec: Value) {
+        if self.case.reason == "Throttled" {
+            // Who is throttled slows down: it has an identity to itself, so that the others do not.
+            spec["grant"] = json!(self.own_grant().await);
+        }
         self.world.bind(&self.binding, spec).await;
+    }
+
+    /// A grant for this secret alone, through a role of its own.
+    async fn own_grant(&self) -> String {
+        let name = format!("{}-{}", self.world.namespace, self.binding);
+        let role = format!("arn:aws:iam::123456789012:role/{}", self.binding);
+        let spec = json!({
+            "namespaces": {"names": [self.world.namespace]}, "secrets": [{"name": self.secret}],
+            "aws": {"region": "eu-west-1", "roleArn": role},
+        });
+        self.world.grant_with(&name, spec).await;
+        name
+    }
+
+    /// Removes what stands outside the namespace.
+    pub async fn clean_up(&self) {
+        if self.case.reason == "Throttled" {
+            self.world.delete_grant(&format!("{}-{}", self.world.namespace, self.binding)).await;
+        }
     }
 
     async fn put(&self, number: u32) {
@@ -181,10 +204,12 @@ impl<'a> Strike<'a> {
             })
             .await;
             let again = self.world.bindings().get(binding).await.unwrap();
-            assert_eq!(
-                again.metadata.resource_version, seen.metadata.resource_version,
-                "the status is not written again"
-            );
+            let said = |binding: &SecretBinding| -> Vec<String> {
+                let conditions = binding.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
+                conditions.iter().map(|c| format!("{}={}/{}: {}", c.type_, c.status, c.reason, c.message)).collect()
+            };
+            assert_eq!(said(&again), said(&seen), "the status of {binding} is not written again");
+            assert_eq!(again.metadata.resource_version, seen.metadata.resource_version, "not even as it was");
             assert_eq!(self.published().await, before, "the Secret");
         }
 

@@ -10,6 +10,7 @@ use axum::body::{Body, Bytes};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
+use hyper::http::request;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -25,7 +26,7 @@ const REQUEST_ID: &str = "x-amzn-requestid";
 pub struct Call {
     /// The operation, such as `GetSecretValue`.
     pub operation: String,
-    /// The secret it names.
+    /// The secrets it names, joined by commas.
     pub secret: String,
     /// Which attempt of one call of the SDK this is, counted from 1.
     pub attempt: u32,
@@ -35,6 +36,8 @@ pub struct Call {
     pub request_id: String,
     /// What of a value was on its way to the operator.
     pub sent: Sent,
+    /// The ARNs of the secrets whose values the answer held.
+    pub values: Vec<String>,
 }
 
 /// What an answer carried of a value.
@@ -163,7 +166,14 @@ impl AwsProxy {
 
     /// The calls about one secret so far.
     pub fn calls_for(&self, secret: &str) -> Vec<Call> {
-        self.shared.calls.lock().unwrap().iter().filter(|call| call.secret == secret).cloned().collect()
+        self.shared
+            .calls
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|call| call.secret.split(',').any(|id| id == secret))
+            .cloned()
+            .collect()
     }
 
     /// Lets calls of these operations (none named = all) fail from now on, and only those.
@@ -193,6 +203,25 @@ impl AwsProxy {
     }
 }
 
+impl Target {
+    /// Passes a call on. moto now and then closes a connection that a request is already under way on.
+    async fn upstream(&self, parts: &request::Parts, body: Bytes) -> Response<Incoming> {
+        let mut error = None;
+        for _ in 0..3 {
+            let mut request = Request::builder().method(&parts.method).uri(format!("{}{}", self.upstream, parts.uri));
+            // The length is that of the body, which the gate may have shortened.
+            for (name, value) in parts.headers.iter().filter(|(name, _)| *name != CONTENT_LENGTH) {
+                request = request.header(name, value);
+            }
+            match self.client.request(request.body(Full::new(body.clone())).unwrap()).await {
+                Ok(answer) => return answer,
+                Err(failed) => error = Some(failed),
+            }
+        }
+        panic!("moto does not answer: {error:?}")
+    }
+}
+
 /// Serves until it is aborted, and its connections with it.
 async fn serve(listener: TcpListener, target: Target) {
     let mut connections = JoinSet::new();
@@ -209,27 +238,46 @@ async fn serve(listener: TcpListener, target: Target) {
 }
 
 impl Shared {
+    /// The fault that a call meets. A call about several secrets is refused by IAM where one of them has a fault of
+    /// its own, so that the operator asks for each by itself and meets it.
     fn fault(&self, asked: &Asked) -> Option<Fault> {
         let rules = self.rules.lock().unwrap();
+        let names = |rule: &Rule| rule.secret.as_ref().is_none_or(|named| asked.secrets.contains(named));
+        let applies = |rule: &Rule, operation: &str| {
+            if rule.operations.is_empty() { rule.secret.is_some() } else { rule.operations.contains(&operation) }
+        };
+        let by_itself = |rule: &&Rule| match asked.operation.as_str() {
+            "BatchGetSecretValue" => names(rule) && applies(rule, "GetSecretValue"),
+            "ListSecrets" => applies(rule, "DescribeSecret"),
+            _ => false,
+        };
+        if rules.iter().any(|rule| by_itself(&rule)) {
+            return Some(Fault::Error(
+                400,
+                "AccessDeniedException",
+                "User: x is not authorized to perform this action",
+            ));
+        }
         let concerns = |rule: &&Rule| {
-            rule.secret.as_deref().is_none_or(|named| named == asked.secret)
-                && (rule.operations.is_empty() || rule.operations.contains(&asked.operation.as_str()))
+            names(rule) && (rule.operations.is_empty() || rule.operations.contains(&asked.operation.as_str()))
         };
         rules.iter().find(concerns).map(|rule| rule.fault.clone())
     }
 
     /// Notes a call and answers its request id: that of AWS, or one that no other call has.
-    fn note(&self, asked: &Asked, status: StatusCode, sent: Sent, id: Option<&str>) -> String {
-        let may_carry = status.is_success() || sent == Sent::Uncertain;
+    fn note(&self, asked: &Asked, status: StatusCode, sent: Sent, id: Option<&str>, values: Vec<String>) -> String {
+        let reads = matches!(asked.operation.as_str(), "GetSecretValue" | "BatchGetSecretValue");
+        let may_carry = reads && (status.is_success() || sent == Sent::Uncertain);
         let mut calls = self.calls.lock().unwrap();
         let request_id = id.map_or_else(|| format!("req-0001-{}", calls.len()), str::to_owned);
         calls.push(Call {
             operation: asked.operation.clone(),
-            secret: asked.secret.clone(),
+            secret: asked.secrets.join(","),
             attempt: asked.attempt,
             status: status.as_u16(),
             request_id: request_id.clone(),
-            sent: if asked.operation == "GetSecretValue" && may_carry { sent } else { Sent::Nothing },
+            sent: if may_carry { sent } else { Sent::Nothing },
+            values,
         });
         request_id
     }
@@ -240,7 +288,7 @@ async fn pass(target: Target, request: Request<Incoming>) -> Result<Response<Bod
     let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let asked = Asked::of(&parts.headers, &body);
     let fault = target.shared.fault(&asked);
-    let note = |status, sent, id: Option<&str>| target.shared.note(&asked, status, sent, id);
+    let note = |status, sent, id: Option<&str>| target.shared.note(&asked, status, sent, id, Vec::new());
     match &fault {
         Some(Fault::Error(status, code, message)) => {
             let status = StatusCode::from_u16(*status).unwrap();
@@ -270,12 +318,7 @@ async fn pass(target: Target, request: Request<Incoming>) -> Result<Response<Bod
             Verdict::Pass(ticket) => (ticket.body(), Some(ticket)),
         },
     };
-    let mut upstream = Request::builder().method(parts.method).uri(format!("{}{}", target.upstream, parts.uri));
-    // The length is that of the body, which the gate may have shortened.
-    for (name, value) in parts.headers.iter().filter(|(name, _)| *name != CONTENT_LENGTH) {
-        upstream = upstream.header(name, value);
-    }
-    let passed = target.client.request(upstream.body(Full::new(body)).unwrap()).await.unwrap();
+    let passed = target.upstream(&parts, body).await;
     let (mut head, body) = passed.into_parts();
     let mut body = body.collect().await.unwrap().to_bytes();
     if let (Some(gate), Some(ticket)) = (&gate, ticket) {
@@ -283,7 +326,8 @@ async fn pass(target: Target, request: Request<Incoming>) -> Result<Response<Bod
         head.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
     }
     let id = head.headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).map(str::to_owned);
-    let note = |sent| note(head.status, sent, id.as_deref());
+    let values = values(&body);
+    let note = |sent| target.shared.note(&asked, head.status, sent, id.as_deref(), values.clone());
     match fault {
         Some(Fault::Cut) => {
             note(Sent::Uncertain);
@@ -316,6 +360,15 @@ async fn pass(target: Target, request: Request<Incoming>) -> Result<Response<Bod
     }
 }
 
+/// The ARNs of the secrets whose values an answer holds.
+fn values(body: &[u8]) -> Vec<String> {
+    let answer: Value = serde_json::from_slice(body).unwrap_or_default();
+    let batch = answer["SecretValues"].as_array().cloned();
+    let versions = batch.unwrap_or_else(|| vec![answer]);
+    let holds = |version: &&Value| version["SecretString"].is_string() || version["SecretBinary"].is_string();
+    versions.iter().filter(holds).map(|version| version["ARN"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
 /// An error as AWS answers it: in JSON, or in XML where the call came by the query protocol of STS.
 fn error(status: StatusCode, code: &str, message: &str, id: &str, json: bool) -> Response<Body> {
     let (content_type, body) = if json {
@@ -331,7 +384,7 @@ fn error(status: StatusCode, code: &str, message: &str, id: &str, json: bool) ->
 /// What a call asks.
 struct Asked {
     operation: String,
-    secret: String,
+    secrets: Vec<String>,
     attempt: u32,
 }
 
@@ -352,7 +405,10 @@ impl Asked {
             header("amz-sdk-request").and_then(|text| text.split("; ").find_map(|p| p.strip_prefix("attempt=")));
         Self {
             operation,
-            secret: body["SecretId"].as_str().unwrap_or_default().to_owned(),
+            secrets: match body["SecretIdList"].as_array() {
+                Some(ids) => ids.iter().map(|id| id.as_str().unwrap_or_default().to_owned()).collect(),
+                None => vec![body["SecretId"].as_str().unwrap_or_default().to_owned()],
+            },
             attempt: attempt.and_then(|attempt| attempt.parse().ok()).unwrap_or(1),
         }
     }

@@ -267,19 +267,46 @@ impl World {
         events.into_iter().map(|e| format!("{}/{}: {}", text(e.type_), text(e.reason), text(e.note))).collect()
     }
 
-    /// The audit records of the operator.
+    /// The audit records of the operator, one for each binding that a read served.
     pub fn audit(&self) -> Vec<Value> {
+        let mut served = Vec::new();
+        for record in self.records() {
+            for one in record["served"].as_array().unwrap() {
+                let mut flat = record.clone();
+                let fields = flat.as_object_mut().unwrap();
+                fields.remove("served");
+                fields.extend(one.as_object().unwrap().clone());
+                served.push(flat);
+            }
+        }
+        served
+    }
+
+    /// The audit records as they stand in the log, one for each value that AWS sent or may have sent.
+    pub fn records(&self) -> Vec<Value> {
         let log = read_log(&self.folder, "audit.jsonl");
         log.lines().map(|line| serde_json::from_str(line).expect("standard output holds audit records only")).collect()
     }
 
     /// Ends the world: no value may have left its path, and each read of a value must be on record.
     pub async fn end(self) {
-        let (calls, audit) = (self.proxy.calls(), self.audit());
-        let sent = |sent: Sent| calls.iter().filter(|call| call.sent == sent).count();
-        let recorded = |outcome: &str| audit.iter().filter(|record| record["outcome"] == outcome).count();
-        assert_eq!(recorded("read"), sent(Sent::Value), "reads that AWS answered, and records of them");
-        let (uncertain, unknown) = (sent(Sent::Uncertain), recorded("unknown"));
+        let (calls, records) = (self.proxy.calls(), self.records());
+        let mut sent: Vec<(String, String)> = calls
+            .iter()
+            .filter(|call| call.sent == Sent::Value)
+            .flat_map(|call| call.values.iter().map(|arn| (call.request_id.clone(), arn.clone())))
+            .collect();
+        let text = |record: &Value, field: &str| record[field].as_str().unwrap_or_default().to_owned();
+        let mut recorded: Vec<(String, String)> = records
+            .iter()
+            .filter(|record| record["outcome"] == "read")
+            .map(|record| (text(record, "requestId"), text(record, "secret")))
+            .collect();
+        sent.sort();
+        recorded.sort();
+        assert_eq!(recorded, sent, "records of reads, and values that AWS sent");
+        let uncertain = calls.iter().filter(|call| call.sent == Sent::Uncertain).count();
+        let unknown = records.iter().filter(|record| record["outcome"] == "unknown").count();
         assert!(uncertain == 0 || unknown > 0, "{uncertain} answers that may not have arrived, {unknown} records");
         self.end_after_kills().await;
     }

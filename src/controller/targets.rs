@@ -1,0 +1,180 @@
+//! The Secrets that carry Bindery's label, as the watch tells of them: of each no more than passes look at.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use kube::ResourceExt as _;
+use kube::runtime::watcher::Event;
+use tokio::sync::watch;
+
+use super::target::{SecretMeta, Sighting};
+use crate::fingerprint::FingerprintKey;
+
+/// A Secret that an event of the watch is about.
+#[derive(Clone, Debug)]
+pub struct Touched {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// As it is, or was when it was deleted.
+    pub sighting: Arc<Sighting>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    namespaces: HashMap<String, BTreeMap<String, Arc<Sighting>>>,
+    /// By watch, what the list that is under way has shown so far.
+    listed: HashMap<Option<String>, HashSet<(String, String)>>,
+    /// The watches that have listed all at least once.
+    complete: HashSet<Option<String>>,
+}
+
+/// The cache of targets.
+#[derive(Debug)]
+pub struct Targets {
+    state: Mutex<State>,
+    complete: watch::Sender<usize>,
+}
+
+impl Default for Targets {
+    fn default() -> Self {
+        Self { state: Mutex::default(), complete: watch::channel(0).0 }
+    }
+}
+
+impl Targets {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A target, if it is there.
+    #[must_use]
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Sighting>> {
+        self.state().namespaces.get(namespace)?.get(name).cloned()
+    }
+
+    /// Calls `see` with the targets of a namespace.
+    pub fn of<R>(&self, namespace: &str, see: impl FnOnce(&BTreeMap<String, Arc<Sighting>>) -> R) -> R {
+        match self.state().namespaces.get(namespace) {
+            Some(targets) => see(targets),
+            None => see(&BTreeMap::new()),
+        }
+    }
+
+    /// Waits until this many watches have listed all.
+    pub async fn wait_until_complete(&self, watches: usize) {
+        // The sender lives as long as what is waited for here.
+        let _ = self.complete.subscribe().wait_for(|complete| *complete >= watches).await;
+    }
+
+    /// Notes an event of the watch of one namespace (`None` = all); answers the Secrets that changed.
+    pub fn observe(&self, scope: Option<&str>, event: &Event<SecretMeta>, key: &FingerprintKey) -> Vec<Touched> {
+        let mut state = self.state();
+        let scope = scope.map(str::to_owned);
+        match event {
+            Event::Init => {
+                state.listed.insert(scope, HashSet::new());
+                Vec::new()
+            }
+            Event::InitApply(meta) => {
+                let id = (meta.namespace().unwrap_or_default(), meta.name_any());
+                state.listed.entry(scope).or_default().insert(id);
+                state.apply(meta, key)
+            }
+            Event::Apply(meta) => state.apply(meta, key),
+            Event::Delete(meta) => {
+                state.remove(meta.namespace().unwrap_or_default(), meta.name_any()).into_iter().collect()
+            }
+            Event::InitDone => {
+                let listed = state.listed.remove(&scope).unwrap_or_default();
+                let gone = state.absent(scope.as_deref(), &listed);
+                let touched = gone.into_iter().filter_map(|(namespace, name)| state.remove(namespace, name)).collect();
+                state.complete.insert(scope);
+                self.complete.send_replace(state.complete.len());
+                touched
+            }
+        }
+    }
+}
+
+impl State {
+    fn apply(&mut self, meta: &SecretMeta, key: &FingerprintKey) -> Vec<Touched> {
+        let (namespace, name) = (meta.namespace().unwrap_or_default(), meta.name_any());
+        let version = meta.resource_version().unwrap_or_default();
+        let targets = self.namespaces.entry(namespace.clone()).or_default();
+        // A list shows again what is known.
+        if targets.get(&name).is_some_and(|known| known.observed.resource_version == version) {
+            return Vec::new();
+        }
+        let sighting = Arc::new(Sighting::new(meta, key));
+        targets.insert(name.clone(), sighting.clone());
+        vec![Touched { namespace, name, sighting }]
+    }
+
+    fn remove(&mut self, namespace: String, name: String) -> Option<Touched> {
+        let targets = self.namespaces.get_mut(&namespace)?;
+        let sighting = targets.remove(&name)?;
+        if targets.is_empty() {
+            self.namespaces.remove(&namespace);
+        }
+        Some(Touched { namespace, name, sighting })
+    }
+
+    /// What is known within a scope and not among `listed`.
+    fn absent(&self, scope: Option<&str>, listed: &HashSet<(String, String)>) -> Vec<(String, String)> {
+        let within = self.namespaces.iter().filter(|(namespace, _)| scope.is_none_or(|scope| scope == **namespace));
+        within
+            .flat_map(|(namespace, targets)| targets.keys().map(|name| (namespace.clone(), name.clone())))
+            .filter(|id| !listed.contains(id))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use zeroize::Zeroizing;
+
+    fn secret(namespace: &str, name: &str, version: &str) -> SecretMeta {
+        let metadata = json!({"namespace": namespace, "name": name, "resourceVersion": version});
+        serde_json::from_value(json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata})).unwrap()
+    }
+
+    fn names(touched: &[Touched]) -> Vec<String> {
+        touched.iter().map(|touched| format!("{}/{}", touched.namespace, touched.name)).collect()
+    }
+
+    #[tokio::test]
+    async fn a_list_shows_what_changed_and_what_went_while_nobody_watched() {
+        let (targets, key) = (Targets::default(), FingerprintKey::new(Zeroizing::new([1; 32])));
+        let observe = |scope: Option<&str>, event| names(&targets.observe(scope, &event, &key));
+        assert!(observe(None, Event::Init).is_empty());
+        assert_eq!(observe(None, Event::InitApply(secret("n", "a", "1"))), ["n/a"]);
+        assert_eq!(observe(None, Event::InitApply(secret("n", "b", "1"))), ["n/b"]);
+        assert!(observe(None, Event::InitDone).is_empty());
+        targets.wait_until_complete(1).await;
+        assert_eq!(observe(None, Event::Apply(secret("n", "a", "2"))), ["n/a"]);
+        observe(None, Event::Init);
+        assert!(observe(None, Event::InitApply(secret("n", "a", "2"))).is_empty(), "it is known");
+        assert_eq!(observe(None, Event::InitDone), ["n/b"]);
+        assert!(targets.get("n", "b").is_none() && targets.get("n", "a").is_some());
+        assert_eq!(observe(None, Event::Delete(secret("n", "a", "2"))), ["n/a"]);
+        assert!(targets.of("n", BTreeMap::is_empty));
+    }
+
+    #[tokio::test]
+    async fn a_list_of_one_namespace_says_nothing_of_another() {
+        let (targets, key) = (Targets::default(), FingerprintKey::new(Zeroizing::new([1; 32])));
+        for scope in ["n", "m"] {
+            targets.observe(Some(scope), &Event::Init, &key);
+            targets.observe(Some(scope), &Event::InitApply(secret(scope, "a", "1")), &key);
+            targets.observe(Some(scope), &Event::InitDone, &key);
+        }
+        targets.wait_until_complete(2).await;
+        targets.observe(Some("n"), &Event::Init, &key);
+        assert_eq!(names(&targets.observe(Some("n"), &Event::InitDone, &key)), ["n/a"]);
+        assert!(targets.get("m", "a").is_some());
+    }
+}

@@ -1,0 +1,170 @@
+//! What one list of all secrets tells of those that matter. Pure.
+//!
+//! [`ListSecrets`][list] costs one call for a hundred secrets, whoever wants them, and names the versions of each. But
+//! what it shows may be up to five minutes old, and it leaves out secrets that are pending deletion and those of other
+//! accounts. So agreement is good news, and anything else is a hint that `DescribeSecret` confirms.
+//!
+//! [list]: https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_ListSecrets.html
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::{Description, answers};
+use crate::binding::reference::SecretId;
+
+/// The most values that one filter of ListSecrets takes.
+const MAX_PREFIXES: usize = 10;
+
+/// What a list tells of one secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// It has the versions that are known.
+    Same,
+    /// It has other versions than those that are known.
+    Differs,
+    /// Nothing was known of it.
+    FirstSight,
+    /// It is not listed.
+    Missing,
+}
+
+/// Compares what is known of a secret with what a list says. Of a `partial` knowledge, which reads leave, only what is
+/// known counts.
+#[must_use]
+pub fn compare(known: Option<(&Description, bool)>, listed: Option<&Description>) -> Finding {
+    match (known, listed) {
+        (_, None) => Finding::Missing,
+        (None, Some(_)) => Finding::FirstSight,
+        (Some((known, partial)), Some(listed)) => {
+            let agrees = if partial {
+                known.versions.iter().all(|(id, stages)| {
+                    listed.versions.get(id).is_some_and(|listed| stages.is_subset(listed))
+                        // A version without a label is not listed.
+                        || stages.is_empty()
+                })
+            } else {
+                known.versions == listed.versions
+            };
+            if agrees && known.arn == listed.arn && !listed.pending_deletion { Finding::Same } else { Finding::Differs }
+        }
+    }
+}
+
+/// The secrets that are looked for, by the names that they may have.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    by_name: HashMap<String, Vec<SecretId>>,
+}
+
+impl Wanted {
+    /// The secrets to look for.
+    #[must_use]
+    pub fn new(secrets: impl IntoIterator<Item = SecretId>) -> Self {
+        let mut by_name: HashMap<String, Vec<SecretId>> = HashMap::new();
+        for secret in secrets {
+            let names: Vec<String> = match &secret {
+                SecretId::Name(name) => vec![name.clone()],
+                SecretId::Arn(arn) => arn.possible_names().map(str::to_owned).collect(),
+            };
+            for name in names {
+                by_name.entry(name).or_default().push(secret.clone());
+            }
+        }
+        Self { by_name }
+    }
+
+    /// The references that mean a listed secret.
+    pub fn meaning<'a>(&'a self, listed: &'a Description) -> impl Iterator<Item = &'a SecretId> {
+        let of_name = self.by_name.get(&listed.name).map(Vec::as_slice).unwrap_or_default();
+        of_name.iter().filter(|secret| answers(secret, &listed.arn, &listed.name))
+    }
+
+    /// At most ten prefixes that all the names begin with, as long as possible; none where there is no such prefix.
+    /// The names of one folder, up to the last `/`, are one prefix.
+    #[must_use]
+    pub fn prefixes(&self) -> Vec<String> {
+        let folders = self.by_name.keys().map(|name| match name.rfind('/') {
+            Some(end) => name[..=end].to_owned(),
+            None => name.clone(),
+        });
+        let mut prefixes: Vec<String> = folders.collect::<BTreeSet<_>>().into_iter().collect();
+        // Sorted, a prefix stands right before those that it covers.
+        prefixes.dedup_by(|later, earlier| later.starts_with(earlier.as_str()));
+        while prefixes.len() > MAX_PREFIXES {
+            let closest = (1..prefixes.len()).max_by_key(|&i| common(&prefixes[i - 1], &prefixes[i])).unwrap_or(1);
+            let length = common(&prefixes[closest - 1], &prefixes[closest]);
+            if length == 0 {
+                return Vec::new();
+            }
+            prefixes.remove(closest);
+            prefixes[closest - 1].truncate(length);
+            prefixes.dedup_by(|later, earlier| later.starts_with(earlier.as_str()));
+        }
+        prefixes
+    }
+}
+
+/// The length of the common beginning. Names of secrets are ASCII, so every length is a boundary.
+fn common(a: &str, b: &str) -> usize {
+    a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn description(versions: &[(&str, &[&str])]) -> Description {
+        Description {
+            arn: "arn:aws:secretsmanager:eu-west-1:123456789012:secret:app-AbCdEf".to_owned(),
+            name: "app".to_owned(),
+            versions: versions
+                .iter()
+                .map(|(id, stages)| ((*id).to_owned(), stages.iter().map(ToString::to_string).collect()))
+                .collect::<BTreeMap<_, _>>(),
+            pending_deletion: false,
+        }
+    }
+
+    #[test]
+    fn agreement_is_good_news_and_anything_else_is_a_hint() {
+        let known = description(&[("v2", &["AWSCURRENT"]), ("v1", &["AWSPREVIOUS"])]);
+        let moved = description(&[("v3", &["AWSCURRENT"]), ("v2", &["AWSPREVIOUS"])]);
+        let of_a_read = description(&[("v2", &["AWSCURRENT"])]);
+        let deleted = Description { pending_deletion: true, ..known.clone() };
+        assert_eq!(compare(Some((&known, false)), Some(&known)), Finding::Same);
+        assert_eq!(compare(Some((&known, false)), Some(&moved)), Finding::Differs);
+        assert_eq!(compare(Some((&of_a_read, false)), Some(&known)), Finding::Differs);
+        assert_eq!(compare(Some((&of_a_read, true)), Some(&known)), Finding::Same);
+        assert_eq!(compare(Some((&of_a_read, true)), Some(&moved)), Finding::Differs);
+        assert_eq!(compare(Some((&known, false)), Some(&deleted)), Finding::Differs);
+        assert_eq!(compare(Some((&known, false)), None), Finding::Missing);
+        assert_eq!(compare(None, Some(&known)), Finding::FirstSight);
+    }
+
+    #[test]
+    fn a_listed_secret_is_found_by_each_form_of_reference_and_look_alikes_are_not() {
+        let arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:app";
+        let texts = ["app", arn, &format!("{arn}-AbCdEf"), &format!("{arn}-XXXXXX"), "app2", "App"];
+        let wanted = Wanted::new(texts.iter().map(|text| text.parse().unwrap()));
+        let mut found: Vec<String> = wanted.meaning(&description(&[])).map(std::string::ToString::to_string).collect();
+        found.sort();
+        assert_eq!(found, ["app".to_owned(), arn.to_owned(), format!("{arn}-AbCdEf")]);
+    }
+
+    #[test]
+    fn prefixes_are_as_long_as_ten_of_them_can_be() {
+        let prefixes = |names: &[String]| Wanted::new(names.iter().map(|name| name.parse().unwrap())).prefixes();
+        let names: Vec<String> = ["a/production/app", "a/production/worker", "a/staging/app", "plain"]
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(prefixes(&names), ["a/production/", "a/staging/", "plain"]);
+        let teams: Vec<String> = (0..30).map(|team| format!("teams/team-{team:02}/app")).collect();
+        let found = prefixes(&teams);
+        assert!(found.len() <= 10 && found.iter().all(|prefix| prefix.starts_with("teams/team-")), "{found:?}");
+        assert!(teams.iter().all(|name| found.iter().any(|prefix| name.starts_with(prefix.as_str()))));
+        let strangers: Vec<String> = ('a'..='z').map(|c| format!("{c}/app")).collect();
+        assert!(prefixes(&strangers).is_empty());
+        assert!(prefixes(&[]).is_empty());
+    }
+}
