@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 
 use crate::controller::watch::WatchHealth;
 use crate::metrics::Metrics;
+use crate::source::queue::QueueHealth;
 
 /// What `/readyz` and `/healthz` tell: whether the process can do its work, or could at once if it held the lease, and
 /// whether a new process might do better.
@@ -22,6 +23,14 @@ pub struct Readiness {
     kinds_served: AtomicBool,
     /// The watches on the API server.
     pub watches: Arc<WatchHealth>,
+    /// The queues of events.
+    pub queues: Arc<QueueHealth>,
+}
+
+impl Readiness {
+    fn lines(&self) -> Vec<String> {
+        self.watches.lines().into_iter().chain(self.queues.lines()).collect()
+    }
 }
 
 impl Readiness {
@@ -72,7 +81,7 @@ async fn healthy(State(shared): State<Shared>) -> impl IntoResponse {
 
 async fn ready(State(shared): State<Shared>) -> impl IntoResponse {
     if shared.readiness.kinds_served.load(Ordering::Relaxed) {
-        (StatusCode::OK, text("ok", &shared.readiness.watches.lines()))
+        (StatusCode::OK, text("ok", &shared.readiness.lines()))
     } else {
         let reason = "the API server does not serve the CustomResourceDefinitions of bindery.dev yet";
         (StatusCode::SERVICE_UNAVAILABLE, text(reason, &[]))

@@ -1,5 +1,6 @@
 //! What Prometheus sees. Series of one binding go with it; label values come from closed sets.
 
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use k8s_openapi::jiff::SignedDuration;
@@ -37,6 +38,20 @@ struct BindingLabels {
     name: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct QueueLabels {
+    region: String,
+    queue: String,
+}
+
+/// A number of seconds that need not be whole.
+type Seconds = Gauge<f64, AtomicU64>;
+
 #[derive(Clone, Debug)]
 struct Latency;
 
@@ -58,6 +73,11 @@ pub struct Metrics {
     binding_verified: Family<BindingLabels, Gauge>,
     watch_errors: Family<KindLabel, Counter>,
     propagation: Histogram,
+    events: Family<ResultLabel, Counter>,
+    events_last: Family<QueueLabels, Gauge>,
+    events_received: Family<QueueLabels, Gauge>,
+    events_queue_lag: Family<QueueLabels, Seconds>,
+    events_lag: Family<QueueLabels, Seconds>,
     leader: Gauge,
 }
 
@@ -74,6 +94,11 @@ impl Default for Metrics {
             watch_errors: Family::default(),
             // From 0.1 s to a day: by events, by the sweep, by a binding that is checked once a day.
             propagation: Histogram::new(exponential_buckets(0.1, 2.5, 16)),
+            events: Family::default(),
+            events_last: Family::default(),
+            events_received: Family::default(),
+            events_queue_lag: Family::default(),
+            events_lag: Family::default(),
             leader: Gauge::default(),
         };
         metrics.registered()
@@ -106,6 +131,27 @@ impl Metrics {
             "propagation_seconds",
             "From the creation of a version at AWS, which has whole seconds, to the Secret that holds it",
             self.propagation.clone(),
+        );
+        registry.register("events", "Messages of the events queues, by what became of them", self.events.clone());
+        registry.register(
+            "events_last_timestamp_seconds",
+            "When the last message of the queue came",
+            self.events_last.clone(),
+        );
+        registry.register(
+            "events_received_timestamp_seconds",
+            "When the queue was last read without a failure, whether or not it held a message",
+            self.events_received.clone(),
+        );
+        registry.register(
+            "events_queue_lag_seconds",
+            "How long the last message had been in the queue when it came",
+            self.events_queue_lag.clone(),
+        );
+        registry.register(
+            "events_lag_seconds",
+            "How long before its message came the last event had happened",
+            self.events_lag.clone(),
         );
         registry.register("leader", "1 while this process holds the lease", self.leader.clone());
         self
@@ -148,6 +194,30 @@ impl Metrics {
     /// Notes how long a new version took from AWS to a Secret.
     pub fn propagated(&self, time: SignedDuration) {
         self.propagation.observe(time.as_secs_f64().max(0.0));
+    }
+
+    /// Counts one message of an events queue.
+    pub fn event(&self, result: &'static str) {
+        self.events.get_or_create(&ResultLabel { result }).inc();
+    }
+
+    /// Notes that a queue was read, at `now` in seconds since 1970. `region` is empty where the queue has none.
+    pub fn queue_read(&self, region: &str, queue: &str, now: i64) {
+        let labels = QueueLabels { region: region.to_owned(), queue: queue.to_owned() };
+        self.events_received.get_or_create(&labels).set(now);
+    }
+
+    /// Notes that a message came, at `now` in seconds since 1970: how many seconds it had been in the queue, and how
+    /// many seconds before its event had happened, each where it is known.
+    pub fn queue_message(&self, region: &str, queue: &str, now: i64, in_queue: Option<f64>, since_event: Option<f64>) {
+        let labels = QueueLabels { region: region.to_owned(), queue: queue.to_owned() };
+        self.events_last.get_or_create(&labels).set(now);
+        if let Some(seconds) = in_queue {
+            self.events_queue_lag.get_or_create(&labels).set(seconds);
+        }
+        if let Some(seconds) = since_event {
+            self.events_lag.get_or_create(&labels).set(seconds);
+        }
     }
 
     /// Tells whether this process holds the lease.

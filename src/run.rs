@@ -22,10 +22,11 @@ use crate::metrics::Metrics;
 use crate::settings::{AuditTarget, RunArgs, Settings};
 use crate::source::SecretsApi;
 use crate::source::audit::AuditLog;
+use crate::source::queue::Queue;
 use crate::source::quota::Quotas;
 use crate::source::reader::Reader;
 use crate::source::secrets_manager::SecretsManager;
-use crate::source::versions::Versions;
+use crate::source::versions::{Noticed, Versions};
 use crate::telemetry;
 
 /// How long work under way may take to end after SIGTERM.
@@ -117,6 +118,8 @@ async fn operate(args: &RunArgs) -> Result<(), RunError> {
         let identity = identity();
         let region = aws.default_region().map(str::to_owned);
         let settings = Arc::new(Settings::new(args, region.clone(), identity.clone()));
+        let queues: Vec<Queue> =
+            args.events_queue_urls.iter().map(|url| aws.queue(url, readiness.queues.clone())).collect();
         let aws: Arc<dyn SecretsApi> = Arc::new(aws);
         let quotas = Arc::new(Quotas::new(args.rates()));
         let (versions, changes) = Versions::new(aws.clone(), quotas.clone(), region);
@@ -126,7 +129,15 @@ async fn operate(args: &RunArgs) -> Result<(), RunError> {
         let lead = || {
             acts.store(true, Ordering::Relaxed);
             metrics.leader(true);
-            controller::lead(context.clone(), triggers, changes, shutdown())
+            let (versions, shutdown) = (context.reader.versions().clone(), shutdown());
+            let consuming = consume(queues, versions, metrics.clone());
+            let leading = controller::lead(context.clone(), triggers, changes, shutdown);
+            async move {
+                tokio::select! {
+                    () = consuming => {}
+                    () = leading => {}
+                }
+            }
         };
         let work = async {
             if args.leader_elect {
@@ -163,6 +174,25 @@ async fn operate(args: &RunArgs) -> Result<(), RunError> {
             })
         }
     }
+}
+
+/// Takes events from all queues, for ever.
+async fn consume(queues: Vec<Queue>, versions: Arc<Versions>, metrics: Arc<Metrics>) {
+    let consuming = queues.into_iter().map(|queue| {
+        let (versions, metrics) = (versions.clone(), metrics.clone());
+        queue.consume(move |event| {
+            let (versions, metrics) = (versions.clone(), metrics.clone());
+            async move {
+                let noticed = versions.noticed(&event).await;
+                if noticed == Noticed::Nobody {
+                    metrics.event("unwanted");
+                }
+                noticed != Noticed::Unknown
+            }
+        })
+    });
+    futures::future::join_all(consuming).await;
+    std::future::pending::<()>().await;
 }
 
 /// SIGTERM and SIGINT end the process, a second one at once; SIGHUP opens the audit log anew.

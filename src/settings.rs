@@ -27,6 +27,11 @@ pub struct RunArgs {
     #[arg(long = "watch-namespace", env = "BINDERY_WATCH_NAMESPACE", value_delimiter = ',')]
     pub watch_namespaces: Vec<String>,
 
+    /// Take events of Secrets Manager from this SQS queue (repeatable; one queue for each installation, region and
+    /// account), so that changes are followed within seconds
+    #[arg(long = "events-queue-url", env = "BINDERY_EVENTS_QUEUE_URL", value_delimiter = ',', value_parser = queue_url)]
+    pub events_queue_urls: Vec<String>,
+
     /// The AWS region where a grant names none (default: as the AWS SDK finds it)
     #[arg(long, env = "BINDERY_AWS_REGION")]
     pub aws_region: Option<String>,
@@ -145,6 +150,15 @@ impl Settings {
     #[must_use]
     pub fn stale_interval(&self) -> Duration {
         if self.refresh_interval.is_zero() { Duration::from_secs(300) } else { self.refresh_interval }
+    }
+}
+
+fn queue_url(text: &str) -> Result<String, String> {
+    let valid = (text.starts_with("https://") || text.starts_with("http://")) && text.matches('/').count() >= 4;
+    if valid {
+        Ok(text.to_owned())
+    } else {
+        Err("give the URL of an SQS queue, such as https://sqs.eu-west-1.amazonaws.com/123456789012/bindery".to_owned())
     }
 }
 

@@ -16,6 +16,7 @@ const CAPS: &[(&str, LevelFilter)] = &[
     ("aws_config", LevelFilter::INFO),
     ("aws_runtime", LevelFilter::INFO),
     ("aws_sdk_secretsmanager", LevelFilter::INFO),
+    ("aws_sdk_sqs", LevelFilter::INFO),
     ("aws_sdk_sts", LevelFilter::INFO),
     ("aws_smithy_http_client", LevelFilter::INFO),
     ("aws_smithy_runtime", LevelFilter::INFO),

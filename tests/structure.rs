@@ -61,7 +61,7 @@ fn every_write_to_kubernetes_stands_in_two_files() {
 #[test]
 fn the_aws_sdk_stays_in_source_and_the_domain_knows_neither_kubernetes_nor_aws() {
     for (file, text) in code() {
-        if text.contains("aws_sdk_secretsmanager::") || text.contains("aws_sdk_sts::") {
+        if ["aws_sdk_secretsmanager::", "aws_sdk_sqs::", "aws_sdk_sts::"].iter().any(|sdk| text.contains(sdk)) {
             assert!(file.starts_with("source/"), "{file} uses the AWS SDK");
         }
         if file.starts_with("binding/") && file != "binding/spec.rs" {

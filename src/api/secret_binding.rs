@@ -73,7 +73,7 @@ pub struct SecretBindingSpec {
 pub struct DataFromEntry {
     /// The secret in Secrets Manager, by name or ARN.
     #[schemars(length(min = 1, max = 640))]
-    #[x_kube(validation = Rule::new("self.matches('^([A-Za-z0-9/_+=.@-]{1,512}|arn:[a-z-]+:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[A-Za-z0-9/_+=.@-]{1,519})$')").message("not a Secrets Manager name (letters, digits and /_+=.@-) nor an ARN like arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME"))]
+    #[x_kube(validation = Rule::new("self.matches('^([A-Za-z0-9/_+=.@!-]{1,512}|arn:[a-z-]+:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[A-Za-z0-9/_+=.@!-]{1,519})$')").message("not a Secrets Manager name (letters, digits and /_+=.@!-) nor an ARN like arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME"))]
     pub secret: String,
 
     /// The version stage to read. The default is `AWSCURRENT`.
@@ -115,7 +115,7 @@ pub struct DataEntry {
     /// where `secret` is a name or an ARN. Without a JSON key the whole payload is published.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1280))]
-    #[x_kube(validation = Rule::new("self.matches('^([A-Za-z0-9/_+=.@-]{1,512}|arn:[a-z-]+:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[A-Za-z0-9/_+=.@-]{1,519})(:[^:]*){0,3}$')").message("not a reference of the form secret:json-key:version-stage:version-id, where secret is a Secrets Manager name or ARN and the parts after it may be empty"))]
+    #[x_kube(validation = Rule::new("self.matches('^([A-Za-z0-9/_+=.@!-]{1,512}|arn:[a-z-]+:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[A-Za-z0-9/_+=.@!-]{1,519})(:[^:]*){0,3}$')").message("not a reference of the form secret:json-key:version-stage:version-id, where secret is a Secrets Manager name or ARN and the parts after it may be empty"))]
     pub value_from: Option<String>,
 
     /// The same, spelled out.
@@ -139,7 +139,7 @@ pub struct DataEntry {
 pub struct KeyReference {
     /// The secret in Secrets Manager, by name or ARN.
     #[schemars(length(min = 1, max = 640))]
-    #[x_kube(validation = Rule::new("self.matches('^([A-Za-z0-9/_+=.@-]{1,512}|arn:[a-z-]+:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[A-Za-z0-9/_+=.@-]{1,519})$')").message("not a Secrets Manager name (letters, digits and /_+=.@-) nor an ARN like arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME"))]
+    #[x_kube(validation = Rule::new("self.matches('^([A-Za-z0-9/_+=.@!-]{1,512}|arn:[a-z-]+:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[A-Za-z0-9/_+=.@!-]{1,519})$')").message("not a Secrets Manager name (letters, digits and /_+=.@!-) nor an ARN like arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME"))]
     pub secret: String,
 
     /// The JSON key: looked up literally, and if it is absent and starts with `/`, as a JSON Pointer

@@ -174,7 +174,7 @@ pub struct GrantedSecret {
     /// A glob over the names of secrets, as in an IAM policy: it matches the whole name, `*` stands for any
     /// characters, `/` among them, and `?` for one. `{namespace}` stands for the namespace of the binding.
     #[schemars(length(min = 1, max = 512))]
-    #[x_kube(validation = Rule::new("self.matches('^([A-Za-z0-9/_+=.@*?-]|\\\\{namespace\\\\})+$')").message("not a glob over names of secrets: letters, digits, /_+=.@-, the wildcards * and ?, and {namespace}"))]
+    #[x_kube(validation = Rule::new("self.matches('^([A-Za-z0-9/_+=.@!*?-]|\\\\{namespace\\\\})+$')").message("not a glob over names of secrets: letters, digits, /_+=.@!-, the wildcards * and ?, and {namespace}"))]
     #[x_kube(validation = Rule::new("!self.matches('\\\\{namespace\\\\}[^/]')").message("{namespace} must be followed by / or stand at the end, or team-a could read what is team-ab's"))]
     #[x_kube(validation = Rule::new("!self.endsWith('-??????')").message("a glob is matched against the name of the secret, which has no random suffix: leave out the trailing -??????"))]
     pub name: String,

@@ -17,7 +17,7 @@ const SUFFIX_LENGTH: usize = 7;
 /// How a secret is named: the `SecretId` of the Secrets Manager API (`GetSecretValue`).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SecretId {
-    /// By name: 1 to 512 of the characters `A-Z a-z 0-9 / _ + = . @ -`.
+    /// By name: 1 to 512 of the characters `A-Z a-z 0-9 / _ + = . @ ! -`.
     Name(String),
     /// By full or partial ARN.
     Arn(SecretArn),
@@ -82,7 +82,7 @@ pub enum ReferenceError {
     },
     /// The secret's name holds a character that Secrets Manager does not allow.
     #[error(
-        "the secret name {} contains {}, allowed are letters, digits and /_+=.@-: write the name as \
+        "the secret name {} contains {}, allowed are letters, digits and /_+=.@!-: write the name as \
          Secrets Manager shows it",
         Quoted(.name), Quoted(.character.encode_utf8(&mut [0; 4]))
     )]
@@ -187,7 +187,7 @@ impl fmt::Display for SecretId {
 }
 
 fn is_name_character(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '/' | '_' | '+' | '=' | '.' | '@' | '-')
+    c.is_ascii_alphanumeric() || matches!(c, '/' | '_' | '+' | '=' | '.' | '@' | '-' | '!')
 }
 
 impl SecretArn {
@@ -239,7 +239,7 @@ impl TryFrom<&str> for SecretArn {
             return Err(malformed("the secret's name is missing"));
         }
         if !resource.chars().all(is_name_character) {
-            return Err(malformed("the secret's name has a character outside letters, digits and /_+=.@-"));
+            return Err(malformed("the secret's name has a character outside letters, digits and /_+=.@!-"));
         }
         if resource.len() > MAX_NAME_LENGTH + SUFFIX_LENGTH {
             return Err(malformed("the secret's name is too long"));

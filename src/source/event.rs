@@ -191,19 +191,21 @@ fn event(event: &Value) -> Result<SecretEvent, Ignored> {
     if source != "aws.secretsmanager" || !(is_call || kind == SERVICE_EVENT) {
         return Err(Ignored::Foreign);
     }
-    let (account, region) = (text("account")?, text("region")?);
+    let detail = event.get("detail").filter(|detail| detail.is_object()).ok_or(Ignored::Malformed)?;
+    // Either place will do, EventBridge's or CloudTrail's; where both say something it must be the same.
+    let place = |outer: &str, inner: &str| {
+        let (outer, inner) = (present(event, outer), present(detail, inner));
+        let said = outer.or(inner).and_then(Value::as_str).ok_or(Ignored::Malformed)?;
+        Ok((said, inner.is_none_or(|inner| inner.as_str() == Some(said))))
+    };
+    let (account, account_agrees) = place("account", "recipientAccountId")?;
+    let (region, region_agrees) = place("region", "awsRegion")?;
     if !is_account(account) || !is_region(region) {
         return Err(Ignored::Malformed);
     }
-    let detail = event.get("detail").filter(|detail| detail.is_object()).ok_or(Ignored::Malformed)?;
-    let agrees = |field: &str, expected: &str| match present(detail, field) {
-        Some(value) => value.as_str() == Some(expected),
-        None => true,
-    };
-    if !agrees("eventSource", "secretsmanager.amazonaws.com")
-        || !agrees("recipientAccountId", account)
-        || !agrees("awsRegion", region)
-    {
+    let is_of_service =
+        present(detail, "eventSource").is_none_or(|source| source.as_str() == Some("secretsmanager.amazonaws.com"));
+    if !(is_of_service && account_agrees && region_agrees) {
         return Err(Ignored::Foreign);
     }
     // In a service event the error is that of the rotation which the event reports: the report itself holds.
@@ -322,6 +324,7 @@ mod tests {
             ("put-secret-value", "PutSecretValue", vec![test_secret], Some("4d383ea9-084a-49c9-8722-cbfb0f25c456")),
             ("create-secret", "CreateSecret", vec![NAME, ARN], Some(VERSION)),
             ("put-pending", "PutSecretValue", vec![ARN], Some(VERSION)),
+            ("put-without-account", "PutSecretValue", vec![NAME, ARN], Some(VERSION)),
             ("put-in-china", "PutSecretValue", vec![NAME, china], Some(VERSION)),
             ("update-secret-partial-arn", "UpdateSecret", vec![PARTIAL, ARN, NAME], Some(VERSION)),
             ("update-version-stage", "UpdateSecretVersionStage", vec![NAME, ARN], None),
@@ -411,9 +414,11 @@ mod tests {
     #[test]
     fn an_event_of_which_any_one_part_has_another_type_is_ignored_or_read_without_it() {
         let whole = message("create-secret");
-        for wrong in [Value::Null, 1.into(), true.into(), "".into(), "\n".into(), Value::Array(vec![]), "x".into()] {
+        for wrong in [Value::Null, 1.into(), true.into(), "".into(), "\n".into(), Value::Array(vec![]), "X".into()] {
             for pointer in ["/source", "/detail-type", "/account", "/region", "/detail", "/detail/eventName"] {
                 let mut event = whole.clone();
+                event["detail"]["awsRegion"] = Value::Null;
+                event["detail"]["recipientAccountId"] = Value::Null;
                 *event.pointer_mut(pointer).unwrap() = wrong.clone();
                 assert!(parse(&event.to_string()).is_err(), "{pointer} {wrong}");
             }

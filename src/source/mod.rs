@@ -10,6 +10,8 @@
 //! | [`reader`] | the one way to a value: one read for all who ask, recorded |
 //! | [`demand`] | who waits for which value, and what is read with one call, pure |
 //! | [`audit`] | the record of reads |
+//! | [`event`] | what an event of CloudTrail says, pure |
+//! | [`queue`] | the queues from which events are taken |
 //! | [`quota`] | how often AWS is called |
 //! | [`identity`], [`credentials`] | as whom |
 //! | [`secrets_manager`] | the AWS SDK |
@@ -21,6 +23,7 @@ pub mod demand;
 pub mod error;
 pub mod event;
 pub mod identity;
+pub mod queue;
 pub mod quota;
 pub mod reader;
 pub mod secrets_manager;

@@ -81,17 +81,34 @@ impl Queue {
 struct Working {
     shared: Arc<Shared>,
     identity: Identity,
+    /// Whether it is off already.
+    ended: bool,
 }
 
 impl Drop for Working {
     fn drop(&mut self) {
+        if !self.ended {
+            self.shared.queues().entry(self.identity.clone()).or_default().workers -= 1;
+        }
+    }
+}
+
+impl Working {
+    /// What is to be read next. Where there is nothing, the worker is taken off under the same lock: a demand that
+    /// comes right after finds that it needs a new one.
+    fn next(&mut self) -> Vec<Group> {
         let mut queues = self.shared.queues();
-        if let Some(queue) = queues.get_mut(&self.identity) {
+        let Some(queue) = queues.get_mut(&self.identity) else { return Vec::new() };
+        let batches = queue.batches();
+        let groups = queue.demands.next(batches);
+        if groups.is_empty() {
+            self.ended = true;
             queue.workers -= 1;
             if queue.workers == 0 && queue.demands.is_idle() && queue.batch_refused.is_none() {
                 queues.remove(&self.identity);
             }
         }
+        groups
     }
 }
 
@@ -142,7 +159,7 @@ impl Reader {
             queue.asked = Some(Instant::now());
             if queue.workers < queue.demands.calls(queue.batches()).min(WORKERS) {
                 queue.workers += 1;
-                let working = Working { shared: self.0.clone(), identity: identity.clone() };
+                let working = Working { shared: self.0.clone(), identity: identity.clone(), ended: false };
                 tokio::spawn(work(working));
             }
         }
@@ -154,22 +171,17 @@ impl Reader {
 }
 
 /// Serves the demands of one identity until there are none.
-async fn work(working: Working) {
-    let Working { shared, identity } = &working;
+async fn work(mut working: Working) {
+    let shared = working.shared.clone();
     // The sender lives as long as what is waited for here.
     let _ = shared.open.subscribe().wait_for(|open| *open).await;
-    shared.gathered(identity).await;
+    shared.gathered(&working.identity).await;
     loop {
-        let groups = {
-            let mut queues = shared.queues();
-            let Some(queue) = queues.get_mut(identity) else { return };
-            let batches = queue.batches();
-            queue.demands.next(batches)
-        };
+        let groups = working.next();
         if groups.is_empty() {
             return;
         }
-        shared.serve(identity, groups).await;
+        shared.serve(&working.identity, groups).await;
     }
 }
 

@@ -29,6 +29,7 @@ use tokio::sync::OnceCell;
 
 use super::attempts::{LostAttempts, ThrottlingIsPaced};
 use super::credentials::{ServiceAccountCredentials, assume_role};
+use super::queue::{self, Queue, QueueHealth};
 use super::{Batch, Description, Identity, Page, SecretVersion, SecretsApi, SourceError, SourceErrorKind};
 use crate::binding::payload::Payload;
 use crate::binding::reference::{SecretId, VersionSelector};
@@ -97,6 +98,12 @@ impl SecretsManager {
     #[must_use]
     pub fn default_region(&self) -> Option<&str> {
         self.config.region().map(Region::as_ref)
+    }
+
+    /// An events queue, read with the operator's own identity.
+    #[must_use]
+    pub fn queue(&self, url: &str, health: Arc<QueueHealth>) -> Queue {
+        Queue::new(queue::client(&self.config, url), url.to_owned(), self.metrics.clone(), health)
     }
 
     /// The client of an identity. Credentials are cached within it, so that one identity neither waits for nor evicts

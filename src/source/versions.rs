@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
@@ -24,6 +25,8 @@ use crate::binding::reference::{SecretId, Source, VersionSelector};
 const PROBE_AGAIN: Duration = Duration::from_secs(3600);
 /// Events ask for at most one `DescribeSecret` of a secret within this time.
 const EVENT_PAUSE: Duration = Duration::from_secs(5);
+/// The clocks of this machine and of AWS differ by less than this.
+const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(30);
 /// Secrets that are confirmed at once after a sweep.
 const CONFIRMATIONS: usize = 16;
 /// The secrets of one page of a list.
@@ -72,8 +75,8 @@ struct Entry {
     seen: Option<Seen>,
     failed: Option<(SourceError, Instant)>,
     describe_refused: Option<Instant>,
-    /// When the last `DescribeSecret` began.
-    described: Option<Instant>,
+    /// When the last `DescribeSecret` began, by both clocks.
+    described: Option<(Instant, Timestamp)>,
     interested: HashSet<BindingName>,
     /// The shortest time for which one of them relies on what was seen.
     fresh: Option<Duration>,
@@ -103,6 +106,17 @@ struct Interest {
 struct Index {
     views: HashMap<Identity, View>,
     interests: HashMap<BindingName, Interest>,
+}
+
+/// What came of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Noticed {
+    /// What it tells is known.
+    Known,
+    /// Nobody asks about its secret.
+    Nobody,
+    /// It could not be found out, so it should be told again.
+    Unknown,
 }
 
 /// The index of versions.
@@ -240,14 +254,14 @@ impl Versions {
             if entry.describe_refused.is_some_and(|at| at.elapsed() < PROBE_AGAIN) {
                 return Ok(None);
             }
-            if entry.described.is_some_and(|described| described >= asked) {
+            if entry.described.is_some_and(|(described, _)| described >= asked) {
                 return match (&entry.failed, &entry.seen) {
                     (Some((error, _)), _) => Err(error.clone()),
                     (None, seen) => Ok(seen.clone()),
                 };
             }
         }
-        let started = Instant::now();
+        let started = (Instant::now(), Timestamp::now());
         let described =
             self.quotas.paced(identity, QuotaClass::Read, || self.api.describe(identity, secret)).await.and_then(
                 |description| {
@@ -272,15 +286,23 @@ impl Versions {
         self.tell(changed);
     }
 
-    /// Looks at the secret that an event names, where anybody wants it. True once what the event tells is known, so
-    /// that it need not be told again.
-    pub async fn noticed(&self, event: &SecretEvent) -> bool {
+    /// Looks at the secret that an event names, where anybody wants it.
+    pub async fn noticed(&self, event: &SecretEvent) -> Noticed {
         let asked = Instant::now();
         let concerned = self.index().concerned(event, self.region.as_deref());
+        if concerned.is_empty() {
+            return Noticed::Nobody;
+        }
         let looks = concerned.into_iter().map(|(identity, secret)| async move {
-            let pause = self.index().entry(&identity, &secret).described.map(|described| described + EVENT_PAUSE);
-            if let Some(pause) = pause.filter(|pause| *pause > asked) {
-                sleep_until(pause).await;
+            let last = self.index().entry(&identity, &secret).described;
+            if let Some((described, at)) = last {
+                // What was asked well after the event knows of it, however often it is told.
+                if event.time.is_some_and(|time| at.duration_since(time) > CLOCK_SKEW) {
+                    return true;
+                }
+                if described + EVENT_PAUSE > asked {
+                    sleep_until(described + EVENT_PAUSE).await;
+                }
             }
             match self.describe(&identity, &secret, asked, Discovery::Event).await {
                 Ok(Some(_)) => true,
@@ -293,7 +315,8 @@ impl Versions {
                 Err(error) => !error.is_passing(),
             }
         });
-        futures::future::join_all(looks).await.into_iter().all(|known| known)
+        let known = futures::future::join_all(looks).await.into_iter().all(|known| known);
+        if known { Noticed::Known } else { Noticed::Unknown }
     }
 
     fn tell(&self, bindings: Vec<BindingName>) {
@@ -436,11 +459,12 @@ impl Index {
         identity: &Identity,
         secret: &SecretId,
         described: Result<Description, SourceError>,
-        started: Instant,
+        began: (Instant, Timestamp),
         by: Discovery,
     ) -> Told {
         let entry = self.entry(identity, secret);
-        entry.described = Some(started);
+        let (started, _) = began;
+        entry.described = Some(began);
         let mut changed = false;
         let outcome = match described {
             Ok(description) => {
@@ -485,7 +509,7 @@ impl Index {
             Some(seen) if seen.description.arn == version.arn => {
                 if seen.description.version_id(&source.version) == Some(&version.version_id) {
                     seen.confirmed = true;
-                    if seen.partial {
+                    if seen.partial || entry.describe_refused.is_some() {
                         seen.at = now;
                     }
                     return Vec::new();
@@ -524,11 +548,7 @@ impl Index {
             }
             for (secret, entry) in &view.secrets {
                 let means = match &entry.seen {
-                    Some(seen) => {
-                        let account = seen.description.arn.split(':').nth(4);
-                        account == Some(event.account.as_str())
-                            && event.secret.means(&seen.description.arn, &seen.description.name)
-                    }
+                    Some(seen) => event.concerns(&seen.description.arn, &seen.description.name),
                     None => may_mean(event, secret),
                 };
                 if means && !entry.interested.is_empty() {
@@ -571,3 +591,6 @@ impl View {
         self.secrets.values().filter(due).count()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -80,9 +80,7 @@ async fn an_arn_is_judged_by_the_name_that_aws_answers() {
     world.wait("other", "Granted", "False/AccessDenied").await;
     world.bind("abroad", json!({"dataFrom": [{"secret": arn("app").replace("eu-west-1", "eu-west-2")}]})).await;
     world.wait("abroad", "Granted", "False/AccessDenied").await;
-    let read: Vec<String> =
-        world.proxy.calls().into_iter().filter(|c| c.operation == "GetSecretValue").map(|c| c.secret).collect();
-    assert_eq!(read, [arn("app")], "no value of another secret is read");
+    assert_eq!(world.proxy.asked_for(), [arn("app")], "no value of another secret is read");
     eventually("the Secret", Duration::from_secs(5), || world.data("partial")).await;
     assert!(world.data("other").await.is_none());
     world.end().await;
@@ -353,16 +351,12 @@ async fn of_all_look_alikes_only_what_a_grant_names_is_read_and_nothing_else_rea
             judged += 1;
         }
     }
-    let read = |world: &World| -> Vec<String> {
-        let calls = world.proxy.calls().into_iter();
-        calls.filter(|call| call.operation == "GetSecretValue").map(|call| call.secret).collect()
-    };
-    let mut of_granted = read(&granted);
+    let mut of_granted = granted.proxy.asked_for();
     of_granted.sort();
     let mut expected: Vec<String> = rows.iter().filter(|row| row.1).map(|row| row.0.clone()).collect();
     expected.sort();
     assert_eq!(of_granted, expected, "each allowed row is read once, and no other");
-    assert_eq!(read(&outside), Vec::<String>::new(), "no read for a namespace that no grant names");
+    assert_eq!(outside.proxy.asked_for(), Vec::<String>::new(), "no read for a namespace that no grant names");
     assert!(outside.proxy.calls().iter().all(|call| call.operation == "GetCallerIdentity"));
     println!("access matrix: {judged} rows");
     assert!(judged >= 60);

@@ -162,8 +162,8 @@ fn errors_are_bounded() {
 
 fn secrets() -> impl Strategy<Value = String> {
     prop_oneof![
-        "[A-Za-z0-9/_+=.@-]{1,40}",
-        "arn:aws(-cn|-us-gov)?:secretsmanager:[a-z]{2}-[a-z]{4,9}-[1-9]:[0-9]{12}:secret:[A-Za-z0-9/_+=.@-]{1,40}",
+        "[A-Za-z0-9/_+=.@!-]{1,40}",
+        "arn:aws(-cn|-us-gov)?:secretsmanager:[a-z]{2}-[a-z]{4,9}-[1-9]:[0-9]{12}:secret:[A-Za-z0-9/_+=.@!-]{1,40}",
     ]
 }
 

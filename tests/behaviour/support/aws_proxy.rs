@@ -164,6 +164,13 @@ impl AwsProxy {
         self.calls().iter().filter(|call| call.operation == operation).count()
     }
 
+    /// The references by which values were asked for so far, each of a batch.
+    pub fn asked_for(&self) -> Vec<String> {
+        let reads = |call: &Call| matches!(call.operation.as_str(), "GetSecretValue" | "BatchGetSecretValue");
+        let calls = self.calls().into_iter().filter(reads);
+        calls.flat_map(|call| call.secret.split(',').map(str::to_owned).collect::<Vec<_>>()).collect()
+    }
+
     /// The calls about one secret so far.
     pub fn calls_for(&self, secret: &str) -> Vec<Call> {
         self.shared
