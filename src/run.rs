@@ -142,7 +142,7 @@ async fn operate(args: &RunArgs) -> Result<(), RunError> {
         let work = async {
             if args.leader_elect {
                 let candidate = Candidate::new(client.clone(), &home, &args.name, identity);
-                let led = candidate.lead(lead).await;
+                let led = Box::pin(candidate.lead(lead)).await;
                 metrics.leader(false);
                 led.ok_or(RunError::LeaseLost)
             } else {

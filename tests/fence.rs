@@ -637,8 +637,8 @@ async fn the_holder_of_the_operators_token_can_do_what_the_operator_does_and_nob
     }
     roles.delete(&neighbours, &DeleteParams::default()).await.unwrap();
     installation.end().await;
-    world.end_after_kills().await;
-    home.end_after_kills().await;
+    world.end_without_records().await;
+    home.end_without_records().await;
 }
 
 fn payload(number: u32) -> Value {
@@ -819,8 +819,8 @@ async fn the_operator_does_all_its_work_inside_the_fence() {
         world.delete_grant(grant).await;
     }
     installation.end().await;
-    world.end_after_kills().await;
-    home.end_after_kills().await;
+    world.end_without_records().await;
+    home.end_without_records().await;
 }
 
 /// What the operator owes its users, by a name for each.
@@ -1050,7 +1050,7 @@ async fn run_without(right: Option<&Right>, duty: Option<&str>, by_label: &str) 
         wrong.push(format!("without {missing:?} it was expected not to {duty:?}, and it did not {undone:?}"));
     }
     installation.end().await;
-    world.end_after_kills().await;
+    world.end_without_records().await;
     wrong
 }
 
@@ -1069,5 +1069,5 @@ async fn without_any_one_of_its_rights_the_operator_fails_at_something() {
     let wrong = join_all(runs).await;
     assert_eq!(wrong.concat(), Vec::<String>::new());
     world.delete_grant(&by_label).await;
-    world.end_after_kills().await;
+    world.end_without_records().await;
 }

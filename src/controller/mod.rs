@@ -12,6 +12,7 @@
 //! | [`memory`] | what is remembered between passes |
 //! | [`watch`] | the watches and their stores |
 //! | [`targets`] | the cache of published Secrets |
+//! | [`taken`] | which names of Secrets are taken, for many bindings at once |
 //! | [`trigger`] | which bindings a change concerns |
 //! | [`start`] | the first looks after a start |
 //! | [`error`] | every failure, its condition and its cure |
@@ -25,6 +26,7 @@ pub mod plan;
 pub mod reconcile;
 pub mod start;
 pub mod status;
+pub mod taken;
 pub mod target;
 pub mod targets;
 pub mod trigger;
@@ -53,6 +55,7 @@ use crate::settings::Settings;
 use crate::source::reader::Reader;
 use memory::Memories;
 use start::FirstLooks;
+use taken::Taken;
 use targets::Targets;
 use watch::{Scope, WatchHealth, Writers};
 
@@ -82,6 +85,8 @@ pub struct Context {
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
     /// The metadata of the Secrets that carry Bindery's label.
     pub targets: Targets,
+    /// The names of Secrets that were taken a moment ago.
+    pub taken: Taken,
     /// The bindings, one store for each watched namespace.
     pub scopes: Vec<Scope>,
     /// What is remembered of each binding.
@@ -137,6 +142,7 @@ pub fn prepare(
         grants,
         namespaces,
         targets: Targets::default(),
+        taken: Taken::default(),
         scopes,
         memories: Memories::default(),
         account: OnceCell::new(),
@@ -201,7 +207,7 @@ pub async fn lead(
         () = first_looks => {}
         () = changes => {}
         () = grant_status::tell(&context) => {}
-        () = context.events.publish() => {}
+        () = context.events.publish(|| context.requests.available_permits() == 0) => {}
     }
     context.events.flush().await;
 }

@@ -164,7 +164,9 @@ impl Context {
         let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
         let mut params = ListParams::default().limit(200);
         loop {
-            let page = api.list(&params).await?;
+            let page = timeout(READ_TIMEOUT, api.list(&params))
+                .await
+                .map_err(|_| kube::Error::Service(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))??;
             if page.items.iter().any(&test) {
                 return Ok(true);
             }

@@ -47,7 +47,7 @@ const RACES: usize = 4;
 /// # Errors
 /// Never: a failure is reported in the status of the binding and scheduled here.
 pub async fn reconcile(watched: Arc<Watched>, context: Arc<Context>) -> Result<Action, Infallible> {
-    let name = watch::name_of(&watched);
+    let (name, began) = (watch::name_of(&watched), Instant::now());
     let remembered = context.memories.take(&name);
     // The store is asked once more, since a written status is remembered only until the store has it.
     let action = match context.current(&name).as_ref().map(|watched| &watched.0) {
@@ -67,6 +67,7 @@ pub async fn reconcile(watched: Arc<Watched>, context: Arc<Context>) -> Result<A
         Some(Ok(_)) | None => Action::await_change(),
     };
     context.first_looks.looked_at(&name);
+    context.reader.versions().passed(&name, began);
     // The binding may have been deleted during the pass.
     if context.current(&name).is_none() {
         context.forget(&name);
@@ -286,6 +287,9 @@ impl<'a> Pass<'a> {
         if context.targets.get(&binding.namespace, &binding.target.name).is_some() {
             return context.target(binding, before, Look::Cached).await;
         }
+        if context.taken.is_free(context, &binding.namespace, &binding.target.name).await {
+            return Ok(TargetState::Absent);
+        }
         let _permit = context.requests.acquire().await.ok();
         context.target(binding, before, Look::Live).await
     }
@@ -361,6 +365,7 @@ impl<'a> Pass<'a> {
         // The demands are known from the first poll on.
         let first = futures::poll!(reads.as_mut());
         self.context.first_looks.looked_at(self.name);
+        self.context.reader.versions().asks(self.name);
         let read = match first {
             std::task::Poll::Ready(read) => read,
             std::task::Poll::Pending => reads.await,

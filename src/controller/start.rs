@@ -38,6 +38,13 @@ impl Gathering {
         }
     }
 
+    /// How many of a namespace are still to come.
+    #[must_use]
+    pub fn left_in(&self, namespace: &str) -> usize {
+        let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        left.iter().filter(|binding| &*binding.namespace == namespace).count()
+    }
+
     /// Ends it, whoever is still to come.
     pub fn end(&self) {
         *self.left.lock().unwrap_or_else(PoisonError::into_inner) = HashSet::new();
@@ -90,6 +97,7 @@ mod tests {
         gathering.arrived(&a);
         gathering.arrived(&a);
         assert!(!complete().await);
+        assert_eq!((gathering.left_in("n"), gathering.left_in("m")), (1, 0));
         gathering.arrived(&b);
         assert!(complete().await);
         gathering.begin([a]);

@@ -331,10 +331,10 @@ mod tests {
 
     #[allow(clippy::needless_pass_by_value, reason = "it is given json! literals")]
     fn meta(metadata: serde_json::Value) -> Sighting {
-        sighting(metadata, &key())
+        sighting(&metadata, &key())
     }
 
-    fn sighting(metadata: serde_json::Value, key: &FingerprintKey) -> Sighting {
+    fn sighting(metadata: &serde_json::Value, key: &FingerprintKey) -> Sighting {
         let meta = serde_json::from_value(json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata}));
         Sighting::new(&meta.unwrap(), key)
     }
@@ -436,7 +436,7 @@ mod tests {
     #[test]
     fn a_mark_under_another_key_proves_nothing() {
         let other = FingerprintKey::new(Zeroizing::new([8; 32]));
-        let found = sighting(published(&desired()), &other);
+        let found = sighting(&published(&desired()), &other);
         let TargetState::Owned(observed) = judge(&simple(), Some(&found), false) else { panic!() };
         assert_eq!(compare(&observed, "inputs"), Comparison::Drifted);
     }

@@ -163,11 +163,12 @@ async fn targets(context: &Arc<Context>, scope: &Scope) {
                     context.health.works("Secret");
                     let touched = context.targets.observe(scope.namespace.as_deref(), &event, &context.key);
                     for touched in touched {
-                        trigger::bindings_of_target(&touched, |namespace, name| {
+                        let concerned = trigger::bindings_of_target(&touched, |namespace, name| {
                             trigger::bindings_aiming_at(&scope.bindings, namespace, name)
-                        })
-                        .iter()
-                        .for_each(|binding| context.trigger(binding));
+                        });
+                        for binding in &concerned {
+                            context.trigger(binding);
+                        }
                     }
                 }
                 Err(error) => failed(context, "Secret", &error),

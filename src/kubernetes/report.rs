@@ -5,12 +5,12 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource as _};
 use serde::Serialize;
 use tokio::sync::{Mutex, mpsc};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::api::{Reason, STATUS_FIELD_MANAGER, SecretBinding, SecretBindingStatus, SecretGrant, SecretGrantStatus};
 
@@ -21,6 +21,9 @@ const MAX_NOTE: usize = 1024;
 
 /// Events that wait beyond this number are given up.
 const MAX_WAITING: usize = 20_000;
+
+/// How long an Event waits at a time where there is more important work.
+const BUSY_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a process that ends goes on publishing Events.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -132,10 +135,14 @@ impl Events {
         }
     }
 
-    /// Publishes Events, for ever.
-    pub async fn publish(&self) {
+    /// Publishes Events, for ever. While there is more important work, as `busy` says, they wait for a while.
+    pub async fn publish(&self, busy: impl Fn() -> bool) {
         let mut waiting = self.waiting.lock().await;
         while let Some(event) = waiting.recv().await {
+            let old = |event: &Queued| Timestamp::now().duration_since(event.time) > SignedDuration::from_secs(30);
+            while busy() && !old(&event) {
+                sleep(BUSY_PAUSE).await;
+            }
             self.send(event).await;
         }
     }

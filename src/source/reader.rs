@@ -175,8 +175,8 @@ async fn work(mut working: Working) {
     let shared = working.shared.clone();
     // The sender lives as long as what is waited for here.
     let _ = shared.open.subscribe().wait_for(|open| *open).await;
-    shared.gathered(&working.identity).await;
     loop {
+        shared.gathered(&working.identity).await;
         let groups = working.next();
         if groups.is_empty() {
             return;
@@ -190,16 +190,16 @@ impl Shared {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until demands have gathered.
+    /// Waits until demands have gathered: none came for a moment, and nobody who was told of a change is yet to ask.
     async fn gathered(&self, identity: &Identity) {
         let started = Instant::now();
-        loop {
+        while started.elapsed() < LONGEST_LINGER {
             let asked = self.queues().get(identity).and_then(|queue| queue.asked);
             let quiet = asked.map_or(LINGER, |asked| asked.elapsed());
-            if quiet >= LINGER || started.elapsed() >= LONGEST_LINGER {
+            if quiet >= LINGER && !self.versions.awaits(identity) {
                 return;
             }
-            sleep(LINGER.saturating_sub(quiet)).await;
+            sleep(LINGER.saturating_sub(quiet).max(LINGER / 4)).await;
         }
     }
 
@@ -322,12 +322,9 @@ impl Shared {
         if let Some(queue) = self.queues().get_mut(identity) {
             demands.extend(queue.demands.settle(source, version_id.as_deref()));
         }
-        let outcome = outcome.and_then(|version| {
-            if answers(&source.secret, &version.arn, &version.name) {
-                self.versions.learned(identity, source, &version);
-            }
-            Ok(version)
-        });
+        if let Some(version) = outcome.as_ref().ok().filter(|v| answers(&source.secret, &v.arn, &v.name)) {
+            self.versions.learned(identity, source, version);
+        }
         match self.recorded(identity, source, &demands, outcome) {
             Ok((version, refused)) => {
                 let version = Arc::new(version);

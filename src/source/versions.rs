@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedMutexGuard, mpsc};
 use tokio::time::{Instant, sleep_until};
 
 use super::event::SecretEvent;
@@ -106,6 +106,8 @@ struct Interest {
 struct Index {
     views: HashMap<Identity, View>,
     interests: HashMap<BindingName, Interest>,
+    /// The bindings that were told of a change and did not act on it yet.
+    told: HashMap<BindingName, Instant>,
 }
 
 /// What came of an event.
@@ -183,7 +185,13 @@ impl Versions {
                 }
             }
         }
-        self.describe(identity, secret, asked, Discovery::Look).await
+        let turn = self.index().entry(identity, secret).turn.clone();
+        let turn = turn.lock_owned().await;
+        // Who was first may have found out enough.
+        if let Some(known) = self.index().known(identity, secret, want, asked) {
+            return known.map(Some);
+        }
+        self.describe(identity, secret, asked, Discovery::Look, turn).await
     }
 
     /// Lists the secrets of an identity, and lets what differs from what is known be confirmed.
@@ -231,7 +239,7 @@ impl Versions {
             futures::stream::iter(suspects)
                 .for_each_concurrent(CONFIRMATIONS, |secret| async move {
                     // What fails is kept with the secret, for those who ask.
-                    let _ = versions.describe(identity, &secret, started, Discovery::Look).await;
+                    let _ = versions.find_out(identity, &secret, started, Discovery::Look).await;
                 })
                 .await;
         });
@@ -239,7 +247,7 @@ impl Versions {
     }
 
     /// Asks AWS about one secret, once for all who asked before the question is sent.
-    async fn describe(
+    async fn find_out(
         &self,
         identity: &Identity,
         secret: &SecretId,
@@ -247,7 +255,19 @@ impl Versions {
         by: Discovery,
     ) -> Result<Option<Seen>, SourceError> {
         let turn = self.index().entry(identity, secret).turn.clone();
-        let _turn = turn.lock().await;
+        let turn = turn.lock_owned().await;
+        self.describe(identity, secret, asked, by, turn).await
+    }
+
+    /// The same for who has the turn already.
+    async fn describe(
+        &self,
+        identity: &Identity,
+        secret: &SecretId,
+        asked: Instant,
+        by: Discovery,
+        _turn: OwnedMutexGuard<()>,
+    ) -> Result<Option<Seen>, SourceError> {
         {
             let mut index = self.index();
             let entry = index.entry(identity, secret);
@@ -304,7 +324,7 @@ impl Versions {
                     sleep_until(described + EVENT_PAUSE).await;
                 }
             }
-            match self.describe(&identity, &secret, asked, Discovery::Event).await {
+            match self.find_out(&identity, &secret, asked, Discovery::Event).await {
                 Ok(Some(_)) => true,
                 Ok(None) => {
                     // Where IAM allows only to read, the bindings read.
@@ -319,7 +339,28 @@ impl Versions {
         if known { Noticed::Known } else { Noticed::Unknown }
     }
 
+    /// Notes that a binding has asked for what it needs.
+    pub fn asks(&self, binding: &BindingName) {
+        self.index().told.remove(binding);
+    }
+
+    /// Notes that a pass over a binding has ended. What it was told after the pass began is for the next one.
+    pub fn passed(&self, binding: &BindingName, began: Instant) {
+        let mut index = self.index();
+        if index.told.get(binding).is_some_and(|told| *told <= began) {
+            index.told.remove(binding);
+        }
+    }
+
+    /// Whether bindings of this identity were told of a change and may be about to ask for values.
+    pub fn awaits(&self, identity: &Identity) -> bool {
+        let index = self.index();
+        index.told.keys().any(|binding| index.interests.get(binding).is_some_and(|of| of.identity == *identity))
+    }
+
     fn tell(&self, bindings: Vec<BindingName>) {
+        let now = Instant::now();
+        self.index().told.extend(bindings.iter().cloned().map(|binding| (binding, now)));
         for binding in bindings {
             // Without a receiver there is no controller, and its first pass will look.
             let _ = self.changes.send(binding);
@@ -356,6 +397,7 @@ impl Index {
     }
 
     fn forget(&mut self, binding: &BindingName) {
+        self.told.remove(binding);
         let Some(interest) = self.interests.remove(binding) else { return };
         let Some(view) = self.views.get_mut(&interest.identity) else { return };
         for secret in &interest.secrets {

@@ -20,6 +20,7 @@ async fn a_full_disk_stops_reads_with_a_clear_condition_and_what_is_published_st
 
     // Every write to this file fails as on a full disk.
     let full = Setup { flags: vec!["--audit-log=/dev/full".to_owned()], ..world.setup() };
+    world.audit_is_full(true);
     let operator = Operator::start(full);
     world.bind("new", json!({"dataFrom": [{"secret": world.secret_id("app")}]})).await;
     let message = world.wait("new", "Fetched", "False/AuditFailed").await;
@@ -32,10 +33,11 @@ async fn a_full_disk_stops_reads_with_a_clear_condition_and_what_is_published_st
 
     // The disk has room again.
     drop(operator);
+    world.audit_is_full(false);
     let _operator = world.operator();
     world.wait_ready("new").await;
     world.wait_ready("before").await;
-    world.end_after_kills().await;
+    world.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -43,6 +45,7 @@ async fn a_file_is_appended_to_and_opened_anew_on_sighup() {
     let world = World::new("audit-file").await;
     world.put("app", &guide()).await;
     let path = world.folder.join("reads.jsonl");
+    world.recorded_in(&["reads.jsonl", "reads.jsonl.1"]);
     let setup = Setup { flags: vec![format!("--audit-log={}", path.display())], ..world.setup() };
     let operator = Operator::start(setup);
     let bind = |name: &'static str| {
@@ -74,5 +77,5 @@ async fn a_file_is_appended_to_and_opened_anew_on_sighup() {
         use std::os::unix::fs::PermissionsExt as _;
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
-    world.end_after_kills().await;
+    world.end().await;
 }

@@ -244,6 +244,8 @@ async fn a_value_whose_read_cannot_be_recorded_is_dropped() {
     // Every write to this device fails as one to a full disk does.
     let full = std::path::Path::new("/dev/full");
     record_in(full);
+    world.recorded_in(&["audit.file"]);
+    world.audit_is_full(true);
     let flags = vec![format!("--audit-log={}", path.display())];
     let operator = Operator::start(Setup { flags, ..world.setup() });
     let reopened = |target: std::path::PathBuf| {
@@ -263,10 +265,12 @@ async fn a_value_whose_read_cannot_be_recorded_is_dropped() {
     assert!(world.data("app").await.is_none());
     record_in(&file);
     reopened(file.clone()).await;
+    world.audit_is_full(false);
     world.wait_ready("app").await;
 
     let before = world.secrets().get("app").await.unwrap();
     record_in(full);
+    world.audit_is_full(true);
     reopened(full.to_owned()).await;
     world.put_text("app", &object(2)).await;
     world.wait("app", "Fetched", "False/AuditFailed").await;
@@ -274,12 +278,13 @@ async fn a_value_whose_read_cannot_be_recorded_is_dropped() {
     assert_eq!(world.secrets().get("app").await.unwrap(), before);
     record_in(&file);
     reopened(file.clone()).await;
+    world.audit_is_full(false);
     world.wait_value("app", "DATABASE_URL", &url(2)).await;
     world.wait_ready("app").await;
     let records = std::fs::read_to_string(&file).unwrap();
     assert_eq!(records.lines().count(), 2, "the two reads that were used: {records}");
     assert!(!records.contains(CANARY));
-    world.end_after_kills().await;
+    world.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -84,7 +84,7 @@ async fn a_rename_publishes_the_new_secret_first_and_deletes_the_old_one_when_no
     .await;
     assert_eq!(world.data("second").await.unwrap(), second);
     world.wait_ready("app").await;
-    world.end_after_kills().await;
+    world.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -114,7 +114,7 @@ async fn killed_at_any_moment_and_started_again_the_end_is_the_same() {
         shown.push(status);
     }
     assert!(shown.windows(2).all(|pair| pair[0] == pair[1]), "{:?}", shown.iter().map(|s| &s.0).collect::<Vec<_>>());
-    world.end_after_kills().await;
+    world.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -158,5 +158,5 @@ async fn a_hundred_new_bindings_of_a_running_operator_share_reads_that_begin_aft
     let reads = world.records().iter().filter(|record| record["outcome"] == "read").count();
     assert!(reads <= 8, "{reads} reads for 101 bindings of one secret");
     drop(operator);
-    world.end_after_kills().await;
+    world.end().await;
 }

@@ -485,8 +485,8 @@ async fn a_namespace_that_is_being_deleted_gets_no_secret_and_goes() {
     let warnings = log.lines().filter(|line| line.contains("\"WARN\"") || line.contains("\"ERROR\"")).count();
     assert!(warnings < 20, "{warnings} warnings of one binding in a namespace that goes");
     drop(operator);
-    home.end_after_kills().await;
-    world.end_after_kills().await;
+    home.end().await;
+    world.end().await;
 }
 
 /// Applies keys of a Secret as another field manager.

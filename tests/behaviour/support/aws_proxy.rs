@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::iam::{Gate, Verdict};
 use axum::body::{Body, Bytes};
@@ -38,6 +38,8 @@ pub struct Call {
     pub sent: Sent,
     /// The ARNs of the secrets whose values the answer held.
     pub values: Vec<String>,
+    /// When it was answered.
+    pub at: Instant,
 }
 
 /// What an answer carried of a value.
@@ -285,6 +287,7 @@ impl Shared {
             request_id: request_id.clone(),
             sent: if may_carry { sent } else { Sent::Nothing },
             values,
+            at: Instant::now(),
         });
         request_id
     }

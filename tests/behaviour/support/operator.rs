@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 /// How to start an operator.
 #[derive(Clone, Debug)]
@@ -24,6 +25,23 @@ pub struct Setup {
     pub flags: Vec<String>,
     /// Further variables.
     pub variables: Vec<(String, String)>,
+    /// When operators of this world were killed.
+    pub kills: Kills,
+}
+
+/// When operators were killed: what AWS had sent them just before may have no record.
+#[derive(Clone, Debug, Default)]
+pub struct Kills(Arc<Mutex<Vec<Instant>>>);
+
+impl Kills {
+    /// How long an operator may take from an answer of AWS to the record of it.
+    const TO_RECORD: Duration = Duration::from_secs(1);
+
+    /// Whether an operator was killed so soon after `sent` that it may not have recorded what was sent then.
+    pub fn explain(&self, sent: Instant) -> bool {
+        let kills = self.0.lock().unwrap();
+        kills.iter().any(|kill| kill.checked_duration_since(sent).is_some_and(|after| after < Self::TO_RECORD))
+    }
 }
 
 /// A running operator. It is killed when dropped.
@@ -58,6 +76,7 @@ impl Operator {
 
     /// Ends it as `kill -9` does, at whatever it is doing.
     pub fn kill(&mut self) {
+        self.setup.kills.0.lock().unwrap().push(Instant::now());
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -108,6 +127,7 @@ impl Operator {
 
 impl Drop for Operator {
     fn drop(&mut self) {
+        self.setup.kills.0.lock().unwrap().push(Instant::now());
         // It may have ended by itself, which is for the test to judge.
         let _ = self.child.kill();
         let _ = self.child.wait();

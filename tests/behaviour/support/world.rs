@@ -17,7 +17,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use super::aws_proxy::{AwsProxy, Sent};
-use super::operator::{Operator, Setup, read_log};
+use super::operator::{Kills, Operator, Setup, read_log};
 use super::release;
 
 /// Every value that the tests put into Secrets Manager holds this, so that a leak is found by it.
@@ -55,6 +55,9 @@ pub struct World {
     pub folder: PathBuf,
     kubeconfig: PathBuf,
     values: Mutex<BTreeSet<String>>,
+    kills: Kills,
+    audit_logs: Mutex<Vec<String>>,
+    audit_full: Mutex<Vec<(Instant, Option<Instant>)>>,
 }
 
 impl World {
@@ -92,6 +95,9 @@ impl World {
             folder,
             namespace,
             values: Mutex::default(),
+            kills: Kills::default(),
+            audit_logs: Mutex::new(vec!["audit.jsonl".to_owned()]),
+            audit_full: Mutex::default(),
         }
     }
 
@@ -105,6 +111,7 @@ impl World {
             aws_endpoint: self.proxy.endpoint.clone(),
             pod: "bindery-0".to_owned(),
             flags: vec![],
+            kills: self.kills.clone(),
             variables: vec![("KUBECONFIG".to_owned(), self.kubeconfig.display().to_string())],
         }
     }
@@ -284,35 +291,78 @@ impl World {
 
     /// The audit records as they stand in the log, one for each value that AWS sent or may have sent.
     pub fn records(&self) -> Vec<Value> {
-        let log = read_log(&self.folder, "audit.jsonl");
-        log.lines().map(|line| serde_json::from_str(line).expect("standard output holds audit records only")).collect()
+        let logs = self.audit_logs.lock().unwrap().clone();
+        let lines: Vec<String> = logs
+            .iter()
+            .flat_map(|log| read_log(&self.folder, log).lines().map(str::to_owned).collect::<Vec<_>>())
+            .collect();
+        lines.iter().map(|line| serde_json::from_str(line).expect("an audit log holds records only")).collect()
+    }
+
+    /// The audit logs of this world's operators, where they are not standard output.
+    pub fn recorded_in(&self, logs: &[&str]) {
+        *self.audit_logs.lock().unwrap() = logs.iter().map(ToString::to_string).collect();
+    }
+
+    /// From now on, until it is said otherwise, nothing can be recorded.
+    pub fn audit_is_full(&self, full: bool) {
+        let mut times = self.audit_full.lock().unwrap();
+        if full {
+            times.push((Instant::now(), None));
+        } else {
+            times.last_mut().unwrap().1 = Some(Instant::now());
+        }
+    }
+
+    /// Each value that AWS sent has exactly one record, and each record is of a value that AWS sent. Only a value sent
+    /// just before a kill, or while the log was full, may have none, since it came to nothing.
+    fn compare_reads(&self) {
+        let (calls, records) = (self.proxy.calls(), self.records());
+        let text = |record: &Value, field: &str| record[field].as_str().unwrap_or_default().to_owned();
+        let mut recorded: BTreeMap<(String, String), usize> = BTreeMap::new();
+        for record in records.iter().filter(|record| record["outcome"] == "read") {
+            *recorded.entry((text(record, "requestId"), text(record, "secret"))).or_default() += 1;
+        }
+        let while_full = |at: Instant| {
+            let times = self.audit_full.lock().unwrap();
+            times.iter().any(|(from, to)| *from <= at && to.is_none_or(|to| at <= to))
+        };
+        for call in calls.iter().filter(|call| call.sent == Sent::Value) {
+            for arn in &call.values {
+                match recorded.remove(&(call.request_id.clone(), arn.clone())) {
+                    Some(1) => {}
+                    Some(more) => panic!("{more} records of one value of {arn}"),
+                    None => assert!(
+                        self.kills.explain(call.at) || while_full(call.at),
+                        "no record of a value of {arn} that AWS sent with {}",
+                        call.request_id
+                    ),
+                }
+            }
+        }
+        assert!(recorded.is_empty(), "records of values that AWS never sent: {recorded:?}");
+        let settled = Duration::from_secs(20);
+        let uncertain: Vec<_> = calls.iter().filter(|call| call.sent == Sent::Uncertain).collect();
+        let unknown = records.iter().filter(|record| record["outcome"] == "unknown").count();
+        let explained = |call: &&&super::aws_proxy::Call| {
+            call.at.elapsed() < settled || self.kills.explain(call.at) || while_full(call.at)
+        };
+        let certain = uncertain.iter().filter(|call| !explained(call)).count();
+        assert!(
+            (certain..=uncertain.len()).contains(&unknown),
+            "{} answers that may not have arrived, {certain} of them long ago; {unknown} records",
+            uncertain.len()
+        );
     }
 
     /// Ends the world: no value may have left its path, and each read of a value must be on record.
     pub async fn end(self) {
-        let (calls, records) = (self.proxy.calls(), self.records());
-        let mut sent: Vec<(String, String)> = calls
-            .iter()
-            .filter(|call| call.sent == Sent::Value)
-            .flat_map(|call| call.values.iter().map(|arn| (call.request_id.clone(), arn.clone())))
-            .collect();
-        let text = |record: &Value, field: &str| record[field].as_str().unwrap_or_default().to_owned();
-        let mut recorded: Vec<(String, String)> = records
-            .iter()
-            .filter(|record| record["outcome"] == "read")
-            .map(|record| (text(record, "requestId"), text(record, "secret")))
-            .collect();
-        sent.sort();
-        recorded.sort();
-        assert_eq!(recorded, sent, "records of reads, and values that AWS sent");
-        let uncertain = calls.iter().filter(|call| call.sent == Sent::Uncertain).count();
-        let unknown = records.iter().filter(|record| record["outcome"] == "unknown").count();
-        assert!(uncertain == 0 || unknown > 0, "{uncertain} answers that may not have arrived, {unknown} records");
-        self.end_after_kills().await;
+        self.compare_reads();
+        self.end_without_records().await;
     }
 
-    /// The same where the operator was killed: a read that AWS answered to nobody has no record.
-    pub async fn end_after_kills(self) {
+    /// The same where the operators kept their records elsewhere.
+    pub async fn end_without_records(self) {
         let mut texts = vec![read_log(&self.folder, "operator.log"), read_log(&self.folder, "audit.jsonl")];
         for binding in self.bindings().list(&ListParams::default()).await.unwrap() {
             texts.push(serde_json::to_string(&binding.status).unwrap());
