@@ -105,8 +105,12 @@ pub struct Context {
     leads: AtomicBool,
 }
 
-/// The receiving ends of the triggers, one for each scope.
-pub struct Triggers(Vec<mpsc::UnboundedReceiver<ObjectRef<Watched>>>);
+/// The bindings of a scope are shared out among this many controllers, since kube's looks at each pass under way
+/// whenever one of them ends.
+const SHARDS: usize = 32;
+
+/// The receiving ends of the triggers, those of each scope together.
+pub struct Triggers(Vec<Vec<mpsc::UnboundedReceiver<ObjectRef<Watched>>>>);
 
 /// Puts together what passes share, what watches write, and where triggers come out.
 #[must_use]
@@ -126,10 +130,10 @@ pub fn prepare(
     let (mut scopes, mut bindings_writers, mut receivers) = (Vec::new(), Vec::new(), Vec::new());
     for namespace in namespaces {
         let (bindings, writer) = reflector::store();
-        let (triggers, receiver) = mpsc::unbounded_channel();
+        let (triggers, of_scope) = (0..SHARDS).map(|_| mpsc::unbounded_channel()).unzip();
         scopes.push(Scope { namespace, bindings, triggers });
         bindings_writers.push(writer);
-        receivers.push(receiver);
+        receivers.push(of_scope);
     }
     let (grants, grants_writer) = reflector::store();
     let (namespaces, namespaces_writer) = reflector::store();
@@ -167,11 +171,10 @@ pub async fn lead(
     if !context.is_complete().await {
         return;
     }
-    let running = context
-        .scopes
-        .iter()
-        .zip(triggers.0)
-        .map(|(scope, triggers)| control(scope.bindings.clone(), triggers, context.clone(), shutdown.clone()));
+    let running = context.scopes.iter().zip(triggers.0).flat_map(|(scope, triggers)| {
+        let control = |triggers| control(scope.bindings.clone(), triggers, context.clone(), shutdown.clone());
+        triggers.into_iter().map(control).collect::<Vec<_>>()
+    });
     let running = futures::future::join_all(running);
     // What changes from here on is triggered by the watches, and what was there before, right now.
     context.leads.store(true, Ordering::SeqCst);
@@ -265,8 +268,7 @@ impl Context {
         let covers =
             |scope: &&Scope| scope.namespace.as_deref().is_none_or(|namespace| namespace == &*binding.namespace);
         if let Some(scope) = self.scopes.iter().find(covers) {
-            // Without a receiver the process is ending.
-            let _ = scope.triggers.send(binding_ref(&binding.namespace, &binding.name));
+            scope.trigger(binding);
         }
     }
 

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::future::{Future, ready};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use tokio::time::Instant;
 
 use super::target::SecretMeta;
 use super::trigger::{self, Concern, Grants, Namespaces};
-use super::{Context, Watched};
+use super::{Context, Watched, binding_ref};
 use crate::api::{LABEL_MANAGED, SecretGrant};
 use crate::binding::name::BindingName;
 
@@ -37,11 +38,23 @@ pub struct Scope {
     pub namespace: Option<String>,
     /// Its bindings.
     pub bindings: Store<Watched>,
-    /// Where the bindings to be looked at go.
-    pub triggers: mpsc::UnboundedSender<ObjectRef<Watched>>,
+    /// Where the bindings to be looked at go, each always to the same of them.
+    pub triggers: Vec<mpsc::UnboundedSender<ObjectRef<Watched>>>,
 }
 
 impl Scope {
+    /// Lets a binding be looked at.
+    pub fn trigger(&self, binding: &BindingName) {
+        let mut hasher = DefaultHasher::new();
+        binding.hash(&mut hasher);
+        let shards = self.triggers.len().max(1) as u64;
+        let shard = usize::try_from(hasher.finish() % shards).unwrap_or_default();
+        if let Some(triggers) = self.triggers.get(shard) {
+            // Without a receiver the process is ending.
+            let _ = triggers.send(binding_ref(&binding.namespace, &binding.name));
+        }
+    }
+
     fn api<K>(&self, client: &Client) -> Api<K>
     where
         K: Resource<Scope = NamespaceResourceScope>,
