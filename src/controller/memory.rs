@@ -1,4 +1,5 @@
-//! What is remembered of a binding from one pass to the next. All of it can be lost: a restart costs one look at AWS.
+//! What is remembered of a binding from one pass to the next. All of it can be lost: a restart
+//! costs a look at the versions of the secrets, which all bindings share.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -590,6 +590,11 @@ impl Index {
             }
             for (secret, entry) in &view.secrets {
                 let means = match &entry.seen {
+                    // A secret that is made anew has another ARN than the one that is known.
+                    Some(seen) if entry.failed.is_some() || event.action == "CreateSecret" => {
+                        let account = seen.description.arn.split(':').nth(4);
+                        account == Some(event.account.as_str()) && may_mean(event, secret)
+                    }
                     Some(seen) => event.concerns(&seen.description.arn, &seen.description.name),
                     None => may_mean(event, secret),
                 };

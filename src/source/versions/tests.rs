@@ -357,6 +357,25 @@ async fn events_of_what_nobody_asks_about_cost_no_call() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_secret_made_anew_under_its_old_name_is_followed_by_its_event() {
+    let fake = Fake::default();
+    let (versions, mut changes) = versions(&fake);
+    interested(&versions, &fake, 3);
+    look_at_all(&versions, 3).await;
+    fake.calls();
+    let mut anew = description(&name(2), &[("v9", "AWSCURRENT")]);
+    anew.arn = anew.arn.replace("AbCdEf", "GhIjKl");
+    let ids = vec![name(2), anew.arn.clone()];
+    fake.world().described.insert(name(2), Ok(anew));
+    let created =
+        SecretEvent { action: "CreateSecret".to_owned(), secret: NamedSecret { ids }, ..event(2, Timestamp::now()) };
+    assert_eq!(versions.noticed(&created).await, Noticed::Known);
+    assert_eq!(told(&mut changes), ["a2", "b2"]);
+    let elsewhere = SecretEvent { account: "999999999999".to_owned(), ..created };
+    assert_eq!(versions.noticed(&elsewhere).await, Noticed::Nobody);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_event_of_a_secret_that_only_reading_tells_of_lets_the_bindings_read() {
     let fake = Fake::default();
     let (versions, mut changes) = versions(&fake);
