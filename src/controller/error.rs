@@ -30,6 +30,10 @@ pub enum Error {
     /// Kubernetes refused the write.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// The binding is not what the pass began with, so nothing is written and nothing is said of it: another pass
+    /// begins with what it is now.
+    #[error("the binding was edited, suspended or deleted while its pass waited")]
+    Superseded,
     /// The pass took longer than its deadline.
     #[error("the pass over this binding took longer than {0} s and was ended; it is tried again")]
     Deadline(u64),
@@ -94,7 +98,7 @@ impl Error {
                 _ => Some(ConditionType::Fetched),
             },
             Self::Render(_) => Some(ConditionType::Rendered),
-            Self::Target(_) | Self::Write(_) | Self::Deadline(_) => Some(ConditionType::Applied),
+            Self::Target(_) | Self::Write(_) | Self::Superseded | Self::Deadline(_) => Some(ConditionType::Applied),
         }
     }
 
@@ -108,7 +112,7 @@ impl Error {
             Self::Render(rejection) => rejection.reason,
             Self::Target(_) => Reason::TargetConflict,
             Self::Write(error) => error.reason(),
-            Self::Deadline(_) => Reason::ApplyFailed,
+            Self::Superseded | Self::Deadline(_) => Reason::ApplyFailed,
         }
     }
 
@@ -117,7 +121,7 @@ impl Error {
     pub const fn class(&self) -> Class {
         match self {
             Self::Spec(_) => Class::Edit,
-            Self::Grant(_) => Class::Watched,
+            Self::Grant(_) | Self::Superseded => Class::Watched,
             Self::Source(error) => match error.kind {
                 SourceErrorKind::InvalidReference => Class::Edit,
                 SourceErrorKind::NotGranted => Class::Watched,

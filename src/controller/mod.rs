@@ -278,6 +278,17 @@ impl Context {
         self.scopes.iter().find_map(|scope| scope.bindings.get(&reference))
     }
 
+    /// Whether a binding is still the one, and as it was, that a pass began with.
+    fn is_current(&self, binding: &BindingName, uid: &str, generation: i64) -> bool {
+        let current = self.current(binding);
+        let metadata = current.as_ref().and_then(|current| current.0.as_ref().ok()).map(|current| &current.metadata);
+        metadata.is_some_and(|metadata| {
+            metadata.uid.as_deref() == Some(uid)
+                && metadata.generation.unwrap_or_default() == generation
+                && metadata.deletion_timestamp.is_none()
+        })
+    }
+
     fn forget(&self, binding: &BindingName) {
         self.memories.forget(binding);
         self.reader.versions().forget(binding);

@@ -102,6 +102,10 @@ async fn reconcile_with(
             (refresh, outcome)
         }
     };
+    if outcome == Err(Error::Superseded) {
+        context.metrics.reconciled("superseded", started.elapsed());
+        return Action::await_change();
+    }
     let interval = context.interval(refresh);
     let stale_interval = interval.unwrap_or(context.settings.stale_interval());
     let error = outcome.err();
@@ -182,6 +186,11 @@ async fn report<'a>(
         return true;
     }
     take(turn, context).await;
+    // What was found out about an earlier binding of this name is nothing to say of this one.
+    let (binding, uid) = (BindingName::new(&namespace, &name), manifest.uid().unwrap_or_default());
+    if !context.is_current(&binding, &uid, manifest.metadata.generation.unwrap_or_default()) {
+        return true;
+    }
     match write_status(&context.client, &namespace, &name, status).await {
         Ok(resource_version) => {
             let version = resource_version.parse().ok();
@@ -275,6 +284,16 @@ impl<'a> Pass<'a> {
         progress.handled_sync.clone_from(&binding.sync);
         // Values wait for their turn unrendered, so that those who share one hold it once.
         take(turn, context).await;
+        // The wait may have been long: the binding may be another or gone by now, and access may be withdrawn.
+        if !context.is_current(name, &binding.uid, binding.generation) {
+            return Err(Error::Superseded);
+        }
+        for (source, version) in &read {
+            if !context.still_permits(binding, &access, &source.secret, &version.arn, &version.name) {
+                let kind = SourceErrorKind::NotGranted;
+                return Err(SourceError::new(kind, source.secret.to_string()).into());
+            }
+        }
         let published = Box::pin(self.publish(&access, reason, read, memory, progress)).await?;
         let leftovers = Box::pin(clean_up(binding, context, memory, turn)).await;
         progress.published = Some(self::published(binding, &published, leftovers));

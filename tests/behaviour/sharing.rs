@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use bindery::api::SecretBinding;
-use kube::api::ListParams;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::json;
 
 use crate::publishing::guide;
+use crate::support::operator::Setup;
 use crate::support::{Fault, Operator, World, eventually};
 
 const DENIED: Fault = Fault::Error(400, "AccessDeniedException", "User: x is not authorized to perform this action");
@@ -122,6 +123,77 @@ async fn where_iam_allows_only_to_read_one_binding_of_a_secret_finds_the_change_
     tokio::time::sleep(Duration::from_secs(20)).await;
     let reads = world.records().len() - before;
     assert!(reads <= 12 * 6, "{reads} reads of 12 secrets in some 30 s");
+    world.end().await;
+}
+
+/// Two hundred bindings whose values are read long before most of them can be written, and an operator that has
+/// published the first of them.
+async fn waiting(name: &str) -> (World, Operator) {
+    let world = World::new(name).await;
+    world.put("app", &guide()).await;
+    for binding in 0..200 {
+        let source = json!([{"secret": world.secret_id("app")}]);
+        world.bind(&format!("b{binding}"), json!({"dataFrom": source, "target": {"deletionPolicy": "Retain"}})).await;
+    }
+    let operator = Operator::start(Setup { flags: vec!["--concurrency=1".to_owned()], ..world.setup() });
+    eventually("some Secrets", Duration::from_secs(30), || async { (published(&world).await >= 10).then_some(()) })
+        .await;
+    (world, operator)
+}
+
+async fn published(world: &World) -> usize {
+    let managed = ListParams::default().labels("bindery.dev/managed=true");
+    world.secrets().list_metadata(&managed).await.unwrap().items.len()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_waits_for_its_turn_is_not_written_for_a_binding_that_is_deleted_or_suspended() {
+    let (world, _operator) = waiting("superseded").await;
+    let odd = |binding: usize| format!("b{}", 2 * binding + 1);
+    let even = |binding: usize| format!("b{}", 2 * binding);
+    let all = (0..100).map(|binding| {
+        let (world, suspended, deleted) = (&world, even(binding), odd(binding));
+        async move {
+            let suspend = json!({"spec": {"suspend": true}});
+            world.bindings().patch(&suspended, &PatchParams::default(), &Patch::Merge(&suspend)).await.unwrap();
+            world.bindings().delete(&deleted, &DeleteParams::default()).await.unwrap();
+        }
+    });
+    futures::future::join_all(all).await;
+    let at_once = published(&world).await;
+    eventually("all that are left to be suspended", Duration::from_secs(60), || async {
+        let bindings = world.bindings().list(&ListParams::default()).await.unwrap();
+        let suspended = |binding: &SecretBinding| {
+            let conditions = binding.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+            conditions.iter().any(|condition| condition.type_ == "Suspended" && condition.status == "True")
+        };
+        bindings.iter().all(suspended).then_some(())
+    })
+    .await;
+    let later = published(&world).await;
+    println!("{at_once} Secrets when the last binding was suspended or deleted, {later} in the end, of 200");
+    assert!(later <= at_once + 5 && later < 200, "{at_once} Secrets, and {later} in the end");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_waits_for_its_turn_is_not_written_once_its_grant_is_withdrawn() {
+    let (world, _operator) = waiting("withdrawn").await;
+    world.delete_grant(&world.namespace).await;
+    let at_once = published(&world).await;
+    eventually("all bindings to know where they stand", Duration::from_secs(60), || async {
+        let bindings = world.bindings().list(&ListParams::default()).await.unwrap();
+        let judged = |binding: &SecretBinding| {
+            let conditions = binding.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+            conditions.iter().any(|condition| condition.type_ == "Granted" && condition.status == "False")
+        };
+        bindings.iter().all(judged).then_some(())
+    })
+    .await;
+    let later = published(&world).await;
+    println!("{at_once} Secrets when the grant went, {later} in the end, of 200");
+    assert!(later <= at_once + 5, "{at_once} Secrets when the grant went, {later} in the end");
+    assert!(later < 200);
     world.end().await;
 }
 
