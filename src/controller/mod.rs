@@ -2,7 +2,8 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | [`reconcile`] | one pass, as a table of contents |
+//! | [`reconcile`] | when a pass is made, what is said of it, when the next comes |
+//! | `pass` | one pass, from the grant to the Secret |
 //! | [`observe`] | what a pass looks at |
 //! | [`plan`] | what is to be done, pure |
 //! | [`target`] | the target Secret from metadata alone, pure |
@@ -22,6 +23,7 @@ pub mod grant_status;
 pub mod leftover;
 pub mod memory;
 pub mod observe;
+mod pass;
 pub mod plan;
 pub mod reconcile;
 pub mod start;
