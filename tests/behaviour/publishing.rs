@@ -74,7 +74,12 @@ async fn the_worker_gets_the_keys_of_the_app_and_its_own() {
     assert_eq!(status.binding.unwrap().name, "worker-env");
     assert_eq!(status.sources.len(), 2);
     assert!(status.sources.iter().all(|source| source.created_time.is_some() && source.arn.starts_with("arn:aws:")));
-    assert_eq!(world.events("worker").await, ["Normal/Published: the Secret \"worker-env\" holds 8 keys"]);
+    // Events go out beside the passes, so a moment after the status.
+    let events = eventually("the Event", Duration::from_secs(10), || async {
+        Some(world.events("worker").await).filter(|events| !events.is_empty())
+    })
+    .await;
+    assert_eq!(events, ["Normal/Published: the Secret \"worker-env\" holds 8 keys"]);
     world.end().await;
 }
 
