@@ -6,9 +6,11 @@
 //! 2. [`binding`]: the pure domain: references, payloads, mapping, templates.
 //! 3. [`grant`]: who may read what, pure.
 //! 4. [`source`]: the AWS boundary, with the audit log.
-//! 5. [`controller`]: observe, plan, apply, report.
-//! 6. [`kubernetes`]: every write to the API server, and the lease.
-//! 7. [`run`]: the program around it.
+//! 5. [`rotation`]: ages, due times, actions, overlaps.
+//! 6. [`restart`]: which workloads use what was published, and how they come to run it.
+//! 7. [`controller`]: observe, plan, apply, report.
+//! 8. [`kubernetes`]: every write to the API server, and the lease.
+//! 9. [`run`]: the program around it.
 
 #![forbid(unsafe_code)]
 
@@ -21,6 +23,8 @@ pub mod grant;
 pub mod http;
 pub mod kubernetes;
 pub mod metrics;
+pub mod restart;
+pub mod rotation;
 pub mod run;
 pub mod settings;
 pub mod source;

@@ -53,7 +53,7 @@ fn a_pass_over_the_largest_payload_holds_a_bounded_multiple_of_it() {
     let payloads = BTreeMap::from([(source, Payload::text(text))]);
     let data = { binding.mapping.render(&payloads).unwrap().data };
     drop(payloads);
-    let desired = Desired::new(&binding, data, "inputs", &key);
+    let desired = Desired::new(&binding, data, std::collections::BTreeMap::new(), "inputs", &key);
     let body = bindery::kubernetes::write::body_length(&desired);
     let peak = ALLOCATOR.peak_usage() - before;
     assert!(desired.data.len() > 1000 && body > 3 * size);

@@ -102,7 +102,7 @@ fn meta(metadata: &Value) -> Sighting {
 fn desired(binding: &Binding, keys: &BTreeSet<String>, version: &str) -> Desired {
     let data = keys.iter().map(|key| (TargetKey::try_from(key.as_str()).unwrap(), SecretValue::from("v"))).collect();
     let inputs = plan::inputs(binding, &access(), &versions(version), &key());
-    Desired::new(binding, data, &inputs, &key())
+    Desired::new(binding, data, BTreeMap::new(), &inputs, &key())
 }
 
 fn need(binding: &Binding, metadata: &Value, status: &SecretBindingStatus, version: &str) -> Need {

@@ -20,6 +20,10 @@ pub enum ConditionType {
     Rendered,
     /// The target Secret holds that result.
     Applied,
+    /// No rotation rule is overdue. Absent without rules; never touches `Ready`.
+    RotationCurrent,
+    /// Every restarted workload runs the current values. Absent without restarts; never touches `Ready`.
+    RolledOut,
     /// Present while `spec.suspend` is true.
     Suspended,
     /// Present while a retry is scheduled.
@@ -38,6 +42,8 @@ impl ConditionType {
             Self::Fetched => "Fetched",
             Self::Rendered => "Rendered",
             Self::Applied => "Applied",
+            Self::RotationCurrent => "RotationCurrent",
+            Self::RolledOut => "RolledOut",
             Self::Suspended => "Suspended",
             Self::Reconciling => "Reconciling",
             Self::Stalled => "Stalled",
@@ -151,6 +157,28 @@ reasons! {
     ApplyFailed,
     /// A passing failure has lasted three refresh intervals.
     Stale,
+
+    /// No rotation rule is due.
+    Current,
+    /// A rotation rule will be due within its `warnBefore`.
+    DueSoon,
+    /// A rotation is under way.
+    Rotating,
+    /// A rotation rule is overdue.
+    RotationOverdue,
+    /// The action of a rotation rule failed.
+    RotationFailed,
+    /// The overlap of a key cannot go on.
+    OverlapBlocked,
+    /// The published Secret may become the only place that holds an old value.
+    OnlyCopy,
+
+    /// Every restarted workload runs the current values.
+    RolledOut,
+    /// Workloads do not run the current values yet.
+    RolloutPending,
+    /// The restart of a workload failed.
+    RolloutFailed,
 }
 
 impl fmt::Display for Reason {

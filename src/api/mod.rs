@@ -5,10 +5,16 @@
 //! manifest becomes a checked [`Binding`](crate::binding::spec::Binding) in `binding::spec`.
 
 mod condition;
+mod rotation;
 mod secret_binding;
 mod secret_grant;
 
 pub use condition::{ConditionType, Reason};
+pub use rotation::{
+    Contact, CronJobReference, GenerateEncoding, GenerateSpec, KeyAge, OverlapSpec, OverlapStrategy, RestartPolicy,
+    RestartSpec, RestartWindow, RolloutStatus, RotationRule, RotationState, RotationStatus, RuleAction, WorkloadKind,
+    WorkloadReference,
+};
 pub use secret_binding::{
     DataEntry, DataFromEntry, DeletionPolicy, EncodingSpec, KeyReference, SecretBinding, SecretBindingSpec,
     SecretBindingStatus, SourceStatus, Target, TargetReference,
@@ -36,11 +42,25 @@ pub const ANNOTATION_INPUTS: &str = "bindery.dev/inputs";
 pub const ANNOTATION_ADOPT_BY: &str = "bindery.dev/adopt-by";
 /// Annotation on a binding: any new text forces a fresh read, once per text.
 pub const ANNOTATION_SYNC: &str = "bindery.dev/sync";
+/// Annotation on a binding: `emergency-<rule>`, `abort-<rule>` or `retire-<rule>`, acted on once per text.
+pub const ANNOTATION_ROTATION: &str = "bindery.dev/rotation";
+/// Annotation on a published Secret: the records of its overlaps.
+pub const ANNOTATION_ROTATION_STATE: &str = "bindery.dev/rotation-state";
+/// Annotation on a published Secret: when each of its keys was last changed.
+pub const ANNOTATION_CHANGED: &str = "bindery.dev/changed";
+/// Annotation on a CronJob: `allowed` lets bindings run Jobs from its template.
+pub const ANNOTATION_RUN: &str = "bindery.dev/run";
+/// Annotation on a workload: `false` keeps Bindery from restarting it.
+pub const ANNOTATION_RESTART: &str = "bindery.dev/restart";
+/// Before the name of a target, as an annotation on pod templates: which of its values the pods run with.
+pub const RESTART_MARK_PREFIX: &str = "secrets.bindery.dev/";
 
 /// Field manager of the published Secrets.
 pub const FIELD_MANAGER: &str = "bindery";
 /// Field manager of the status of bindings.
 pub const STATUS_FIELD_MANAGER: &str = "bindery-status";
+/// Field manager of restarts.
+pub const RESTART_FIELD_MANAGER: &str = "bindery-restart";
 
 /// The custom resource definitions, in the order in which they stand in `crds/`.
 #[must_use]

@@ -7,6 +7,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::rotation::{RestartSpec, RolloutStatus, RotationRule, RotationStatus};
+
 /// What a binding wants to be published.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[kube(
@@ -26,12 +28,16 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "Secret", type_ = "string", json_path = ".status.binding.name", description = "The Kubernetes Secret that holds the keys"),
     printcolumn(name = "Keys", type_ = "integer", json_path = ".status.keys"),
+    printcolumn(name = "Rotation", type_ = "string", json_path = ".status.rotationState", description = "The worst state of the rotation rules, or the phase of an overlap"),
     printcolumn(name = "Changed", type_ = "date", json_path = ".status.lastChangedTime", description = "When the Secret was last written"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Grant", type_ = "string", json_path = ".status.grant", priority = 1)
+    printcolumn(name = "Grant", type_ = "string", json_path = ".status.grant", priority = 1),
+    printcolumn(name = "Next-Rotation", type_ = "string", json_path = ".status.nextRotationTime", priority = 1, description = "When the next rotation rule is due")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("(has(self.dataFrom) && self.dataFrom.size() > 0) || (has(self.data) && self.data.size() > 0)").message("nothing to publish: give at least one entry under dataFrom or data"))]
+#[x_kube(validation = Rule::new("!has(self.rotation) || !self.rotation.exists(r, has(r.overlap) && r.overlap.strategy == 'Staged') || (has(self.restart) && has(self.restart.policy) && self.restart.policy != 'Never')").message("overlap with strategy: Staged needs pods that are restarted: set restart.policy to Consumers or Listed"))]
+#[x_kube(validation = Rule::new("!has(self.rotation) || !self.rotation.exists(r, has(r.overlap)) || !(has(self.target) && has(self.target.templateOnly) && self.target.templateOnly)").message("overlap publishes keys of its own, which target.templateOnly does not allow"))]
 pub struct SecretBindingSpec {
     /// The SecretGrant to read through. Needed only where several grants allow the namespace to read
     /// the secrets; every secret of one binding is read through one grant.
@@ -64,6 +70,16 @@ pub struct SecretBindingSpec {
     /// The Kubernetes Secret to publish.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
+
+    /// When keys are due for rotation, what is done then, and whom to ask.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub rotation: Vec<RotationRule>,
+
+    /// Which workloads are restarted when values change that they use. The default is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<RestartSpec>,
 }
 
 /// A whole JSON object whose keys become keys of the target.
@@ -288,6 +304,27 @@ pub struct SecretBindingStatus {
     /// The last text of the annotation `bindery.dev/sync` that was acted on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled_sync: Option<String>,
+
+    /// Where the rotation rules stand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub rotation: Vec<RotationStatus>,
+
+    /// The worst state of the rotation rules, or the phase of an overlap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation_state: Option<String>,
+
+    /// When the next rotation rule is due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_rotation_time: Option<Time>,
+
+    /// How far the workloads are that use what was published. Absent without `spec.restart`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutStatus>,
+
+    /// The last text of the annotation `bindery.dev/rotation` that was acted on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_handled_rotation: Option<String>,
 
     /// What holds and what does not. `Ready` is the summary.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

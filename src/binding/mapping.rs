@@ -77,7 +77,7 @@ pub struct Entry {
 }
 
 /// What is to be published. `Debug` shows names only.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Rendered {
     /// The values, by key.
     pub data: BTreeMap<TargetKey, Value>,

@@ -24,7 +24,7 @@ pub mod key;
 pub mod mapping;
 pub mod name;
 pub mod payload;
-mod quoted;
+pub(crate) mod quoted;
 pub mod reference;
 pub mod spec;
 pub mod template;

@@ -14,9 +14,11 @@ use super::mapping::{Entry, Extract, Mapping};
 use super::reference::{SecretId, Source, ValueFrom, VersionSelector};
 use super::template::Template;
 use crate::api::{
-    ANNOTATION_SYNC, DataEntry, DataFromEntry, DeletionPolicy, EncodingSpec, KeyReference, Reason, SecretBinding,
-    Target as TargetManifest,
+    ANNOTATION_ROTATION, ANNOTATION_SYNC, DataEntry, DataFromEntry, DeletionPolicy, EncodingSpec, KeyReference,
+    OverlapStrategy, Reason, SecretBinding, Target as TargetManifest,
 };
+use crate::restart::policy::Restart;
+use crate::rotation::rule::Rule;
 
 /// Metadata keys that users may not put on a target, beyond those of Kubernetes and Bindery, where the operator's
 /// `--deny-target-metadata` says nothing else: each lets a label or annotation turn a Secret into a credential of the
@@ -45,8 +47,14 @@ pub struct Binding {
     pub mapping: Mapping,
     /// The Secret to publish.
     pub target: Target,
+    /// The rotation rules.
+    pub rotation: Vec<Rule>,
+    /// Which workloads are restarted.
+    pub restart: Restart,
     /// The text of the annotation `bindery.dev/sync`.
     pub sync: Option<String>,
+    /// The text of the annotation `bindery.dev/rotation`.
+    pub command: Option<String>,
     /// The parts of the spec that decide what is published, as text to digest.
     pub fingerprint_input: String,
 }
@@ -92,6 +100,12 @@ pub struct SpecError {
 }
 
 impl Binding {
+    /// Whether what is published depends on what was published before: values are compared, or live side by side.
+    #[must_use]
+    pub fn has_history(&self) -> bool {
+        self.restart.restarts_any() || self.rotation.iter().any(|rule| rule.overlap.is_some())
+    }
+
     /// Parses a manifest.
     ///
     /// # Errors
@@ -121,6 +135,20 @@ impl Binding {
             .iter()
             .map(|key| TargetKey::try_from(key.as_str()).map_err(|error| invalid("spec.target.requiredKeys", error)))
             .collect::<Result<_, _>>()?;
+        let rotation = rules(manifest, template_only)?;
+        let restart = Restart::parse(spec.restart.as_ref())
+            .map_err(|(field, problem)| invalid(format!("spec.restart.{field}"), problem))?;
+        let staged =
+            |rule: &&Rule| rule.overlap.as_ref().is_some_and(|overlap| overlap.strategy == OverlapStrategy::Staged);
+        if let Some(rule) = rotation.iter().find(staged)
+            && !restart.restarts_any()
+        {
+            let field = format!("spec.rotation[{}].overlap.strategy", rule.name);
+            return Err(invalid(
+                field,
+                "Staged needs pods that are restarted: set spec.restart.policy to Consumers or Listed",
+            ));
+        }
         Ok(Self {
             namespace: manifest.namespace().unwrap_or_default(),
             name: manifest.name_any(),
@@ -131,7 +159,10 @@ impl Binding {
             mapping: Mapping { data_from, data, template, template_only, required_keys },
             fingerprint_input: fingerprint_input(manifest),
             target: parse_target(manifest, target, denied_metadata)?,
+            rotation,
+            restart,
             sync: manifest.annotations().get(ANNOTATION_SYNC).cloned(),
+            command: manifest.annotations().get(ANNOTATION_ROTATION).cloned(),
         })
     }
 }
@@ -215,6 +246,36 @@ fn entry(manifest: &DataEntry) -> Result<Entry, SpecError> {
     })
 }
 
+fn rules(manifest: &SecretBinding, template_only: bool) -> Result<Vec<Rule>, SpecError> {
+    let (mut names, mut taken) = (BTreeSet::new(), BTreeSet::new());
+    let mut rules = Vec::new();
+    for rule in &manifest.spec.rotation {
+        let at = format!("spec.rotation[{}]", rule.name);
+        if !names.insert(&rule.name) {
+            return Err(invalid(at, "the name stands there twice; rename one rule"));
+        }
+        let rule = Rule::parse(rule).map_err(|(field, problem)| invalid(format!("{at}.{field}"), problem))?;
+        if let Some(overlap) = &rule.overlap {
+            if template_only {
+                return Err(invalid(
+                    format!("{at}.overlap"),
+                    "publishes keys of its own, which spec.target.templateOnly does not allow",
+                ));
+            }
+            for key in [&overlap.key, &overlap.next_key, &overlap.previous_key] {
+                if !taken.insert(key.clone()) {
+                    return Err(invalid(
+                        format!("{at}.overlap"),
+                        format!("the key {key} belongs to another overlap; a key can have one"),
+                    ));
+                }
+            }
+        }
+        rules.push(rule);
+    }
+    Ok(rules)
+}
+
 fn parse_target(manifest: &SecretBinding, target: TargetManifest, denied: &[String]) -> Result<Target, SpecError> {
     let type_ = target.type_.unwrap_or_else(|| "Opaque".to_owned());
     if matches!(type_.as_str(), "kubernetes.io/service-account-token" | "bootstrap.kubernetes.io/token")
@@ -269,6 +330,8 @@ fn fingerprint_input(manifest: &SecretBinding) -> String {
     spec.suspend = None;
     spec.refresh_interval = None;
     spec.grant = None;
+    // What they publish is told by the records of overlaps.
+    (spec.rotation, spec.restart) = (Vec::new(), None);
     // An empty target, `null` and none at all are the same.
     spec.target = Some(spec.target.unwrap_or_default());
     let spec = serde_json::to_string(&spec).unwrap_or_default();

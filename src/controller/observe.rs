@@ -24,6 +24,7 @@ use crate::api::SecretBindingStatus;
 use crate::binding::reference::{SecretId, Source, VersionSelector};
 use crate::binding::spec::{Binding, Refresh};
 use crate::grant::{Access, Asker, GrantError, Home, Wants, decide, wants};
+use crate::kubernetes::read::{PublishedSecret, read_secret};
 use crate::kubernetes::write::WriteError;
 use crate::source::versions::{Discovery, Want};
 use crate::source::{Identity, SourceError, SourceErrorKind};
@@ -117,12 +118,28 @@ impl Context {
                 let sighting = meta.map(|meta| Sighting::new(&meta, &self.key));
                 Ok(judge(binding, sighting.as_ref(), published))
             }
-            Ok(Err(kube::Error::Api(status))) if status.code == 403 => Err(WriteError::Forbidden(name.clone()).into()),
-            Ok(Err(_)) | Err(_) => Err(WriteError::Failed {
-                name: name.clone(),
-                what: "the API server does not tell whether it exists".to_owned(),
+            Ok(Err(error)) => Err(unseen(name, &error).into()),
+            Err(_) => Err(untold(name).into()),
+        }
+    }
+
+    /// The target as it is, read from the API server with its values.
+    ///
+    /// # Errors
+    /// Where the API server does not tell.
+    pub async fn target_with_values(
+        &self,
+        binding: &Binding,
+        status: &SecretBindingStatus,
+    ) -> Result<(TargetState, Option<PublishedSecret>), Error> {
+        let name = &binding.target.name;
+        let published = status.binding.as_ref().is_some_and(|published| published.name == *name);
+        match read_secret(&self.client, &binding.namespace, name).await {
+            Ok(secret) => {
+                let sighting = secret.as_ref().map(|secret| Sighting::new(&secret.meta, &self.key));
+                Ok((judge(binding, sighting.as_ref(), published), secret))
             }
-            .into()),
+            Err(error) => Err(unseen(name, &error).into()),
         }
     }
 
@@ -234,6 +251,18 @@ impl Context {
             by_event: seen.values().any(|found| found.by == Discovery::Event),
         }))
     }
+}
+
+fn unseen(name: &str, error: &kube::Error) -> WriteError {
+    match error {
+        kube::Error::Api(status) if status.code == 403 => WriteError::Forbidden(name.to_owned()),
+        _ => untold(name),
+    }
+}
+
+fn untold(name: &str) -> WriteError {
+    let what = "the API server does not tell whether it exists".to_owned();
+    WriteError::Failed { name: name.to_owned(), what }
 }
 
 /// How fresh a look at AWS must be.

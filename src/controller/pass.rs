@@ -17,10 +17,12 @@ use super::status::{Progress, Published};
 use super::target::{Comparison, Desired, Observed, Sighting, TargetError, TargetState, compare, is_intact, judge};
 use super::{Context, leftover};
 use crate::api::{ConditionType, SecretBindingStatus, SourceStatus};
+use crate::binding::mapping::{RenderError, Rendered};
 use crate::binding::name::BindingName;
 use crate::binding::reference::Source;
 use crate::binding::spec::Binding;
 use crate::grant::{Access, GrantError, wants};
+use crate::kubernetes::read::PublishedSecret;
 use crate::kubernetes::write::{WriteError, apply_secret, delete_secret};
 use crate::source::audit::ReadReason;
 use crate::source::demand::{Asker, Judge};
@@ -246,7 +248,7 @@ impl<'a> Pass<'a> {
         memory: &mut Memory,
         progress: &mut Progress,
     ) -> Result<Observed, Error> {
-        let Self { binding, context, before, .. } = self;
+        let Self { binding, context, .. } = self;
         let known = |version: &SharedVersion| Known {
             arn: version.arn.clone(),
             name: version.name.clone(),
@@ -265,19 +267,11 @@ impl<'a> Pass<'a> {
         let allowed =
             |source: &Source, key: &str| versions.get(source).is_some_and(|known| access.permits_key(&known.name, key));
         let selected = binding.mapping.select(|source| read.get(source).map(|version| &version.payload), &allowed);
-        let rendered = selected.and_then(|selected| binding.mapping.complete(selected));
-        let data = rendered.map(|rendered| rendered.data).map_err(|error| {
-            let rejection = Rejection::from(error);
-            memory.rejected = Some((inputs.clone(), rejection.clone()));
-            Error::Render(rejection)
-        })?;
+        let selected = self.rejecting(selected, &inputs, memory)?;
         let created = read.values().filter_map(|version| version.created).max();
         drop(read);
-        memory.rejected = None;
-        progress.done.push(ConditionType::Rendered);
 
-        let desired = Desired::new(binding, data, &inputs, &context.key);
-        let observed = write(binding, context, before, &desired, &inputs).await?;
+        let observed = self.write(&selected, &inputs, memory, progress).await?;
         if plan::is_repair(reason) {
             memory.repaired(Instant::now());
         }
@@ -286,6 +280,80 @@ impl<'a> Pass<'a> {
         }
         progress.sources = Some(sources);
         Ok(observed)
+    }
+
+    /// Remembers inputs that give no Secret, so that they are not read again.
+    fn rejecting<T>(&self, result: Result<T, RenderError>, inputs: &str, memory: &mut Memory) -> Result<T, Error> {
+        result.map_err(|error| {
+            let rejection = Rejection::from(error);
+            memory.rejected = Some((inputs.to_owned(), rejection.clone()));
+            Error::Render(rejection)
+        })
+    }
+
+    /// Writes the Secret, if it is not already as desired, on top of exactly what is observed just before.
+    async fn write(
+        &self,
+        selected: &Rendered,
+        inputs: &str,
+        memory: &mut Memory,
+        progress: &mut Progress,
+    ) -> Result<Observed, Error> {
+        let Self { binding, context, before, .. } = self;
+        for _ in 0..RACES {
+            let (target, old) = if binding.has_history() {
+                context.target_with_values(binding, before).await?
+            } else {
+                (context.target(binding, before, Look::Live).await?, None)
+            };
+            let observed = match target {
+                TargetState::Foreign(why) => {
+                    return Err(TargetError::Foreign { name: binding.target.name.clone(), why }.into());
+                }
+                TargetState::Absent => None,
+                TargetState::Owned(observed) if compare(&observed, inputs) == Comparison::Current => {
+                    memory.rejected = None;
+                    progress.done.push(ConditionType::Rendered);
+                    return Ok(observed);
+                }
+                TargetState::Owned(observed) | TargetState::Adoptable(observed) => Some(observed),
+            };
+            let desired = self.compose(selected, inputs, observed.as_ref(), old.as_ref());
+            let desired = self.rejecting(desired, inputs, memory)?;
+            memory.rejected = None;
+            if !progress.done.contains(&ConditionType::Rendered) {
+                progress.done.push(ConditionType::Rendered);
+            }
+            match apply_secret(&context.client, &desired, observed.as_ref()).await {
+                Ok(written) => {
+                    let written = Sighting::new(&written, &context.key);
+                    let TargetState::Owned(observed) = judge(binding, Some(&written), true) else {
+                        return Err(WriteError::Raced.into());
+                    };
+                    tracing::info!(
+                        namespace = %binding.namespace, name = %binding.name, secret = %desired.name, keys = desired.data.len(),
+                        "published"
+                    );
+                    return Ok(observed);
+                }
+                Err(WriteError::Raced) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(WriteError::Raced.into())
+    }
+
+    /// The Secret as it should be, given what stands there: the keys as selected and completed, with what is told of
+    /// earlier values.
+    fn compose(
+        &self,
+        selected: &Rendered,
+        inputs: &str,
+        _observed: Option<&Observed>,
+        _old: Option<&PublishedSecret>,
+    ) -> Result<Desired, RenderError> {
+        let rendered = self.binding.mapping.complete(selected.clone())?;
+        Ok(Desired::new(&self.binding, rendered.data, BTreeMap::new(), inputs, &self.context.key))
     }
 }
 
@@ -355,42 +423,4 @@ pub(super) async fn withdraw(
         }
         TargetState::Foreign(_) | TargetState::Adoptable(_) => Ok(false),
     }
-}
-
-/// Writes the Secret, if it is not already as desired, on top of exactly what is observed just before.
-pub(super) async fn write(
-    binding: &Binding,
-    context: &Context,
-    before: &SecretBindingStatus,
-    desired: &Desired,
-    inputs: &str,
-) -> Result<Observed, Error> {
-    for _ in 0..RACES {
-        let observed = match context.target(binding, before, Look::Live).await? {
-            TargetState::Foreign(why) => {
-                return Err(TargetError::Foreign { name: desired.name.clone(), why }.into());
-            }
-            TargetState::Absent => None,
-            TargetState::Owned(observed) if compare(&observed, inputs) == Comparison::Current => {
-                return Ok(observed);
-            }
-            TargetState::Owned(observed) | TargetState::Adoptable(observed) => Some(observed),
-        };
-        match apply_secret(&context.client, desired, observed.as_ref()).await {
-            Ok(written) => {
-                let written = Sighting::new(&written, &context.key);
-                let TargetState::Owned(observed) = judge(binding, Some(&written), true) else {
-                    return Err(WriteError::Raced.into());
-                };
-                tracing::info!(
-                    namespace = %binding.namespace, name = %binding.name, secret = %desired.name, keys = desired.data.len(),
-                    "published"
-                );
-                return Ok(observed);
-            }
-            Err(WriteError::Raced) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Err(WriteError::Raced.into())
 }

@@ -240,6 +240,8 @@ mod tests {
             keys: 1,
             owns_mark: fields.contains(&format!("annotation/{ANNOTATION_INPUTS}")),
             written: None,
+            changed: None,
+            rotation_state: None,
             other_manager: Some("kubectl-edit".to_owned()),
         })
     }

@@ -14,8 +14,8 @@ use kube::core::PartialObjectMeta;
 use kube::{Resource as _, ResourceExt as _};
 
 use crate::api::{
-    ANNOTATION_ADOPT_BY, ANNOTATION_BINDING, ANNOTATION_INPUTS, DeletionPolicy, FIELD_MANAGER, GROUP, LABEL_MANAGED,
-    SecretBinding,
+    ANNOTATION_ADOPT_BY, ANNOTATION_BINDING, ANNOTATION_CHANGED, ANNOTATION_INPUTS, ANNOTATION_ROTATION_STATE,
+    DeletionPolicy, FIELD_MANAGER, GROUP, LABEL_MANAGED, SecretBinding,
 };
 use crate::binding::key::TargetKey;
 use crate::binding::spec::Binding;
@@ -57,6 +57,10 @@ pub struct Observed {
     pub written: Option<Time>,
     /// The other writer that changed the Secret last.
     pub other_manager: Option<String>,
+    /// The annotation `bindery.dev/changed`.
+    pub changed: Option<Box<str>>,
+    /// The annotation `bindery.dev/rotation-state`.
+    pub rotation_state: Option<Box<str>>,
 }
 
 /// What is kept of a Secret's metadata: a twentieth of it, since there is one for each published Secret.
@@ -169,6 +173,8 @@ fn observe(meta: &SecretMeta, key: &FingerprintKey) -> Observed {
         owns_mark: fields.contains(&format!("annotation/{ANNOTATION_INPUTS}")),
         written: own.and_then(|entry| entry.time.clone()),
         other_manager: other.and_then(|entry| entry.manager.clone()),
+        changed: meta.annotations().get(ANNOTATION_CHANGED).map(|text| text.as_str().into()),
+        rotation_state: meta.annotations().get(ANNOTATION_ROTATION_STATE).map(|text| text.as_str().into()),
     }
 }
 
@@ -226,13 +232,21 @@ pub struct Desired {
 }
 
 impl Desired {
-    /// The Secret that `binding` asks for with this data.
+    /// The Secret that `binding` asks for with this data. `history` are annotations of Bindery that tell of earlier
+    /// values.
     #[must_use]
-    pub fn new(binding: &Binding, data: BTreeMap<TargetKey, Value>, inputs: &str, key: &FingerprintKey) -> Self {
+    pub fn new(
+        binding: &Binding,
+        data: BTreeMap<TargetKey, Value>,
+        history: BTreeMap<String, String>,
+        inputs: &str,
+        key: &FingerprintKey,
+    ) -> Self {
         let target = &binding.target;
         let mut labels = target.labels.clone();
         labels.insert(LABEL_MANAGED.to_owned(), "true".to_owned());
         let mut annotations = target.annotations.clone();
+        annotations.extend(history);
         annotations.insert(ANNOTATION_BINDING.to_owned(), binding.name.clone());
         annotations.insert(ANNOTATION_INPUTS.to_owned(), String::new());
         let mut desired = Self {
@@ -417,7 +431,7 @@ mod tests {
             .into_iter()
             .map(|(key, value)| (TargetKey::try_from(key).unwrap(), Value::from(value.as_bytes().to_vec())))
             .collect();
-        Desired::new(&simple(), data, "inputs", &key())
+        Desired::new(&simple(), data, BTreeMap::new(), "inputs", &key())
     }
 
     #[test]

@@ -165,7 +165,7 @@ fn desired(world: &World, value: &str) -> (Binding, Desired) {
     let binding = Binding::parse(&manifest, &[]).unwrap();
     let key = FingerprintKey::new(zeroize::Zeroizing::new([1; 32]));
     let data = [(TargetKey::try_from("A").unwrap(), Value::from(value))].into_iter().collect();
-    let desired = Desired::new(&binding, data, "inputs", &key);
+    let desired = Desired::new(&binding, data, std::collections::BTreeMap::new(), "inputs", &key);
     (binding, desired)
 }
 

@@ -1,0 +1,93 @@
+//! The one read of a Secret with its values. Everything else is told by metadata; this is needed where an old and a
+//! new value are compared, or live side by side.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Client;
+use kube::core::{PartialObjectMeta, Request};
+use serde::de::{Deserialize, Deserializer, Error as _};
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+use crate::binding::value::Value;
+use crate::controller::target::SecretMeta;
+
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A Secret with its values. `Debug` shows names only.
+pub struct PublishedSecret {
+    /// Its metadata.
+    pub meta: SecretMeta,
+    /// Its values, by key.
+    pub data: BTreeMap<String, Value>,
+}
+
+impl fmt::Debug for PublishedSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.data.keys()).finish()
+    }
+}
+
+/// Reads a Secret; `None` where there is none.
+///
+/// # Errors
+/// Where the API server does not tell.
+pub async fn read_secret(client: &Client, namespace: &str, name: &str) -> Result<Option<PublishedSecret>, kube::Error> {
+    let url = format!("/api/v1/namespaces/{namespace}/secrets");
+    let request = Request::new(url).get(name, &kube::api::GetParams::default()).map_err(kube::Error::BuildRequest)?;
+    let late = || kube::Error::Service(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
+    match timeout(READ_TIMEOUT, client.request::<Stored>(request)).await.map_err(|_| late())? {
+        Ok(Stored { metadata, data }) => {
+            let meta = PartialObjectMeta { metadata, ..PartialObjectMeta::default() };
+            let data = data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect();
+            Ok(Some(PublishedSecret { meta, data }))
+        }
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Stored {
+    #[serde(default)]
+    metadata: ObjectMeta,
+    data: Option<BTreeMap<String, Encoded>>,
+}
+
+/// A value as it stands in a Secret.
+struct Encoded(Value);
+
+impl<'de> Deserialize<'de> for Encoded {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Zeroizing::new(String::deserialize(deserializer)?);
+        // The error must not quote the value.
+        let bytes = STANDARD.decode(text.as_bytes()).map_err(|_| D::Error::custom("a value is not Base64"))?;
+        Ok(Self(Value::from(bytes)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn values_are_decoded_and_never_shown() {
+        let stored: Stored = serde_json::from_value(json!({
+            "metadata": {"name": "s", "resourceVersion": "7"}, "data": {"A": "aHVudGVyMg==", "B": ""},
+        }))
+        .unwrap();
+        let data: BTreeMap<_, _> = stored.data.unwrap().into_iter().map(|(key, value)| (key, value.0)).collect();
+        assert_eq!(data["A"].expose(), b"hunter2");
+        assert_eq!(data["B"].expose(), b"");
+        let shown = format!("{:?}", PublishedSecret { meta: PartialObjectMeta::default(), data });
+        assert_eq!(shown, r#"{"A", "B"}"#);
+        let error = serde_json::from_value::<Stored>(json!({"data": {"A": "hunter2!"}})).err().unwrap();
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+}
