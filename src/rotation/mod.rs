@@ -2,8 +2,12 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | [`overlap`] | how a key comes from an old to a new value while both live side by side, pure |
+//! | [`record`] | how far the way of a key from an old to a new value is |
 //! | [`rule`] | a rotation rule, parsed |
 //! | [`schedule`] | cron expressions in a time zone |
 
+pub mod overlap;
+pub mod record;
 pub mod rule;
 pub mod schedule;
