@@ -2,6 +2,8 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | [`consumer`] | what a pod can see of a Secret |
 //! | [`policy`] | which workloads are restarted, and when, parsed |
 
+pub mod consumer;
 pub mod policy;
