@@ -1,10 +1,12 @@
 //! Everything that can keep a binding from being published, with the condition it falsifies and what cures it.
 
 use crate::api::{ConditionType, Reason};
+use crate::binding::key::TargetKey;
 use crate::binding::mapping::RenderError;
 use crate::binding::spec::SpecError;
 use crate::grant::GrantError;
 use crate::kubernetes::write::WriteError;
+use crate::rotation::record::Phase;
 use crate::source::{SourceError, SourceErrorKind};
 
 use super::target::TargetError;
@@ -30,6 +32,19 @@ pub enum Error {
     /// Kubernetes refused the write.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// A value that an overlap must publish is in no place that Bindery can read.
+    #[error(
+        "the {} of the key {key} is neither in the published Secret nor in a version of its source that can be read, so \
+         nothing is published; put it back as a version of the secret, or end the overlap by removing the rule and the \
+         annotation bindery.dev/rotation-state of the Secret",
+        match phase { None | Some(Phase::Introducing) => "old or new value", Some(_) => "old value" }
+    )]
+    LostValue {
+        /// The key.
+        key: TargetKey,
+        /// The phase that asks for it.
+        phase: Option<Phase>,
+    },
     /// The binding is not what the pass began with, so nothing is written and nothing is said of it: another pass
     /// begins with what it is now.
     #[error("the binding was edited, suspended or deleted while its pass waited")]
@@ -58,9 +73,11 @@ impl From<RenderError> for Rejection {
 pub const fn render_reason(error: &RenderError) -> Reason {
     match error {
         RenderError::InvalidPayload { .. } => Reason::InvalidPayload,
-        RenderError::KeyNotFound { .. } | RenderError::NothingToPublish => Reason::KeyNotFound,
+        RenderError::KeyNotFound { .. } | RenderError::OverlapKeyMissing { .. } | RenderError::NothingToPublish => {
+            Reason::KeyNotFound
+        }
         RenderError::KeyRefused { .. } => Reason::AccessDenied,
-        RenderError::InvalidKey { .. } => Reason::InvalidKey,
+        RenderError::InvalidKey { .. } | RenderError::OverlapKeyTaken { .. } => Reason::InvalidKey,
         RenderError::TemplateFailed(_) => Reason::TemplateFailed,
         RenderError::RequiredKeyMissing { .. } => Reason::RequiredKeyMissing,
         RenderError::TooLarge { .. } => Reason::TooLarge,
@@ -98,7 +115,9 @@ impl Error {
                 _ => Some(ConditionType::Fetched),
             },
             Self::Render(_) => Some(ConditionType::Rendered),
-            Self::Target(_) | Self::Write(_) | Self::Superseded | Self::Deadline(_) => Some(ConditionType::Applied),
+            Self::Target(_) | Self::Write(_) | Self::LostValue { .. } | Self::Superseded | Self::Deadline(_) => {
+                Some(ConditionType::Applied)
+            }
         }
     }
 
@@ -112,6 +131,7 @@ impl Error {
             Self::Render(rejection) => rejection.reason,
             Self::Target(_) => Reason::TargetConflict,
             Self::Write(error) => error.reason(),
+            Self::LostValue { .. } => Reason::OverlapBlocked,
             Self::Superseded | Self::Deadline(_) => Reason::ApplyFailed,
         }
     }
@@ -129,7 +149,7 @@ impl Error {
                 _ => Class::Retry,
             },
             Self::Render(_) => Class::NewVersion,
-            Self::Target(_) | Self::Write(_) | Self::Deadline(_) => Class::Retry,
+            Self::Target(_) | Self::Write(_) | Self::LostValue { .. } | Self::Deadline(_) => Class::Retry,
         }
     }
 }

@@ -5,6 +5,7 @@
 //! | [`reconcile`] | when a pass is made, what is said of it, when the next comes |
 //! | `pass` | one pass, from the grant to the Secret |
 //! | [`observe`] | what a pass looks at |
+//! | [`overlap`] | the overlaps of old and new values in a pass |
 //! | [`plan`] | what is to be done, pure |
 //! | [`target`] | the target Secret from metadata alone, pure |
 //! | [`status`] | the status a pass leads to, pure |
@@ -23,6 +24,7 @@ pub mod grant_status;
 pub mod leftover;
 pub mod memory;
 pub mod observe;
+pub mod overlap;
 mod pass;
 pub mod plan;
 pub mod reconcile;
@@ -97,6 +99,8 @@ pub struct Context {
     pub account: OnceCell<String>,
     /// Bounds the requests to the API server under way. Passes that only look, or wait for AWS, need no permit.
     pub requests: Semaphore,
+    /// The locks of the groups whose overlaps advance together.
+    pub groups: overlap::Groups,
     /// The Events that wait to be published.
     pub events: Events,
     /// The bindings that were not looked at since the start.
@@ -153,6 +157,7 @@ pub fn prepare(
         memories: Memories::default(),
         account: OnceCell::new(),
         requests: Semaphore::new(settings.concurrency),
+        groups: overlap::Groups::default(),
         first_looks: FirstLooks::default(),
         health,
         leads: AtomicBool::new(false),

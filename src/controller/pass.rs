@@ -12,11 +12,12 @@ use tokio::time::Instant;
 use super::error::{Error, Rejection};
 use super::memory::{Known, Memory};
 use super::observe::{Freshness, Look, Sight};
+use super::overlap::Material;
 use super::plan::{self, Need, Situation};
 use super::status::{Progress, Published};
 use super::target::{Comparison, Desired, Observed, Sighting, TargetError, TargetState, compare, is_intact, judge};
 use super::{Context, leftover};
-use crate::api::{ConditionType, SecretBindingStatus, SourceStatus};
+use crate::api::{ANNOTATION_ROTATION_STATE, ConditionType, SecretBindingStatus, SourceStatus};
 use crate::binding::mapping::{RenderError, Rendered};
 use crate::binding::name::BindingName;
 use crate::binding::reference::Source;
@@ -90,11 +91,17 @@ impl<'a> Pass<'a> {
         context.first_looks.interests.all().await;
         let forced = binding.sync.is_some() && binding.sync != before.last_handled_sync;
         let mut sight = Box::pin(self.sight(&access, &target, forced, memory, false)).await?;
-        let mut need = self.need(&access, &target, forced, sight.as_ref(), memory);
+        let overlaps = match self.overlaps_any(&target) {
+            true => self.overlaps_rest(&Box::pin(self.look_at_overlaps(&target, Look::Cached)).await?),
+            false => Ok(Vec::new()),
+        };
+        let steps = overlaps.is_err();
+        progress.overlaps = overlaps.unwrap_or_default();
+        let mut need = self.need(&access, &target, forced, steps, sight.as_ref(), memory);
         // What only a list tells proves that nothing changed; that something did, AWS is asked again.
         if matches!(need, Need::Read(_)) && sight.as_ref().is_some_and(|sight| !sight.confirmed) {
             sight = Box::pin(self.sight(&access, &target, forced, memory, true)).await?;
-            need = self.need(&access, &target, forced, sight.as_ref(), memory);
+            need = self.need(&access, &target, forced, steps, sight.as_ref(), memory);
         }
         let reason = match need {
             Need::Nothing(observed) => {
@@ -176,6 +183,7 @@ impl<'a> Pass<'a> {
         access: &Access,
         target: &TargetState,
         forced: bool,
+        overlap: bool,
         sight: Option<&Sight>,
         memory: &Memory,
     ) -> Need {
@@ -183,10 +191,12 @@ impl<'a> Pass<'a> {
         let situation = Situation {
             target,
             status: self.before,
-            inputs: versions.map(|versions| plan::inputs(&self.binding, access, versions, &self.context.key)),
+            inputs: versions
+                .map(|versions| plan::inputs(&self.binding, access, versions, records_text(target), &self.context.key)),
             versions,
             by_event: sight.is_some_and(|sight| sight.by_event),
             forced,
+            overlap,
             grant: &access.grant,
             target_name: &self.binding.target.name,
         };
@@ -242,7 +252,7 @@ impl<'a> Pass<'a> {
     /// Renders what was read, drops the values, and writes the Secret.
     pub(super) async fn publish(
         &self,
-        access: &Access,
+        access: &Arc<Access>,
         reason: ReadReason,
         read: BTreeMap<Source, Arc<SharedVersion>>,
         memory: &mut Memory,
@@ -256,7 +266,6 @@ impl<'a> Pass<'a> {
         };
         let versions: BTreeMap<Source, Known> =
             read.iter().map(|(source, version)| (source.clone(), known(version))).collect();
-        let inputs = plan::inputs(binding, access, &versions, &context.key);
         let sources = read.iter().map(|(source, version)| SourceStatus {
             secret: plan::source_text(source),
             arn: version.arn.clone(),
@@ -267,11 +276,20 @@ impl<'a> Pass<'a> {
         let allowed =
             |source: &Source, key: &str| versions.get(source).is_some_and(|known| access.permits_key(&known.name, key));
         let selected = binding.mapping.select(|source| read.get(source).map(|version| &version.payload), &allowed);
-        let selected = self.rejecting(selected, &inputs, memory)?;
+        let material = Material { access, versions: &versions };
+        let inputs =
+            |target: &TargetState| plan::inputs(binding, access, &versions, records_text(target), &context.key);
+        let selected = match selected {
+            Ok(selected) => selected,
+            Err(error) => {
+                let target = self.look_at_target().await?;
+                return Err(reject(error, inputs(&target), memory));
+            }
+        };
         let created = read.values().filter_map(|version| version.created).max();
         drop(read);
 
-        let observed = self.write(&selected, &inputs, memory, progress).await?;
+        let observed = self.write(&selected, &material, memory, progress).await?;
         if plan::is_repair(reason) {
             memory.repaired(Instant::now());
         }
@@ -282,44 +300,57 @@ impl<'a> Pass<'a> {
         Ok(observed)
     }
 
-    /// Remembers inputs that give no Secret, so that they are not read again.
-    fn rejecting<T>(&self, result: Result<T, RenderError>, inputs: &str, memory: &mut Memory) -> Result<T, Error> {
-        result.map_err(|error| {
-            let rejection = Rejection::from(error);
-            memory.rejected = Some((inputs.to_owned(), rejection.clone()));
-            Error::Render(rejection)
-        })
-    }
-
     /// Writes the Secret, if it is not already as desired, on top of exactly what is observed just before.
     async fn write(
         &self,
         selected: &Rendered,
-        inputs: &str,
+        material: &Material<'_>,
         memory: &mut Memory,
         progress: &mut Progress,
     ) -> Result<Observed, Error> {
         let Self { binding, context, before, .. } = self;
+        let (access, versions) = (material.access, material.versions);
+        let inputs = |records: Option<&str>| plan::inputs(binding, access, versions, records, &context.key);
+        let first = self.look_at_target().await?;
+        let overlaps = self.overlaps_any(&first);
+        let _groups = if overlaps { self.lock_groups(&first).await } else { Vec::new() };
         for _ in 0..RACES {
-            let (target, old) = if binding.has_history() {
+            let (target, old) = if overlaps || binding.has_history() {
                 context.target_with_values(binding, before).await?
             } else {
                 (context.target(binding, before, Look::Live).await?, None)
             };
+            let (mut selected, mut records) = (selected.clone(), None);
+            if overlaps {
+                let seen = Box::pin(self.look_at_overlaps(&target, Look::Live)).await?;
+                let stepped = Box::pin(self.overlap(seen, material, &mut selected, old.as_ref())).await;
+                let (next, reports) = match stepped {
+                    Err(Error::Render(rejection)) => {
+                        memory.rejected = Some((inputs(records_text(&target)), rejection.clone()));
+                        return Err(Error::Render(rejection));
+                    }
+                    stepped => stepped?,
+                };
+                records = next.text();
+                progress.overlaps = reports;
+                progress.handled_command.clone_from(&binding.command);
+            }
+            let inputs_now = inputs(records_text(&target));
+            let inputs = inputs(records.as_deref());
             let observed = match target {
                 TargetState::Foreign(why) => {
                     return Err(TargetError::Foreign { name: binding.target.name.clone(), why }.into());
                 }
                 TargetState::Absent => None,
-                TargetState::Owned(observed) if compare(&observed, inputs) == Comparison::Current => {
+                TargetState::Owned(observed) if compare(&observed, &inputs) == Comparison::Current => {
                     memory.rejected = None;
                     progress.done.push(ConditionType::Rendered);
                     return Ok(observed);
                 }
                 TargetState::Owned(observed) | TargetState::Adoptable(observed) => Some(observed),
             };
-            let desired = self.compose(selected, inputs, observed.as_ref(), old.as_ref());
-            let desired = self.rejecting(desired, inputs, memory)?;
+            let desired = self.compose(selected, records, &inputs, observed.as_ref(), old.as_ref());
+            let desired = desired.map_err(|error| reject(error, inputs_now, memory))?;
             memory.rejected = None;
             if !progress.done.contains(&ConditionType::Rendered) {
                 progress.done.push(ConditionType::Rendered);
@@ -347,13 +378,30 @@ impl<'a> Pass<'a> {
     /// earlier values.
     fn compose(
         &self,
-        selected: &Rendered,
+        selected: Rendered,
+        records: Option<String>,
         inputs: &str,
         _observed: Option<&Observed>,
         _old: Option<&PublishedSecret>,
     ) -> Result<Desired, RenderError> {
-        let rendered = self.binding.mapping.complete(selected.clone())?;
-        Ok(Desired::new(&self.binding, rendered.data, BTreeMap::new(), inputs, &self.context.key))
+        let rendered = self.binding.mapping.complete(selected)?;
+        let history = records.map(|records| (ANNOTATION_ROTATION_STATE.to_owned(), records)).into_iter().collect();
+        Ok(Desired::new(&self.binding, rendered.data, history, inputs, &self.context.key))
+    }
+}
+
+/// Remembers inputs that give no Secret, so that they are not read again.
+fn reject(error: RenderError, inputs: String, memory: &mut Memory) -> Error {
+    let rejection = Rejection::from(error);
+    memory.rejected = Some((inputs, rejection.clone()));
+    Error::Render(rejection)
+}
+
+/// The records of overlaps on a target, as they stand there.
+fn records_text(target: &TargetState) -> Option<&str> {
+    match target {
+        TargetState::Owned(observed) => observed.rotation_state.as_deref(),
+        _ => None,
     }
 }
 

@@ -38,6 +38,8 @@ pub struct Situation<'a> {
     pub by_event: bool,
     /// Whether somebody asks for a read.
     pub forced: bool,
+    /// Whether an overlap of two values has a step to take.
+    pub overlap: bool,
     /// The grant that serves the binding.
     pub grant: &'a str,
     /// The name of the target.
@@ -77,6 +79,7 @@ pub fn need(situation: &Situation<'_>, rejected: Option<&(String, Rejection)>, k
     };
     let Some(inputs) = &situation.inputs else { return Need::Read(ReadReason::Changed) };
     match compare(observed, inputs) {
+        Comparison::Current if situation.overlap => Need::Read(ReadReason::Overlap),
         // What is published is proven current, but the status that tells of it was lost: only a read gives it back.
         Comparison::Current if !is_recorded(situation) => Need::Read(ReadReason::Restart),
         Comparison::Current => Need::Nothing(observed.clone()),
@@ -139,15 +142,22 @@ pub fn is_repair(reason: ReadReason) -> bool {
     matches!(reason, ReadReason::Drift | ReadReason::Missing)
 }
 
-/// The digest of all that decides the content of the target.
+/// The digest of all that decides the content of the target; `records` are those of its overlaps.
 #[must_use]
-pub fn inputs(binding: &Binding, access: &Access, versions: &BTreeMap<Source, Known>, key: &FingerprintKey) -> String {
+pub fn inputs(
+    binding: &Binding,
+    access: &Access,
+    versions: &BTreeMap<Source, Known>,
+    records: Option<&str>,
+    key: &FingerprintKey,
+) -> String {
     let revision = RENDER_REVISION.to_string();
     let mut parts = vec![revision, binding.fingerprint_input.clone()];
     for (source, known) in versions {
         let keys = access.keys_text(&known.name);
         parts.extend([source_text(source), known.arn.clone(), known.version_id.clone(), keys]);
     }
+    parts.extend(records.map(|records| format!("records\n{records}")));
     key.digest("inputs", parts.iter().map(String::as_str))
 }
 
@@ -277,6 +287,7 @@ mod tests {
             versions: Some(&known),
             by_event: false,
             forced: false,
+            overlap: false,
             grant: "g",
             target_name: "worker",
         };
@@ -319,6 +330,7 @@ mod tests {
             versions: Some(&known),
             by_event: false,
             forced,
+            overlap: false,
             grant: "g",
             target_name: "worker",
         };

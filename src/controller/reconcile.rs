@@ -119,7 +119,8 @@ async fn reconcile_with(
         }
     };
     let expiry = progress.expires.map(|end| plan::until(end, Timestamp::now()));
-    let next = [next, expiry].into_iter().flatten().min();
+    let overlaps = progress.overlaps.iter().filter_map(|overlap| overlap.again).min();
+    let next = [next, expiry, overlaps].into_iter().flatten().min();
     let leaves_over = progress.published.as_ref().is_some_and(|published| !published.leftovers.is_empty());
     match next {
         _ if !reported => retry_report(),

@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::error::{Class, Error};
+use super::overlap::OverlapReport;
 use crate::api::{ConditionType, Reason, SecretBindingStatus, SourceStatus, TargetReference};
 use crate::kubernetes::report::Note;
 
@@ -33,6 +34,10 @@ pub struct Progress {
     pub expires: Option<Timestamp>,
     /// Whether what was published was deleted, since its grant ended and asks for that.
     pub withdrawn: bool,
+    /// Where overlaps of old and new values stand.
+    pub overlaps: Vec<OverlapReport>,
+    /// The text of the annotation `bindery.dev/rotation` that was acted on.
+    pub handled_command: Option<String>,
     /// The steps that were done.
     pub done: Vec<ConditionType>,
 }
@@ -88,6 +93,9 @@ pub fn after_pass(before: &SecretBindingStatus, findings: Findings<'_>, now: Tim
     }
     if progress.handled_sync.is_some() {
         status.last_handled_sync.clone_from(&progress.handled_sync);
+    }
+    if progress.handled_command.is_some() {
+        status.last_handled_rotation.clone_from(&progress.handled_command);
     }
     let mut conditions = Conditions { before: &before.conditions, after: Vec::new(), generation, now };
     for step in STEPS {

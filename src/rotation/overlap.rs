@@ -222,19 +222,25 @@ impl Situation<'_> {
 
     /// Where a change is under way.
     fn fly(&self, record: Record, mut flight: Flight, name_flight: &impl Fn(&Print, &Print) -> String) -> Step {
-        let swapped = |other: &Flight| {
-            other.aborted
-                && other.new.fingerprint == flight.old.fingerprint
-                && other.old.fingerprint == flight.new.fingerprint
+        let takes_back = |other: &Member| {
+            let on_the_way = other.record.flight.as_ref().is_some_and(|other| {
+                other.aborted
+                    && other.new.fingerprint == flight.old.fingerprint
+                    && other.old.fingerprint == flight.new.fingerprint
+            });
+            on_the_way || other.record.ignored.as_ref() == Some(&flight.new.fingerprint)
         };
-        let others_abort = self.others.iter().filter_map(|other| other.record.flight.as_ref()).any(swapped);
+        let others_abort = self.others.iter().any(takes_back);
         let source = &self.source.fingerprint;
         let untouched = !self.others.iter().any(|other| {
             other.record.flight.as_ref().is_some_and(|other| other.id == flight.id && other.phase > Phase::Introducing)
         });
         // A change that is taken back before anybody uses the new value.
         let goes_back = flight.phase == Phase::Introducing && *source == flight.old.fingerprint && untouched;
-        if !flight.aborted && (self.command == Some(Command::Abort) || others_abort || goes_back) {
+        // Where another has retired the old value, its pods do not know it any more: there is no way back.
+        let retired = self.others.iter().any(|other| other.record.settled.fingerprint == flight.new.fingerprint);
+        let aborts = (self.command == Some(Command::Abort) && !retired) || others_abort;
+        if !flight.aborted && (aborts || goes_back) {
             return self.waiting(record, take_back(flight, !goes_back, name_flight));
         }
         if self.command == Some(Command::Retire) {
@@ -487,3 +493,8 @@ fn lags(other: &Member, why: &str) -> Wait {
         None => Wait::For(format!("waits for the SecretBinding {:?}: {why}", other.name)),
     }
 }
+
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;

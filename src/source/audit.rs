@@ -31,6 +31,8 @@ pub enum ReadReason {
     Event,
     /// The annotation `bindery.dev/sync` asks for it.
     Forced,
+    /// The overlap of an old and a new value goes on.
+    Overlap,
 }
 
 /// What became of an attempt to read.

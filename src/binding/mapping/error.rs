@@ -66,6 +66,25 @@ pub enum RenderError {
         /// What is wrong with it.
         problem: KeyError,
     },
+    /// A key with an overlap is not among the mapped keys.
+    #[error(
+        "spec.rotation: the key {key} has an overlap and no entry of data or dataFrom gives it: map it, or correct the rule"
+    )]
+    OverlapKeyMissing {
+        /// The key.
+        key: TargetKey,
+    },
+    /// The name under which an overlap publishes its second value is taken.
+    #[error(
+        "spec.rotation: the overlap of {key} publishes {name}, which the mapping gives too: leave it out with `exclude`, \
+         or give the overlap another nextKey or previousKey"
+    )]
+    OverlapKeyTaken {
+        /// The key with the overlap.
+        key: TargetKey,
+        /// The name that is taken.
+        name: TargetKey,
+    },
     /// A template failed.
     #[error("spec.target.template: {0}")]
     TemplateFailed(#[from] TemplateError),
