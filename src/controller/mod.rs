@@ -55,6 +55,7 @@ use crate::kubernetes::report::Events;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::source::reader::Reader;
+use crate::source::writer::Writer;
 use memory::Memories;
 use start::FirstLooks;
 use taken::Taken;
@@ -73,8 +74,10 @@ const FIRST_LOOKS: Duration = Duration::from_secs(10);
 pub struct Context {
     /// The client of the API server.
     pub client: Client,
-    /// The way to AWS.
+    /// The way to what AWS holds.
     pub reader: Reader,
+    /// The way to change it.
+    pub writer: Writer,
     /// The settings.
     pub settings: Arc<Settings>,
     /// The metrics.
@@ -107,6 +110,14 @@ pub struct Context {
     leads: AtomicBool,
 }
 
+/// The ways to AWS.
+pub struct AwsAccess {
+    /// To what it holds.
+    pub reader: Reader,
+    /// To change it.
+    pub writer: Writer,
+}
+
 /// The bindings of a scope are shared out among this many controllers, since kube's looks at each pass under way
 /// whenever one of them ends.
 const SHARDS: usize = 32;
@@ -118,7 +129,7 @@ pub struct Triggers(Vec<Vec<mpsc::UnboundedReceiver<ObjectRef<Watched>>>>);
 #[must_use]
 pub fn prepare(
     client: Client,
-    reader: Reader,
+    aws: AwsAccess,
     settings: Arc<Settings>,
     metrics: Arc<Metrics>,
     key: FingerprintKey,
@@ -142,7 +153,8 @@ pub fn prepare(
     let context = Arc::new(Context {
         events: Events::new(client.clone(), settings.identity.clone()),
         client,
-        reader,
+        reader: aws.reader,
+        writer: aws.writer,
         metrics,
         key,
         grants,

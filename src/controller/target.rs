@@ -273,7 +273,9 @@ impl Desired {
     }
 }
 
-fn owner_reference(binding: &Binding) -> OwnerReference {
+/// The owner reference of what goes with a binding.
+#[must_use]
+pub fn owner_reference(binding: &Binding) -> OwnerReference {
     OwnerReference {
         api_version: SecretBinding::api_version(&()).into_owned(),
         kind: SecretBinding::kind(&()).into_owned(),

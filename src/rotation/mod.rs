@@ -2,8 +2,10 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | [`job`] | Jobs from the templates of CronJobs |
 //! | [`rule`] | a rotation rule, parsed |
 //! | [`schedule`] | cron expressions in a time zone |
 
+pub mod job;
 pub mod rule;
 pub mod schedule;
