@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use crate::api::{SecretBinding, SecretGrant};
-use crate::controller;
+use crate::controller::{self, AwsAccess};
 use crate::fingerprint::{FingerprintKey, KEY_LENGTH};
 use crate::http::{self, Readiness};
 use crate::kubernetes::lease::Candidate;
@@ -27,6 +27,7 @@ use crate::source::quota::Quotas;
 use crate::source::reader::Reader;
 use crate::source::secrets_manager::SecretsManager;
 use crate::source::versions::{Noticed, Versions};
+use crate::source::writer::Writer;
 use crate::telemetry;
 
 /// How long work under way may take to end after SIGTERM.
@@ -123,9 +124,12 @@ async fn operate(args: &RunArgs) -> Result<(), RunError> {
         let aws: Arc<dyn SecretsApi> = Arc::new(aws);
         let quotas = Arc::new(Quotas::new(args.rates()));
         let (versions, changes) = Versions::new(aws.clone(), quotas.clone(), region);
-        let reader = Reader::new(aws, audit, quotas, Arc::new(versions));
+        let aws = AwsAccess {
+            writer: Writer::new(aws.clone(), audit.clone(), quotas.clone()),
+            reader: Reader::new(aws, audit, quotas, Arc::new(versions)),
+        };
         let (context, writers, triggers) =
-            controller::prepare(client.clone(), reader, settings, metrics.clone(), key, readiness.watches.clone());
+            controller::prepare(client.clone(), aws, settings, metrics.clone(), key, readiness.watches.clone());
         let lead = || {
             acts.store(true, Ordering::Relaxed);
             metrics.leader(true);

@@ -48,6 +48,10 @@ pub struct RunArgs {
     #[arg(long, env = "BINDERY_AWS_LIST_RATE", default_value_t = 10.0, value_parser = rate)]
     pub aws_list_rate: f64,
 
+    /// The same for writes, which only rotation makes (PutSecretValue, UpdateSecretVersionStage, RotateSecret)
+    #[arg(long, env = "BINDERY_AWS_WRITE_RATE", default_value_t = 5.0, value_parser = rate)]
+    pub aws_write_rate: f64,
+
     /// Where /metrics, /healthz and /readyz are served
     #[arg(long, env = "BINDERY_LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
@@ -64,7 +68,7 @@ pub struct RunArgs {
     #[arg(long, env = "BINDERY_LOG_LEVEL", default_value = "info")]
     pub log_level: tracing::Level,
 
-    /// Where reads are recorded: stdout, or the path of a file to append to
+    /// Where reads and writes of secrets are recorded: stdout, or the path of a file to append to
     #[arg(long, env = "BINDERY_AUDIT_LOG", default_value = "stdout")]
     pub audit_log: AuditTarget,
 
@@ -81,7 +85,12 @@ impl RunArgs {
     /// How often AWS may be called.
     #[must_use]
     pub const fn rates(&self) -> Rates {
-        Rates { read: self.aws_read_rate, batch: self.aws_batch_rate, list: self.aws_list_rate }
+        Rates {
+            read: self.aws_read_rate,
+            batch: self.aws_batch_rate,
+            list: self.aws_list_rate,
+            write: self.aws_write_rate,
+        }
     }
 }
 

@@ -50,6 +50,10 @@ pub const ANNOTATION_ROTATION_STATE: &str = "bindery.dev/rotation-state";
 pub const ANNOTATION_CHANGED: &str = "bindery.dev/changed";
 /// Annotation on a CronJob: `allowed` lets bindings run Jobs from its template.
 pub const ANNOTATION_RUN: &str = "bindery.dev/run";
+/// Annotation on a Job that Bindery made: the CronJob whose template it is.
+pub const ANNOTATION_CRON_JOB: &str = "bindery.dev/cron-job";
+/// Annotation on a Job that Bindery made: the rotation rule for which it runs.
+pub const ANNOTATION_RULE: &str = "bindery.dev/rule";
 /// Annotation on a workload: `false` keeps Bindery from restarting it.
 pub const ANNOTATION_RESTART: &str = "bindery.dev/restart";
 /// Before the name of a target, as an annotation on pod templates: which of its values the pods run with.

@@ -10,6 +10,7 @@
 //! | [`target`] | the target Secret from metadata alone, pure |
 //! | [`status`] | the status a pass leads to, pure |
 //! | [`grant_status`] | what grants say of themselves |
+//! | `hold` | the label that keeps an old version in Secrets Manager |
 //! | [`leftover`] | what a renamed target leaves behind, pure |
 //! | [`memory`] | what is remembered between passes |
 //! | [`watch`] | the watches and their stores |
@@ -21,6 +22,7 @@
 
 pub mod error;
 pub mod grant_status;
+mod hold;
 pub mod leftover;
 pub mod memory;
 pub mod observe;
@@ -57,6 +59,7 @@ use crate::kubernetes::report::Events;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::source::reader::Reader;
+use crate::source::writer::Writer;
 use memory::Memories;
 use start::FirstLooks;
 use taken::Taken;
@@ -75,8 +78,10 @@ const FIRST_LOOKS: Duration = Duration::from_secs(10);
 pub struct Context {
     /// The client of the API server.
     pub client: Client,
-    /// The way to AWS.
+    /// The way to what AWS holds.
     pub reader: Reader,
+    /// The way to change it.
+    pub writer: Writer,
     /// The settings.
     pub settings: Arc<Settings>,
     /// The metrics.
@@ -111,6 +116,14 @@ pub struct Context {
     leads: AtomicBool,
 }
 
+/// The ways to AWS.
+pub struct AwsAccess {
+    /// To what it holds.
+    pub reader: Reader,
+    /// To change it.
+    pub writer: Writer,
+}
+
 /// The bindings of a scope are shared out among this many controllers, since kube's looks at each pass under way
 /// whenever one of them ends.
 const SHARDS: usize = 32;
@@ -122,7 +135,7 @@ pub struct Triggers(Vec<Vec<mpsc::UnboundedReceiver<ObjectRef<Watched>>>>);
 #[must_use]
 pub fn prepare(
     client: Client,
-    reader: Reader,
+    aws: AwsAccess,
     settings: Arc<Settings>,
     metrics: Arc<Metrics>,
     key: FingerprintKey,
@@ -146,7 +159,8 @@ pub fn prepare(
     let context = Arc::new(Context {
         events: Events::new(client.clone(), settings.identity.clone()),
         client,
-        reader,
+        reader: aws.reader,
+        writer: aws.writer,
         metrics,
         key,
         grants,

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use k8s_openapi::api::batch::v1 as batch;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
@@ -16,13 +17,14 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::timeout;
 
 use super::error::Error;
+use super::hold::{Held, Hold};
 use super::memory::Known;
 use super::observe::Look;
 use super::pass::Pass;
 use super::plan;
-use super::target::{Observed, Sighting, TargetState};
+use super::target::{Observed, Sighting, TargetState, owner_reference};
 use super::{Context, Watched, watch};
-use crate::api::{ConditionType, OverlapStrategy, SecretBinding, SecretBindingStatus};
+use crate::api::{ConditionType, OverlapStrategy, Reason, SecretBinding, SecretBindingStatus};
 use crate::binding::encoding::Encoding;
 use crate::binding::key::TargetKey;
 use crate::binding::mapping::{Entry, Mapping, Origin, RenderError, Rendered};
@@ -31,9 +33,11 @@ use crate::binding::reference::{Source, VersionSelector};
 use crate::binding::spec::Binding;
 use crate::binding::value::Value;
 use crate::grant::Access;
-use crate::kubernetes::read::PublishedSecret;
-use crate::kubernetes::write::WriteError;
+use crate::kubernetes::read::{PublishedSecret, read_object};
+use crate::kubernetes::report::Note;
+use crate::kubernetes::write::{WriteError, create_job};
 use crate::rotation::gate::{self, Names};
+use crate::rotation::job::{self, JobState, Purpose};
 use crate::rotation::overlap::{Command, Gate, Job, Member, Situation, Step, Wait};
 use crate::rotation::record::{Phase, Print, Record, Records, Settings, fingerprint};
 use crate::rotation::rule::{Overlap, Rule};
@@ -71,6 +75,8 @@ pub struct OverlapReport {
     pub waits: Option<Wait>,
     /// When to look again.
     pub again: Option<Duration>,
+    /// What is to be told once.
+    pub note: Option<Note>,
 }
 
 /// What was read, as far as an overlap asks for it.
@@ -158,6 +164,7 @@ impl Seen {
                 Some(wake) => Some(plan::until(wake, now)),
                 None => poll,
             },
+            note: None,
         }
     }
 }
@@ -233,15 +240,57 @@ impl Pass<'_> {
                 seen.gate = gate::look(pods.as_deref().unwrap_or_default(), names, since);
             }
             if let (true, Some(cron_job)) = (job_wanted, &settings.reencrypt) {
-                seen.job = self.reencrypt(&flight.id.clone(), cron_job);
+                let rule = seen.rule.as_ref().map(|(name, _)| name.as_str());
+                seen.job = self.reencrypt(&seen.key, rule, &flight.id, cron_job).await;
             }
         }
         Ok(seen)
     }
 
-    fn reencrypt(&self, _: &str, _: &str) -> Job {
-        Job::Unseen
+    /// The Job that re-encrypts, which is made where it is missing.
+    async fn reencrypt(&self, key: &TargetKey, rule: Option<&str>, flight: &str, cron_job: &str) -> Job {
+        let (namespace, client) = (&self.binding.namespace, &self.context.client);
+        let name = job::name(cron_job, [self.binding.uid.as_str(), flight]);
+        let unseen = |what: &str| Job::Failed(format!("the API server does not tell of the {what}; it is tried again"));
+        let standing = match read_object::<batch::Job>(client, namespace, &name).await {
+            Ok(standing) => standing,
+            Err(_) => return unseen(&format!("Job {name:?}")),
+        };
+        let standing = match standing {
+            Some(standing) if job::is_made_from(&standing, cron_job) => standing,
+            Some(_) => return Job::Failed(format!("the Job {name:?} exists and is not Bindery's; delete it")),
+            None => {
+                let template = match read_object::<batch::CronJob>(client, namespace, cron_job).await {
+                    Ok(Some(template)) => template,
+                    Ok(None) => {
+                        return Job::Failed(format!(
+                            "the CronJob {cron_job:?} that re-encrypts does not exist; create it"
+                        ));
+                    }
+                    Err(_) => return unseen(&format!("CronJob {cron_job:?}")),
+                };
+                let owner = owner_reference(&self.binding);
+                let rule = rule.unwrap_or(key.as_str());
+                let purpose = Purpose { name: &name, owner, binding: &self.binding.name, rule };
+                let job = match job::of_cron_job(&template, &purpose) {
+                    Ok(job) => job,
+                    Err(refusal) => return Job::Failed(refusal.to_string()),
+                };
+                match create_job(client, namespace, &job).await {
+                    Ok(job) => job,
+                    Err(error) => return Job::Failed(error.to_string()),
+                }
+            }
+        };
+        match job::state(&standing) {
+            JobState::Running => Job::Running,
+            JobState::Succeeded(_) => Job::Succeeded,
+            JobState::Failed(why) => Job::Failed(format!(
+                "the Job {name:?}, which encrypts anew what was encrypted with the old value, failed ({why}); look at its pods, and delete it to have it run again"
+            )),
+        }
     }
+
     /// What somebody asks of a rule, once per text.
     fn command(&self, rule: &Rule) -> Option<Command> {
         let text = self.binding.command.as_ref()?;
@@ -300,7 +349,41 @@ impl Pass<'_> {
                     return Err(Error::Render(RenderError::OverlapKeyTaken { key: seen.key.clone(), name }.into()));
                 }
             }
-            reports.push(seen.report(&step, step.record.as_ref(), now));
+            let mut step = step;
+            let mut note = None;
+            let hold = self.hold(&seen, material, selected);
+            match (&mut step.record, seen.record.as_ref().and_then(|record| record.flight.as_ref())) {
+                (Some(Record { flight: Some(flight), .. }), before)
+                    if before.is_none_or(|before| before.old != flight.old) && !flight.aborted =>
+                {
+                    let held = match &hold {
+                        Some(hold) => hold.keep(self.context, &flight.old.version).await?,
+                        None => Held::No,
+                    };
+                    flight.held = held == Held::Yes;
+                    if held == Held::No && before.is_none() {
+                        note = Some(only_copy(&seen.key, &self.binding.target.name));
+                    }
+                    if held == Held::Full {
+                        // Without a place for the old value, the new one is not taken up.
+                        step.waits = Some(Wait::Blocked(format!(
+                            "the secret of {} has as many version stages as AWS allows, so its old version cannot be kept: remove one",
+                            seen.key
+                        )));
+                        step.record =
+                            seen.record.clone().map(|record| Record { source: source.fingerprint.clone(), ..record });
+                    }
+                }
+                // The value that an aborted change went back to is not the source's, so it stays kept.
+                (Some(Record { flight: None, ignored: None, .. }), Some(before)) if before.held => {
+                    if let Some(hold) = &hold {
+                        hold.release(self.context).await;
+                    }
+                }
+                (Some(Record { flight: Some(flight), .. }), Some(before)) => flight.held = before.held,
+                _ => {}
+            }
+            reports.push(OverlapReport { note, ..seen.report(&step, step.record.as_ref(), now) });
             let Some(mut record) = step.record else { continue };
             if let Some(flight) = &mut record.flight {
                 let before = seen.record.as_ref().and_then(|record| record.flight.as_ref());
@@ -353,6 +436,19 @@ impl Pass<'_> {
 
     fn print(&self, value: &Value) -> String {
         fingerprint(&self.context.key, &self.binding.namespace, value)
+    }
+
+    fn hold<'a>(&'a self, seen: &'a Seen, material: &Material<'a>, selected: &'a Rendered) -> Option<Hold<'a>> {
+        let origin = selected.origins.get(&seen.key)?;
+        Some(Hold {
+            binding: self.name,
+            uid: &self.binding.uid,
+            rule: seen.rule.as_ref().map_or(seen.key.as_str(), |(name, _)| name),
+            access: material.access,
+            key: &seen.key,
+            json_key: origin.json_key.as_deref(),
+            secret: material.versions.get(&origin.source)?,
+        })
     }
 
     /// What the source holds under a key.
@@ -528,6 +624,18 @@ impl Context {
                 None => return Ok(pods),
             }
         }
+    }
+}
+
+fn only_copy(key: &TargetKey, target: &str) -> Note {
+    Note {
+        warning: true,
+        reason: Reason::OnlyCopy,
+        text: format!(
+            "the old version of {key} cannot be kept in Secrets Manager (the grant's rotation or IAM does not allow it, or it \
+             is gone), so the Secret {target:?} may become the only place that holds the old value: it stays without an \
+             owner until the overlap ends"
+        ),
     }
 }
 

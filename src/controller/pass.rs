@@ -320,7 +320,7 @@ impl<'a> Pass<'a> {
             } else {
                 (context.target(binding, before, Look::Live).await?, None)
             };
-            let (mut selected, mut records) = (selected.clone(), None);
+            let (mut selected, mut records, mut alone) = (selected.clone(), None, false);
             if overlaps {
                 let seen = Box::pin(self.look_at_overlaps(&target, Look::Live)).await?;
                 let stepped = Box::pin(self.overlap(seen, material, &mut selected, old.as_ref())).await;
@@ -331,6 +331,7 @@ impl<'a> Pass<'a> {
                     }
                     stepped => stepped?,
                 };
+                alone = next.0.values().filter_map(|record| record.flight.as_ref()).any(|flight| !flight.held);
                 records = next.text();
                 progress.overlaps = reports;
                 progress.handled_command.clone_from(&binding.command);
@@ -350,7 +351,11 @@ impl<'a> Pass<'a> {
                 TargetState::Owned(observed) | TargetState::Adoptable(observed) => Some(observed),
             };
             let desired = self.compose(selected, records, &inputs, observed.as_ref(), old.as_ref());
-            let desired = desired.map_err(|error| reject(error, inputs_now, memory))?;
+            let mut desired = desired.map_err(|error| reject(error, inputs_now, memory))?;
+            if alone {
+                // What may be the only copy of a value does not go with its binding.
+                desired = desired.without_owner(&inputs, &context.key);
+            }
             memory.rejected = None;
             if !progress.done.contains(&ConditionType::Rendered) {
                 progress.done.push(ConditionType::Rendered);

@@ -105,6 +105,9 @@ async fn reconcile_with(
     let status = after_pass(&before, findings, now);
     let reported = Box::pin(report(manifest, context, memory, &before, &status, &mut turn)).await;
     drop(turn);
+    for note in progress.overlaps.iter().filter_map(|overlap| overlap.note.clone()) {
+        context.events.note(manifest, note, Timestamp::now());
+    }
     context.metrics.reconciled(error.as_ref().map_or("ok", |error| error.reason().as_str()), started.elapsed());
 
     let next = match error.as_ref().map(Error::class) {

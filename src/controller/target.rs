@@ -263,6 +263,15 @@ impl Desired {
         desired
     }
 
+    /// The same without an owner: it stays when its binding is deleted.
+    #[must_use]
+    pub fn without_owner(mut self, inputs: &str, key: &FingerprintKey) -> Self {
+        self.owner = None;
+        let mark = mark(inputs, &digest(&self.fields(), key));
+        self.annotations.insert(ANNOTATION_INPUTS.to_owned(), mark);
+        self
+    }
+
     fn fields(&self) -> BTreeSet<String> {
         let mut fields = BTreeSet::from(["type".to_owned()]);
         fields.extend(self.data.keys().map(|key| format!("data/{key}")));
@@ -273,7 +282,9 @@ impl Desired {
     }
 }
 
-fn owner_reference(binding: &Binding) -> OwnerReference {
+/// The owner reference of what goes with a binding.
+#[must_use]
+pub fn owner_reference(binding: &Binding) -> OwnerReference {
     OwnerReference {
         api_version: SecretBinding::api_version(&()).into_owned(),
         kind: SecretBinding::kind(&()).into_owned(),

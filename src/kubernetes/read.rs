@@ -1,5 +1,5 @@
-//! The one read of a Secret with its values. Everything else is told by metadata; this is needed where an old and a
-//! new value are compared, or live side by side.
+//! Reads of single objects: a Secret with its values, which is needed where an old and a new value are compared or live
+//! side by side (everything else is told by metadata), and what Jobs are made from.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Client;
 use kube::core::{PartialObjectMeta, Request};
-use serde::de::{Deserialize, Deserializer, Error as _};
+use kube::{Api, Client, Resource};
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
@@ -50,6 +51,19 @@ pub async fn read_secret(client: &Client, namespace: &str, name: &str) -> Result
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Reads an object of a namespace, such as a CronJob or a Job; `None` where there is none.
+///
+/// # Errors
+/// Where the API server does not tell.
+pub async fn read_object<K>(client: &Client, namespace: &str, name: &str) -> Result<Option<K>, kube::Error>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + fmt::Debug,
+{
+    let late = || kube::Error::Service(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    timeout(READ_TIMEOUT, api.get_opt(name)).await.map_err(|_| late())?
 }
 
 #[derive(serde::Deserialize)]

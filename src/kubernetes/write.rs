@@ -9,20 +9,22 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::Status;
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt as _};
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use crate::api::{FIELD_MANAGER, Reason};
+use crate::api::{ANNOTATION_CRON_JOB, FIELD_MANAGER, Reason};
 use crate::controller::leftover::Leftover;
 use crate::controller::target::{Desired, Observed, SecretMeta};
 use crate::fingerprint::KEY_LENGTH;
+use crate::rotation::job::is_made_from;
 
 /// A write that takes longer than this is given up; whether it arrived is seen at the next look.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -309,6 +311,68 @@ pub async fn put_lease(api: &Api<Lease>, lease: &Lease) -> Result<Lease, kube::E
     match (&lease.metadata.resource_version, &lease.metadata.name) {
         (Some(_), Some(name)) => api.replace(name, &params, lease).await,
         _ => api.create(&params, lease).await,
+    }
+}
+
+/// Why Kubernetes did not take a Job.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JobError {
+    /// RBAC.
+    #[error(
+        "Kubernetes does not allow the operator to create the Job {0:?}; give its ServiceAccount the verbs get and create on jobs in this namespace"
+    )]
+    Forbidden(String),
+    /// The name is another Job's.
+    #[error("the Job {0:?} is there already and was not made by Bindery; delete or rename it")]
+    Foreign(String),
+    /// Validation, a quota, a policy.
+    #[error("Kubernetes refuses the Job {name:?} ({why}); correct the CronJob or ask whoever manages the cluster")]
+    Refused {
+        /// The Job.
+        name: String,
+        /// What refuses it.
+        why: &'static str,
+    },
+    /// It passes by itself.
+    #[error("the Job {0:?} could not be created, since the API server did not answer or failed; it is tried again")]
+    Unavailable(String),
+}
+
+impl JobError {
+    fn of(name: &str, error: &kube::Error) -> Self {
+        let name = name.to_owned();
+        let why = match WriteError::of(&name, error) {
+            WriteError::Raced | WriteError::Failed { .. } => return Self::Unavailable(name),
+            WriteError::Forbidden(_) => return Self::Forbidden(name),
+            WriteError::Immutable { .. } | WriteError::Invalid { .. } => "it is invalid",
+            WriteError::Quota(_) => "a ResourceQuota leaves no room for it",
+            WriteError::Admission(_) => "an admission policy or webhook denies it",
+            WriteError::Terminating(_) => "the namespace is being deleted",
+            WriteError::TooLarge(_) => "it is too large",
+        };
+        Self::Refused { name, why }
+    }
+}
+
+/// Creates a Job that [`of_cron_job`](crate::rotation::job::of_cron_job) made, and answers it as it stands: one that
+/// Bindery created earlier under the name, from the same CronJob, is as good.
+///
+/// # Errors
+/// What Kubernetes refuses, and a Job of somebody else under the name.
+pub async fn create_job(client: &Client, namespace: &str, job: &Job) -> Result<Job, JobError> {
+    let api: Api<Job> = Api::namespaced(client.clone(), namespace);
+    let name = job.name_any();
+    let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    let late = || JobError::Unavailable(name.clone());
+    match timeout(WRITE_TIMEOUT, api.create(&params, job)).await.map_err(|_| late())? {
+        Ok(created) => Ok(created),
+        Err(kube::Error::Api(status)) if status.code == 409 && status.reason == "AlreadyExists" => {
+            let standing = timeout(WRITE_TIMEOUT, api.get(&name)).await.map_err(|_| late())?;
+            let standing = standing.map_err(|error| JobError::of(&name, &error))?;
+            let source = job.annotations().get(ANNOTATION_CRON_JOB).map(String::as_str).unwrap_or_default();
+            if is_made_from(&standing, source) { Ok(standing) } else { Err(JobError::Foreign(name)) }
+        }
+        Err(error) => Err(JobError::of(&name, &error)),
     }
 }
 

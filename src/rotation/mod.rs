@@ -3,12 +3,14 @@
 //! | file | what |
 //! |---|---|
 //! | [`gate`] | whether all pods know what a phase published, pure |
+//! | [`job`] | Jobs from the templates of CronJobs |
 //! | [`overlap`] | how a key comes from an old to a new value while both live side by side, pure |
 //! | [`record`] | how far the way of a key from an old to a new value is |
 //! | [`rule`] | a rotation rule, parsed |
 //! | [`schedule`] | cron expressions in a time zone |
 
 pub mod gate;
+pub mod job;
 pub mod overlap;
 pub mod record;
 pub mod rule;

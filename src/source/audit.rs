@@ -1,4 +1,5 @@
-//! The record of every read of a value: who got which keys of which version, and why.
+//! The record of every read of a value, who got which keys of which version, and why; and of every write to Secrets
+//! Manager.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -33,6 +34,8 @@ pub enum ReadReason {
     Forced,
     /// The overlap of an old and a new value goes on.
     Overlap,
+    /// A new value is made of it, since a rule is due.
+    Rotation,
 }
 
 /// What became of an attempt to read.
@@ -97,6 +100,68 @@ pub struct Served<'a> {
     /// True where the binding was not given the value after all.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub denied: bool,
+}
+
+/// What became of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WriteOutcome {
+    /// It is about to be made.
+    Intended,
+    /// AWS took it, or had taken it before.
+    Written,
+    /// AWS refused it, and nothing was changed.
+    Refused,
+    /// AWS may or may not have taken it.
+    Unknown,
+}
+
+/// One line of the audit log: a write to Secrets Manager that is about to be made, or what became of it. It names keys;
+/// it has no field that could hold a value.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WriteRecord<'a> {
+    /// When it was recorded (RFC 3339).
+    pub time: Timestamp,
+    /// Always `write`.
+    pub kind: &'static str,
+    /// Whether it is intended, and what became of it.
+    pub outcome: WriteOutcome,
+    /// The operation of Secrets Manager.
+    pub operation: &'static str,
+    /// The full ARN.
+    pub secret: &'a str,
+    /// The version that is written or labelled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version_id: Option<&'a str>,
+    /// The version that loses the label.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from_version_id: Option<&'a str>,
+    /// The labels that are put or moved.
+    pub version_stages: &'a [&'a str],
+    /// The JSON keys that get another value.
+    pub keys: &'a [String],
+    /// The namespace.
+    pub namespace: &'a str,
+    /// The binding.
+    pub binding: &'a str,
+    /// The rule.
+    pub rule: &'a str,
+    /// When the rule was due.
+    pub due: Timestamp,
+    /// The grant that allows it.
+    pub grant: &'a str,
+    /// The region asked; absent for the operator's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<&'a str>,
+    /// As whom AWS is asked.
+    pub identity: &'a str,
+    /// AWS's error code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<&'a str>,
+    /// The AWS request id, by which CloudTrail records the same write.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<&'a str>,
 }
 
 impl<'a> Served<'a> {
@@ -170,6 +235,19 @@ impl AuditLog {
     /// # Errors
     /// Where the record could not be written whole.
     pub fn write(&self, record: &ReadRecord<'_>) -> io::Result<()> {
+        self.append(record)
+    }
+
+    /// Writes and flushes one record of a write. The write is made only after this returns `Ok` for the record that
+    /// tells of the intent, and its outcome is used only after it does for that of the outcome.
+    ///
+    /// # Errors
+    /// Where the record could not be written whole.
+    pub fn write_of_write(&self, record: &WriteRecord<'_>) -> io::Result<()> {
+        self.append(record)
+    }
+
+    fn append(&self, record: &impl Serialize) -> io::Result<()> {
         let mut line = serde_json::to_vec(record)?;
         line.push(b'\n');
         match &mut *self.sink.lock().unwrap_or_else(PoisonError::into_inner) {

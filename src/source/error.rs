@@ -41,6 +41,16 @@ pub enum SourceErrorKind {
     NotGranted,
     /// The audit record could not be written.
     AuditFailed,
+    /// IAM or the secret's policy refuses a write.
+    WriteDenied,
+    /// The version id is taken by a version with another value.
+    TokenTaken,
+    /// A label is not on the version that it is to be moved from.
+    StageMoved,
+    /// The secret has as many labels or versions as AWS allows.
+    LimitExceeded,
+    /// The secret is not set up to be rotated, or a rotation is under way.
+    NotRotatable,
 }
 
 impl SourceErrorKind {
@@ -59,6 +69,9 @@ impl SourceErrorKind {
             Self::InvalidReference | Self::WrongSecret => Reason::InvalidReference,
             Self::NotGranted => Reason::AccessDenied,
             Self::AuditFailed => Reason::AuditFailed,
+            Self::WriteDenied | Self::TokenTaken | Self::StageMoved | Self::LimitExceeded | Self::NotRotatable => {
+                Reason::RotationFailed
+            }
         }
     }
 
@@ -90,6 +103,40 @@ impl SourceErrorKind {
             Self::AuditFailed => {
                 "the read could not be recorded in the audit log, so the value was dropped; check the disk and path of --audit-log"
             }
+            Self::WriteDenied => {
+                "IAM refuses the write; allow secretsmanager:PutSecretValue, secretsmanager:UpdateSecretVersionStage and secretsmanager:RotateSecret on it, as far as the grant's rotation asks for them"
+            }
+            Self::TokenTaken => "a version of this id has another value; it is read and gone on with",
+            Self::StageMoved => "somebody else moved the version stage meanwhile; it is looked at again",
+            Self::LimitExceeded => {
+                "the secret has as many labels or versions as AWS allows; remove version stages that nobody needs"
+            }
+            Self::NotRotatable => {
+                "Secrets Manager does not rotate it: set up its rotation there, or wait until the rotation under way has ended"
+            }
+        }
+    }
+}
+
+/// An operation that writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// `PutSecretValue`.
+    Put,
+    /// `UpdateSecretVersionStage`.
+    Label,
+    /// `RotateSecret`.
+    Rotate,
+}
+
+impl Write {
+    /// The operation as AWS names it.
+    #[must_use]
+    pub const fn operation(self) -> &'static str {
+        match self {
+            Self::Put => "PutSecretValue",
+            Self::Label => "UpdateSecretVersionStage",
+            Self::Rotate => "RotateSecret",
         }
     }
 }
@@ -146,6 +193,26 @@ impl SourceError {
     pub fn of_item(secret: &str, code: Option<&str>, message: Option<&str>, request_id: Option<String>) -> Self {
         let kind = classify(code, message.unwrap_or_default(), 400);
         Self { code: code.map(bounded_code), request_id, ..Self::new(kind, secret) }
+    }
+
+    /// The same failure as it is meant of a write, whose refusals AWS words alike for several operations.
+    #[must_use]
+    pub fn of_write(self, write: Write) -> Self {
+        use SourceErrorKind as K;
+        let code = self.code.as_deref().unwrap_or_default();
+        let kind = match (self.kind, write) {
+            (K::AccessDenied, _) => K::WriteDenied,
+            (K::Unavailable, _) if code == "ResourceExistsException" => K::TokenTaken,
+            (K::Unavailable, _) if code == "LimitExceededException" => K::LimitExceeded,
+            // EncryptionFailure is documented for PutSecretValue alone.
+            (K::Unavailable, Write::Put) if code == "EncryptionFailure" => K::DecryptionFailed,
+            (K::InvalidReference, Write::Label) => K::StageMoved,
+            (K::Unavailable, Write::Label) if code == "InvalidRequestException" => K::StageMoved,
+            (K::InvalidReference, Write::Rotate) => K::NotRotatable,
+            (K::Unavailable, Write::Rotate) if code == "InvalidRequestException" => K::NotRotatable,
+            (kind, _) => kind,
+        };
+        Self { kind, ..self }
     }
 
     /// The same failure as told to one who named the secret otherwise.
@@ -326,6 +393,30 @@ mod tests {
         ] {
             assert_eq!(classify(Some(code), message, status), kind, "{code} {message} {status}");
         }
+    }
+
+    #[test]
+    fn a_refused_write_means_what_its_operation_makes_of_the_code() {
+        use SourceErrorKind as K;
+        for (write, code, kind) in [
+            (Write::Put, "AccessDeniedException", K::WriteDenied),
+            (Write::Put, "ResourceExistsException", K::TokenTaken),
+            (Write::Put, "LimitExceededException", K::LimitExceeded),
+            (Write::Put, "EncryptionFailure", K::DecryptionFailed),
+            (Write::Put, "InvalidParameterException", K::InvalidReference),
+            (Write::Label, "InvalidParameterException", K::StageMoved),
+            (Write::Label, "InvalidRequestException", K::StageMoved),
+            (Write::Label, "LimitExceededException", K::LimitExceeded),
+            (Write::Rotate, "InvalidRequestException", K::NotRotatable),
+            (Write::Rotate, "InternalServiceError", K::Unavailable),
+            (Write::Label, "ThrottlingException", K::Throttled),
+        ] {
+            let refused = SourceError::of_item("s", Some(code), Some("hunter2"), None).of_write(write);
+            assert_eq!(refused.kind, kind, "{write:?} {code}");
+            assert!(!refused.to_string().contains("hunter2"));
+        }
+        let deleted = SourceError::of_item("s", Some("InvalidRequestException"), Some("was marked for deletion"), None);
+        assert_eq!(deleted.of_write(Write::Label).kind, K::SecretPendingDeletion);
     }
 
     #[test]

@@ -9,7 +9,8 @@
 //! | [`sweep`] | what one list of all secrets tells of those that matter, pure |
 //! | [`reader`] | the one way to a value: one read for all who ask, recorded |
 //! | [`demand`] | who waits for which value, and what is read with one call, pure |
-//! | [`audit`] | the record of reads |
+//! | [`writer`] | the one way to a new value: recorded before and after |
+//! | [`audit`] | the record of reads and writes |
 //! | [`event`] | what an event of CloudTrail says, pure |
 //! | [`queue`] | the queues from which events are taken |
 //! | [`quota`] | how often AWS is called |
@@ -29,6 +30,7 @@ pub mod reader;
 pub mod secrets_manager;
 pub mod sweep;
 pub mod versions;
+pub mod writer;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,6 +39,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::binding::payload::Payload;
 use crate::binding::reference::{SecretId, VersionSelector};
+use crate::binding::value::Value;
 
 pub use error::{SourceError, SourceErrorKind};
 pub use identity::Identity;
@@ -146,6 +149,44 @@ pub trait SecretsApi: Send + Sync + 'static {
         prefixes: &'a [String],
         page: Option<String>,
     ) -> BoxFuture<'a, Result<Page, SourceError>>;
+
+    /// Writes a new version, whose id becomes `token`, and puts the labels `stages` on it, which are taken off other
+    /// versions. The same token with the same bytes does nothing; with other bytes it is
+    /// [`SourceErrorKind::TokenTaken`]. Answers the request id. Needs `secretsmanager:PutSecretValue`, and
+    /// `kms:GenerateDataKey` and `kms:Decrypt` where the secret is encrypted with a customer managed key.
+    fn put<'a>(
+        &'a self,
+        identity: &'a Identity,
+        secret: &'a SecretId,
+        token: &'a str,
+        text: &'a Value,
+        stages: &'a [&'a str],
+    ) -> BoxFuture<'a, Result<Option<String>, SourceError>>;
+
+    /// Moves a label, as [`UpdateSecretVersionStage`][stage] does: off the version `from` and onto the version `to`.
+    /// Where it is not on `from`, nothing is changed and it is [`SourceErrorKind::StageMoved`]. Answers the request id.
+    /// Needs `secretsmanager:UpdateSecretVersionStage`.
+    ///
+    /// [stage]: https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_UpdateSecretVersionStage.html
+    fn label<'a>(
+        &'a self,
+        identity: &'a Identity,
+        secret: &'a SecretId,
+        stage: &'a str,
+        from: Option<&'a str>,
+        to: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Option<String>, SourceError>>;
+
+    /// Has the secret rotated as it is set up to, by [`RotateSecret`][rotate]; the id of the new version becomes
+    /// `token`. Answers the request id. Needs `secretsmanager:RotateSecret`.
+    ///
+    /// [rotate]: https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_RotateSecret.html
+    fn rotate<'a>(
+        &'a self,
+        identity: &'a Identity,
+        secret: &'a SecretId,
+        token: &'a str,
+    ) -> BoxFuture<'a, Result<Option<String>, SourceError>>;
 
     /// The account of the identity, by `sts:GetCallerIdentity`, which needs no permission.
     fn account<'a>(&'a self, identity: &'a Identity) -> BoxFuture<'a, Result<String, SourceError>>;

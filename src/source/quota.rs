@@ -42,6 +42,8 @@ pub enum QuotaClass {
     Batch,
     /// `ListSecrets`.
     List,
+    /// `PutSecretValue`, `UpdateSecretVersionStage` and `RotateSecret`.
+    Write,
 }
 
 /// Calls a second, for each account and region.
@@ -53,12 +55,14 @@ pub struct Rates {
     pub batch: f64,
     /// Of [`QuotaClass::List`].
     pub list: f64,
+    /// Of [`QuotaClass::Write`].
+    pub write: f64,
 }
 
 impl Default for Rates {
-    /// A small part of what AWS grants an account: 10,000 reads, 100 batches and 100 lists a second.
+    /// A small part of what AWS grants an account: 10,000 reads, 100 batches, 100 lists and 50 writes a second.
     fn default() -> Self {
-        Self { read: 500.0, batch: 30.0, list: 10.0 }
+        Self { read: 500.0, batch: 30.0, list: 10.0, write: 5.0 }
     }
 }
 
@@ -68,6 +72,7 @@ impl Rates {
             QuotaClass::Read => self.read,
             QuotaClass::Batch => self.batch,
             QuotaClass::List => self.list,
+            QuotaClass::Write => self.write,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! [`SecretsApi`] over the AWS SDK.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::error::Error as StdError;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,7 +22,7 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
-use aws_types::request_id::RequestId as _;
+use aws_types::request_id::RequestId;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use k8s_openapi::jiff::Timestamp;
@@ -29,10 +30,12 @@ use tokio::sync::OnceCell;
 
 use super::attempts::{LostAttempts, ThrottlingIsPaced};
 use super::credentials::{ServiceAccountCredentials, assume_role};
+use super::error::Write;
 use super::queue::{self, Queue, QueueHealth};
 use super::{Batch, Description, Identity, Page, SecretVersion, SecretsApi, SourceError, SourceErrorKind};
 use crate::binding::payload::Payload;
 use crate::binding::reference::{SecretId, VersionSelector};
+use crate::binding::value::Value;
 use crate::metrics::Metrics;
 
 /// A connection may take this long to open; the SDK's own value.
@@ -158,6 +161,23 @@ impl SecretsManager {
             Some(region) => self.config.to_builder().region(Region::new(region.clone())).build(),
             None => self.config.clone(),
         }
+    }
+
+    fn written<T, E>(
+        &self,
+        identity: &Identity,
+        id: &str,
+        write: Write,
+        result: Result<T, SdkError<E, HttpResponse>>,
+    ) -> Result<Option<String>, SourceError>
+    where
+        T: RequestId,
+        E: ProvideErrorMetadata + StdError + 'static,
+    {
+        result
+            .map(|output| output.request_id().map(str::to_owned))
+            .map_err(|error| SourceError::from_sdk(id, &error).of_write(write))
+            .inspect_err(|error| self.drop_client(identity, error))
     }
 
     fn count<T, E: ProvideErrorMetadata>(
@@ -313,6 +333,65 @@ impl SecretsApi for SecretsManager {
                 })
             });
             Ok(Page { secrets: secrets.collect(), next: output.next_token })
+        }
+        .boxed()
+    }
+
+    fn put<'a>(
+        &'a self,
+        identity: &'a Identity,
+        secret: &'a SecretId,
+        token: &'a str,
+        text: &'a Value,
+        stages: &'a [&'a str],
+    ) -> BoxFuture<'a, Result<Option<String>, SourceError>> {
+        async move {
+            let id = secret.to_string();
+            let value = std::str::from_utf8(text.expose())
+                .map_err(|_| SourceError::new(SourceErrorKind::InvalidReference, id.as_str()))?;
+            let started = Instant::now();
+            let request = self.client(identity).await.put_secret_value().secret_id(&id).client_request_token(token);
+            let stages = stages.iter().map(|stage| (*stage).to_owned()).collect();
+            let result = request.secret_string(value).set_version_stages(Some(stages)).send().await;
+            self.count(Write::Put.operation(), started, &result);
+            self.written(identity, &id, Write::Put, result)
+        }
+        .boxed()
+    }
+
+    fn label<'a>(
+        &'a self,
+        identity: &'a Identity,
+        secret: &'a SecretId,
+        stage: &'a str,
+        from: Option<&'a str>,
+        to: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Option<String>, SourceError>> {
+        async move {
+            let id = secret.to_string();
+            let started = Instant::now();
+            let request = self.client(identity).await.update_secret_version_stage().secret_id(&id).version_stage(stage);
+            let request = request.set_remove_from_version_id(from.map(str::to_owned));
+            let result = request.set_move_to_version_id(to.map(str::to_owned)).send().await;
+            self.count(Write::Label.operation(), started, &result);
+            self.written(identity, &id, Write::Label, result)
+        }
+        .boxed()
+    }
+
+    fn rotate<'a>(
+        &'a self,
+        identity: &'a Identity,
+        secret: &'a SecretId,
+        token: &'a str,
+    ) -> BoxFuture<'a, Result<Option<String>, SourceError>> {
+        async move {
+            let id = secret.to_string();
+            let started = Instant::now();
+            let request = self.client(identity).await.rotate_secret().secret_id(&id).client_request_token(token);
+            let result = request.send().await;
+            self.count(Write::Rotate.operation(), started, &result);
+            self.written(identity, &id, Write::Rotate, result)
         }
         .boxed()
     }

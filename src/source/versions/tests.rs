@@ -7,6 +7,7 @@ use super::super::event::NamedSecret;
 use super::super::{Batch, Page, SecretsApi};
 use super::*;
 use crate::binding::payload::Payload;
+use crate::binding::value::Value;
 
 const FRESH: Duration = Duration::from_secs(270);
 
@@ -104,6 +105,37 @@ impl SecretsApi for Fake {
             }
         }
         .boxed()
+    }
+
+    fn put<'a>(
+        &'a self,
+        _: &'a Identity,
+        _: &'a SecretId,
+        _: &'a str,
+        _: &'a Value,
+        _: &'a [&'a str],
+    ) -> BoxFuture<'a, Result<Option<String>, SourceError>> {
+        unreachable!("nothing is written here")
+    }
+
+    fn label<'a>(
+        &'a self,
+        _: &'a Identity,
+        _: &'a SecretId,
+        _: &'a str,
+        _: Option<&'a str>,
+        _: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Option<String>, SourceError>> {
+        unreachable!("nothing is written here")
+    }
+
+    fn rotate<'a>(
+        &'a self,
+        _: &'a Identity,
+        _: &'a SecretId,
+        _: &'a str,
+    ) -> BoxFuture<'a, Result<Option<String>, SourceError>> {
+        unreachable!("nothing is written here")
     }
 
     fn account<'a>(&'a self, _: &'a Identity) -> BoxFuture<'a, Result<String, SourceError>> {

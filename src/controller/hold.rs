@@ -1,0 +1,126 @@
+//! The label that keeps the old version of a key in Secrets Manager while an overlap needs it.
+//!
+//! `AWSPREVIOUS` belongs to the whole secret, so any other write moves it on, and a version without a label is
+//! [collected][versions] in time. A label of Bindery's own stays where it is put.
+//!
+//! [versions]: https://docs.aws.amazon.com/secretsmanager/latest/userguide/whats-in-a-secret.html#term_version
+
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+
+use super::Context;
+use super::memory::Known;
+use crate::api::RotationAction;
+use crate::binding::key::TargetKey;
+use crate::binding::name::BindingName;
+use crate::binding::reference::SecretId;
+use crate::fingerprint::hex;
+use crate::grant::Access;
+use crate::rotation::job::digest;
+use crate::source::versions::Want;
+use crate::source::writer::Mandate;
+use crate::source::{SourceError, SourceErrorKind};
+
+/// The version of a secret that is to stay.
+pub(super) struct Hold<'a> {
+    pub(super) binding: &'a BindingName,
+    pub(super) uid: &'a str,
+    pub(super) rule: &'a str,
+    pub(super) access: &'a Access,
+    pub(super) key: &'a TargetKey,
+    pub(super) json_key: Option<&'a str>,
+    pub(super) secret: &'a Known,
+}
+
+/// What came of an attempt to keep a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Held {
+    /// It has the label.
+    Yes,
+    /// The grant or IAM does not allow it, or the version is gone.
+    No,
+    /// The secret has as many labels as AWS allows.
+    Full,
+}
+
+impl Hold<'_> {
+    /// The label, the same for all changes of a key of a binding.
+    fn label(&self) -> String {
+        let mut digest = hex(&digest([self.uid, self.key.as_str()]));
+        digest.truncate(12);
+        format!("bindery-hold-{digest}")
+    }
+
+    fn is_allowed(&self) -> bool {
+        let key = self.json_key.unwrap_or("*");
+        [RotationAction::Generate, RotationAction::RotateSecret, RotationAction::RunJob]
+            .into_iter()
+            .any(|action| self.access.permits_rotation(action, &self.secret.name, key))
+    }
+
+    fn mandate(&self) -> Mandate {
+        Mandate {
+            binding: self.binding.clone(),
+            rule: self.rule.to_owned(),
+            due: Timestamp::now(),
+            grant: self.access.grant.clone(),
+            identity: self.access.identity.clone(),
+            arn: self.secret.arn.clone(),
+            keys: self.json_key.map(str::to_owned).into_iter().collect(),
+        }
+    }
+
+    /// Where the label is at present.
+    async fn holder(&self, context: &Context) -> Result<Option<String>, SourceError> {
+        let Ok(secret) = self.secret.arn.parse::<SecretId>() else { return Ok(None) };
+        let want = Want { fresh: Duration::ZERO, failed: Duration::ZERO, confirmed: true, versions: &[] };
+        let versions = context.reader.versions();
+        let seen = versions.look(&self.access.identity, &secret, &want).await?;
+        let label = self.label();
+        let versions = seen.iter().flat_map(|seen| &seen.description.versions);
+        Ok(versions.filter(|(_, labels)| labels.contains(&label)).map(|(version, _)| version.clone()).next())
+    }
+
+    /// Puts the label on a version.
+    ///
+    /// # Errors
+    /// Where AWS cannot be asked at present.
+    pub(super) async fn keep(&self, context: &Context, version: &str) -> Result<Held, SourceError> {
+        if version.is_empty() || !self.is_allowed() {
+            return Ok(Held::No);
+        }
+        let (mandate, label) = (self.mandate(), self.label());
+        let mut outcome = context.writer.add_label(&mandate, &label, version).await;
+        if outcome.as_ref().is_err_and(|error| error.kind == SourceErrorKind::StageMoved) {
+            outcome = match self.holder(context).await? {
+                Some(holder) if holder == version => Ok(()),
+                Some(holder) => context.writer.move_label(&mandate, &label, &holder, version).await,
+                None => outcome,
+            };
+        }
+        match outcome {
+            Ok(()) => Ok(Held::Yes),
+            Err(error) => match error.kind {
+                SourceErrorKind::LimitExceeded => Ok(Held::Full),
+                SourceErrorKind::Throttled | SourceErrorKind::Unavailable | SourceErrorKind::CredentialsFailed => {
+                    Err(error)
+                }
+                _ => Ok(Held::No),
+            },
+        }
+    }
+
+    /// Takes the label off again. A label that stays behind does no harm.
+    pub(super) async fn release(&self, context: &Context) {
+        let released = match self.holder(context).await {
+            Ok(Some(holder)) => context.writer.remove_label(&self.mandate(), &self.label(), &holder).await,
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = released {
+            let (secret, label) = (&self.secret.name, self.label());
+            tracing::warn!(binding = %self.binding, %secret, %label, %error, "a label that kept an old version could not be removed");
+        }
+    }
+}
