@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 #![allow(clippy::print_stdout, reason = "figures for those who read the output of a test")]
 
+#[path = "../standin/mod.rs"]
+mod standin;
 mod support;
 
 mod access;

@@ -128,6 +128,14 @@ impl StandIn {
         self.with(|state| state.put(name, text, SystemTime::now()))
     }
 
+    /// The same as if it had been done at `time`. Times must not go backwards.
+    ///
+    /// # Panics
+    /// As [`StandIn::put`].
+    pub fn put_at(&self, name: &str, text: &str, time: SystemTime) -> String {
+        self.with(|state| state.put(name, text, time))
+    }
+
     /// The ARN of a secret.
     pub fn arn(&self, name: &str) -> Option<String> {
         let now = SystemTime::now();

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use super::aws_proxy::{AwsProxy, Call, Sent};
 use super::operator::{Kills, Operator, Setup, read_log};
 use super::release;
+use crate::standin::{Options, StandIn};
 
 /// Every value that the tests put into Secrets Manager holds this, so that a leak is found by it.
 pub const CANARY: &str = "canary-7f3a";
@@ -73,6 +74,19 @@ impl World {
         let endpoint = std::env::var("AWS_ENDPOINT_URL").expect(
             "these tests need a cluster and AWS: run `make test`, or `tests/cluster/cluster run -- cargo test`",
         );
+        Self::at(name, &endpoint).await
+    }
+
+    /// Makes a namespace, with a grant for all secrets whose names begin with it, in front of a Secrets Manager of its
+    /// own, which is right where moto is wrong: dates and labels of versions, rotations.
+    pub async fn with_stand_in(name: &str) -> (Self, StandIn) {
+        let stand_in = StandIn::start(Options::default()).await;
+        let world = Self::at(name, &stand_in.endpoint).await;
+        world.grant(&world.namespace.clone(), &["*"]).await;
+        (world, stand_in)
+    }
+
+    async fn at(name: &str, endpoint: &str) -> Self {
         let client = Client::try_default().await.expect("the tests need KUBECONFIG to name a cluster: run `make test`");
         install_crds(&client).await;
         let namespace = format!("{name}-{:06x}", fastrand::u32(..0x0100_0000));
@@ -83,6 +97,7 @@ impl World {
         Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &object).await.unwrap();
         let config = aws_config::defaults(aws_config::BehaviorVersion::v2026_01_12())
             .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .endpoint_url(endpoint)
             .load()
             .await;
         let folder = std::env::temp_dir().join(format!("bindery-{namespace}"));
@@ -90,7 +105,7 @@ impl World {
         Self {
             client,
             aws: aws_sdk_secretsmanager::Client::new(&config),
-            proxy: AwsProxy::start(&endpoint).await,
+            proxy: AwsProxy::start(endpoint).await,
             kubeconfig: release::install(&format!("bindery-{namespace}"), &namespace, &folder),
             folder,
             namespace,
