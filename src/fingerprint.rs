@@ -34,11 +34,17 @@ impl FingerprintKey {
     /// apart, and the length before each part keeps `["ab"]` apart from `["a", "b"]`.
     #[must_use]
     pub fn digest<'a>(&self, purpose: &'a str, parts: impl IntoIterator<Item = &'a str>) -> String {
+        self.digest_bytes(purpose, parts.into_iter().map(str::as_bytes))
+    }
+
+    /// The same of parts that need not be text.
+    #[must_use]
+    pub fn digest_bytes<'a>(&self, purpose: &'a str, parts: impl IntoIterator<Item = &'a [u8]>) -> String {
         // HMAC takes keys of any length (RFC 2104), so the error arm does not happen.
         let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(self.key.as_slice()) else { return String::new() };
-        for part in std::iter::once(purpose).chain(parts) {
+        for part in std::iter::once(purpose.as_bytes()).chain(parts) {
             mac.update(&(part.len() as u64).to_be_bytes());
-            mac.update(part.as_bytes());
+            mac.update(part);
         }
         let mut digest = hex(&mac.finalize().into_bytes());
         digest.truncate(32);

@@ -15,8 +15,8 @@ use super::observe::{Freshness, Look, Sight};
 use super::plan::{self, Need, Situation};
 use super::status::{Progress, Published};
 use super::target::{Comparison, Desired, Observed, Sighting, TargetError, TargetState, compare, is_intact, judge};
-use super::{Context, leftover};
-use crate::api::{ConditionType, SecretBindingStatus, SourceStatus};
+use super::{Context, leftover, rollout};
+use crate::api::{ANNOTATION_CHANGED, ConditionType, SecretBindingStatus, SourceStatus};
 use crate::binding::mapping::{RenderError, Rendered};
 use crate::binding::name::BindingName;
 use crate::binding::reference::Source;
@@ -101,6 +101,7 @@ impl<'a> Pass<'a> {
                 progress.done.extend([ConditionType::Fetched, ConditionType::Rendered, ConditionType::Applied]);
                 let leftovers = Box::pin(clean_up(binding, context, memory, turn)).await;
                 progress.published = Some(published(binding, &observed, leftovers));
+                progress.observed = Some(observed);
                 return Ok(());
             }
             Need::Refuse(rejection) => {
@@ -131,6 +132,7 @@ impl<'a> Pass<'a> {
         let published = Box::pin(self.publish(&access, reason, read, memory, progress)).await?;
         let leftovers = Box::pin(clean_up(binding, context, memory, turn)).await;
         progress.published = Some(self::published(binding, &published, leftovers));
+        progress.observed = Some(published);
         progress.done.push(ConditionType::Applied);
         Ok(())
     }
@@ -271,7 +273,8 @@ impl<'a> Pass<'a> {
         let created = read.values().filter_map(|version| version.created).max();
         drop(read);
 
-        let observed = self.write(&selected, &inputs, memory, progress).await?;
+        let same_sources = rollout::same_sources(binding, self.before, &sources);
+        let observed = self.write(&selected, &inputs, same_sources, memory, progress).await?;
         if plan::is_repair(reason) {
             memory.repaired(Instant::now());
         }
@@ -296,6 +299,7 @@ impl<'a> Pass<'a> {
         &self,
         selected: &Rendered,
         inputs: &str,
+        same_sources: bool,
         memory: &mut Memory,
         progress: &mut Progress,
     ) -> Result<Observed, Error> {
@@ -318,7 +322,7 @@ impl<'a> Pass<'a> {
                 }
                 TargetState::Owned(observed) | TargetState::Adoptable(observed) => Some(observed),
             };
-            let desired = self.compose(selected, inputs, observed.as_ref(), old.as_ref());
+            let desired = self.compose(selected, inputs, observed.as_ref(), old.as_ref(), same_sources);
             let desired = self.rejecting(desired, inputs, memory)?;
             memory.rejected = None;
             if !progress.done.contains(&ConditionType::Rendered) {
@@ -349,11 +353,16 @@ impl<'a> Pass<'a> {
         &self,
         selected: &Rendered,
         inputs: &str,
-        _observed: Option<&Observed>,
-        _old: Option<&PublishedSecret>,
+        observed: Option<&Observed>,
+        old: Option<&PublishedSecret>,
+        same_sources: bool,
     ) -> Result<Desired, RenderError> {
         let rendered = self.binding.mapping.complete(selected.clone())?;
-        Ok(Desired::new(&self.binding, rendered.data, BTreeMap::new(), inputs, &self.context.key))
+        let changes = rollout::changes(&self.binding, self.before, observed, old, &rendered.data, same_sources);
+        let changes = changes.and_then(|changes| changes.text());
+        let history: BTreeMap<String, String> =
+            changes.map(|changes| (ANNOTATION_CHANGED.to_owned(), changes)).into_iter().collect();
+        Ok(Desired::new(&self.binding, rendered.data, history, inputs, &self.context.key))
     }
 }
 
