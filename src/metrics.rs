@@ -44,6 +44,12 @@ struct ResultLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RestartLabels {
+    kind: &'static str,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct QueueLabels {
     region: String,
     queue: String,
@@ -78,6 +84,7 @@ pub struct Metrics {
     events_received: Family<QueueLabels, Gauge>,
     events_queue_lag: Family<QueueLabels, Seconds>,
     events_lag: Family<QueueLabels, Seconds>,
+    restarts: Family<RestartLabels, Counter>,
     leader: Gauge,
 }
 
@@ -99,6 +106,7 @@ impl Default for Metrics {
             events_received: Family::default(),
             events_queue_lag: Family::default(),
             events_lag: Family::default(),
+            restarts: Family::default(),
             leader: Gauge::default(),
         };
         metrics.registered()
@@ -152,6 +160,11 @@ impl Metrics {
             "events_lag_seconds",
             "How long before its message came the last event had happened",
             self.events_lag.clone(),
+        );
+        registry.register(
+            "restarts",
+            "Restarts of workloads, by kind and result: started, done, failed, refused",
+            self.restarts.clone(),
         );
         registry.register("leader", "1 while this process holds the lease", self.leader.clone());
         self
@@ -218,6 +231,11 @@ impl Metrics {
         if let Some(seconds) = since_event {
             self.events_lag.get_or_create(&labels).set(seconds);
         }
+    }
+
+    /// Counts one restart of a workload that began, or how it ended.
+    pub fn restarted(&self, kind: &'static str, result: &'static str) {
+        self.restarts.get_or_create(&RestartLabels { kind, result }).inc();
     }
 
     /// Tells whether this process holds the lease.

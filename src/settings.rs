@@ -51,6 +51,9 @@ pub struct RunArgs {
     /// The same for writes, which only rotation makes (PutSecretValue, UpdateSecretVersionStage, RotateSecret)
     #[arg(long, env = "BINDERY_AWS_WRITE_RATE", default_value_t = 5.0, value_parser = rate)]
     pub aws_write_rate: f64,
+    /// How many workloads are restarted at a time, over all bindings
+    #[arg(long, env = "BINDERY_MAX_ROLLOUTS", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub max_rollouts: u16,
 
     /// Where /metrics, /healthz and /readyz are served
     #[arg(long, env = "BINDERY_LISTEN", default_value = "0.0.0.0:8080")]
@@ -131,6 +134,8 @@ pub struct Settings {
     pub refresh_interval: Duration,
     /// How many requests to the API server are under way at once.
     pub concurrency: usize,
+    /// How many workloads are restarted at a time.
+    pub max_rollouts: usize,
     /// The namespaces that are watched; none = all.
     pub watch_namespaces: Vec<String>,
     /// The region of the operator's own configuration.
@@ -148,6 +153,7 @@ impl Settings {
         Self {
             refresh_interval: args.refresh_interval,
             concurrency: usize::from(args.concurrency),
+            max_rollouts: usize::from(args.max_rollouts),
             watch_namespaces: args.watch_namespaces.clone(),
             region,
             denied_metadata: args.deny_target_metadata.clone(),

@@ -101,7 +101,7 @@ fn meta(metadata: &Value) -> Sighting {
 
 fn desired(binding: &Binding, keys: &BTreeSet<String>, version: &str) -> Desired {
     let data = keys.iter().map(|key| (TargetKey::try_from(key.as_str()).unwrap(), SecretValue::from("v"))).collect();
-    let inputs = plan::inputs(binding, &access(), &versions(version), &key());
+    let inputs = plan::inputs(binding, &access(), &versions(version), None, &key());
     Desired::new(binding, data, BTreeMap::new(), &inputs, &key())
 }
 
@@ -111,10 +111,11 @@ fn need(binding: &Binding, metadata: &Value, status: &SecretBindingStatus, versi
     let situation = Situation {
         target: &target,
         status,
-        inputs: Some(plan::inputs(binding, &access(), &known, &key())),
+        inputs: Some(plan::inputs(binding, &access(), &known, None, &key())),
         versions: Some(&known),
         by_event: false,
         forced: false,
+        overlap: false,
         grant: "g",
         target_name: "target",
     };

@@ -232,7 +232,7 @@ pub enum RestartPolicy {
 }
 
 /// A workload of the binding's namespace.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkloadReference {
     /// Its kind.
     pub kind: WorkloadKind,

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::error::Rejection;
 use crate::api::SecretBindingStatus;
 use crate::binding::name::BindingName;
+use crate::restart::plan;
 
 /// Repairs are counted over this time.
 const REPAIR_WINDOW: Duration = Duration::from_secs(600);
@@ -33,6 +34,8 @@ pub struct Memory {
     pub tidy: Option<i64>,
     /// The last status written, with the resource version it gave the binding, until the watch has shown it.
     pub reported: Option<(u64, Box<SecretBindingStatus>)>,
+    /// What is remembered of its restarts.
+    pub rollout: plan::Memory,
     repairs: VecDeque<Instant>,
 }
 

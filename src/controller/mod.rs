@@ -7,6 +7,7 @@
 //! | [`observe`] | what a pass looks at |
 //! | [`overlap`] | the overlaps of old and new values in a pass |
 //! | [`plan`] | what is to be done, pure |
+//! | [`rollout`] | how workloads come to run what was published |
 //! | [`target`] | the target Secret from metadata alone, pure |
 //! | [`status`] | the status a pass leads to, pure |
 //! | [`grant_status`] | what grants say of themselves |
@@ -30,6 +31,7 @@ pub mod overlap;
 mod pass;
 pub mod plan;
 pub mod reconcile;
+pub mod rollout;
 pub mod start;
 pub mod status;
 pub mod taken;
@@ -38,6 +40,7 @@ pub mod targets;
 pub mod trigger;
 pub mod watch;
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,6 +60,7 @@ use crate::binding::name::BindingName;
 use crate::fingerprint::FingerprintKey;
 use crate::kubernetes::report::Events;
 use crate::metrics::Metrics;
+use crate::restart::slots::Slots;
 use crate::settings::Settings;
 use crate::source::reader::Reader;
 use crate::source::writer::Writer;
@@ -73,6 +77,9 @@ pub type Watched = DeserializeGuard<SecretBinding>;
 const NAMESPACES_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long questions to AWS gather after a start.
 const FIRST_LOOKS: Duration = Duration::from_secs(10);
+
+/// How long after a start restarts under way are counted before others begin.
+const FIRST_ROLLOUTS: Duration = Duration::from_secs(60);
 
 /// What all passes share.
 pub struct Context {
@@ -110,6 +117,10 @@ pub struct Context {
     pub events: Events,
     /// The bindings that were not looked at since the start.
     pub first_looks: FirstLooks,
+    /// How many workloads are restarted at a time.
+    pub slots: Slots,
+    /// The kinds of workloads that are not installed.
+    pub absent_kinds: rollout::AbsentKinds,
     /// Whether the watches work.
     pub health: Arc<WatchHealth>,
     /// Whether passes are made here.
@@ -173,6 +184,8 @@ pub fn prepare(
         requests: Semaphore::new(settings.concurrency),
         groups: overlap::Groups::default(),
         first_looks: FirstLooks::default(),
+        slots: Slots::new(settings.max_rollouts),
+        absent_kinds: rollout::AbsentKinds::default(),
         health,
         leads: AtomicBool::new(false),
         settings,
@@ -211,7 +224,7 @@ pub async fn lead(
         context.trigger(binding);
     }
     let first_looks = async {
-        let FirstLooks { interests, demands } = &context.first_looks;
+        let FirstLooks { interests, demands, rollouts } = &context.first_looks;
         for gathering in [interests, demands] {
             if timeout(FIRST_LOOKS, gathering.all()).await.is_err() {
                 tracing::debug!("not every binding was looked at yet; AWS is asked all the same");
@@ -219,6 +232,10 @@ pub async fn lead(
             }
         }
         context.reader.resume();
+        if timeout(FIRST_ROLLOUTS, rollouts.all()).await.is_err() {
+            tracing::debug!("not every binding was looked at yet; restarts begin all the same");
+            rollouts.end();
+        }
         std::future::pending::<()>().await;
     };
     let changes = async {
@@ -314,6 +331,10 @@ impl Context {
         self.memories.forget(binding);
         self.reader.versions().forget(binding);
         self.first_looks.looked_at(binding);
+        self.first_looks.rollouts.arrived(binding);
+        for waiting in self.slots.observe(binding, BTreeSet::new()) {
+            self.trigger(&waiting);
+        }
         self.metrics.forget(&binding.namespace, &binding.name);
     }
 

@@ -16,8 +16,8 @@ use super::overlap::Material;
 use super::plan::{self, Need, Situation};
 use super::status::{Progress, Published};
 use super::target::{Comparison, Desired, Observed, Sighting, TargetError, TargetState, compare, is_intact, judge};
-use super::{Context, leftover};
-use crate::api::{ANNOTATION_ROTATION_STATE, ConditionType, SecretBindingStatus, SourceStatus};
+use super::{Context, leftover, rollout};
+use crate::api::{ANNOTATION_CHANGED, ANNOTATION_ROTATION_STATE, ConditionType, SecretBindingStatus, SourceStatus};
 use crate::binding::mapping::{RenderError, Rendered};
 use crate::binding::name::BindingName;
 use crate::binding::reference::Source;
@@ -108,6 +108,7 @@ impl<'a> Pass<'a> {
                 progress.done.extend([ConditionType::Fetched, ConditionType::Rendered, ConditionType::Applied]);
                 let leftovers = Box::pin(clean_up(binding, context, memory, turn)).await;
                 progress.published = Some(published(binding, &observed, leftovers));
+                progress.observed = Some(observed);
                 return Ok(());
             }
             Need::Refuse(rejection) => {
@@ -138,6 +139,7 @@ impl<'a> Pass<'a> {
         let published = Box::pin(self.publish(&access, reason, read, memory, progress)).await?;
         let leftovers = Box::pin(clean_up(binding, context, memory, turn)).await;
         progress.published = Some(self::published(binding, &published, leftovers));
+        progress.observed = Some(published);
         progress.done.push(ConditionType::Applied);
         Ok(())
     }
@@ -289,7 +291,8 @@ impl<'a> Pass<'a> {
         let created = read.values().filter_map(|version| version.created).max();
         drop(read);
 
-        let observed = self.write(&selected, &material, memory, progress).await?;
+        let same_sources = rollout::same_sources(binding, self.before, &sources);
+        let observed = self.write(&selected, &material, same_sources, memory, progress).await?;
         if plan::is_repair(reason) {
             memory.repaired(Instant::now());
         }
@@ -305,6 +308,7 @@ impl<'a> Pass<'a> {
         &self,
         selected: &Rendered,
         material: &Material<'_>,
+        same_sources: bool,
         memory: &mut Memory,
         progress: &mut Progress,
     ) -> Result<Observed, Error> {
@@ -350,7 +354,7 @@ impl<'a> Pass<'a> {
                 }
                 TargetState::Owned(observed) | TargetState::Adoptable(observed) => Some(observed),
             };
-            let desired = self.compose(selected, records, &inputs, observed.as_ref(), old.as_ref());
+            let desired = self.compose(selected, records, &inputs, observed.as_ref(), old.as_ref(), same_sources);
             let mut desired = desired.map_err(|error| reject(error, inputs_now, memory))?;
             if alone {
                 // What may be the only copy of a value does not go with its binding.
@@ -386,11 +390,16 @@ impl<'a> Pass<'a> {
         selected: Rendered,
         records: Option<String>,
         inputs: &str,
-        _observed: Option<&Observed>,
-        _old: Option<&PublishedSecret>,
+        observed: Option<&Observed>,
+        old: Option<&PublishedSecret>,
+        same_sources: bool,
     ) -> Result<Desired, RenderError> {
         let rendered = self.binding.mapping.complete(selected)?;
-        let history = records.map(|records| (ANNOTATION_ROTATION_STATE.to_owned(), records)).into_iter().collect();
+        let changes = rollout::changes(&self.binding, self.before, observed, old, &rendered.data, same_sources);
+        let changes =
+            changes.and_then(|changes| changes.text()).map(|changes| (ANNOTATION_CHANGED.to_owned(), changes));
+        let records = records.map(|records| (ANNOTATION_ROTATION_STATE.to_owned(), records));
+        let history = changes.into_iter().chain(records).collect();
         Ok(Desired::new(&self.binding, rendered.data, history, inputs, &self.context.key))
     }
 }

@@ -13,6 +13,7 @@ use super::error::{Class, Error};
 use super::memory::Memory;
 use super::pass::{Pass, Turn, take};
 use super::plan::{self};
+use super::rollout::Rollout;
 use super::status::{Findings, Progress, after_pass, suspended, transitions};
 use super::{Context, Watched, watch};
 use crate::api::{ConditionType, SecretBinding, SecretBindingStatus};
@@ -52,6 +53,7 @@ pub async fn reconcile(watched: Arc<Watched>, context: Arc<Context>) -> Result<A
         Some(Ok(_)) | None => Action::await_change(),
     };
     context.first_looks.looked_at(&name);
+    context.first_looks.rollouts.arrived(&name);
     context.reader.versions().passed(&name, began);
     // The binding may have been deleted during the pass.
     if context.current(&name).is_none() {
@@ -76,7 +78,7 @@ async fn reconcile_with(
         return if reported { Action::await_change() } else { retry_report() };
     }
 
-    let (mut progress, mut turn) = (Progress::default(), None);
+    let (mut progress, mut turn, mut rollout_next) = (Progress::default(), None, None);
     let (refresh, outcome) = match Binding::parse(manifest, &context.settings.denied_metadata) {
         Err(error) => (Refresh::Default, Err(error.into())),
         Ok(binding) => {
@@ -84,6 +86,10 @@ async fn reconcile_with(
             let this = Pass { binding: Arc::new(binding), name, context, before: &before };
             let pass = Box::pin(this.run(memory, &mut progress, &mut turn));
             let outcome = timeout(DEADLINE, pass).await.unwrap_or(Err(Error::Deadline(DEADLINE.as_secs())));
+            if outcome != Err(Error::Superseded) {
+                let rollout = Rollout { binding: &this.binding, name, context, before: &before };
+                rollout_next = Box::pin(rollout.advance(memory, &mut progress, &mut turn)).await;
+            }
             (refresh, outcome)
         }
     };
@@ -123,7 +129,7 @@ async fn reconcile_with(
     };
     let expiry = progress.expires.map(|end| plan::until(end, Timestamp::now()));
     let overlaps = progress.overlaps.iter().filter_map(|overlap| overlap.again).min();
-    let next = [next, expiry, overlaps].into_iter().flatten().min();
+    let next = [next, expiry, overlaps, rollout_next].into_iter().flatten().min();
     let leaves_over = progress.published.as_ref().is_some_and(|published| !published.leftovers.is_empty());
     match next {
         _ if !reported => retry_report(),

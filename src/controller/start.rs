@@ -51,6 +51,12 @@ impl Gathering {
         self.complete.send_replace(true);
     }
 
+    /// Whether all have arrived.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        *self.complete.borrow()
+    }
+
     /// Waits until all have arrived.
     pub async fn all(&self) {
         // The sender lives as long as what is waited for here.
@@ -65,6 +71,8 @@ pub struct FirstLooks {
     pub interests: Gathering,
     /// It is known which values it needs.
     pub demands: Gathering,
+    /// It is known which workloads it restarts at present.
+    pub rollouts: Gathering,
 }
 
 impl FirstLooks {
@@ -72,6 +80,7 @@ impl FirstLooks {
     pub fn begin(&self, bindings: &[BindingName]) {
         self.interests.begin(bindings.iter().cloned());
         self.demands.begin(bindings.iter().cloned());
+        self.rollouts.begin(bindings.iter().cloned());
     }
 
     /// Notes that a binding was looked at.

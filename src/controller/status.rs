@@ -7,8 +7,10 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::error::{Class, Error};
 use super::overlap::OverlapReport;
+use super::target::Observed;
 use crate::api::{ConditionType, Reason, SecretBindingStatus, SourceStatus, TargetReference};
 use crate::kubernetes::report::Note;
+use crate::restart::outcome::{self, Outcome};
 
 /// A passing failure is reported as such for this many refresh intervals; then the binding is `Stale`.
 const STALE_AFTER_INTERVALS: u32 = 3;
@@ -38,6 +40,10 @@ pub struct Progress {
     pub overlaps: Vec<OverlapReport>,
     /// The text of the annotation `bindery.dev/rotation` that was acted on.
     pub handled_command: Option<String>,
+    /// The target as it now stands, where the pass came to know.
+    pub observed: Option<Observed>,
+    /// How far the workloads are.
+    pub rollout: Outcome,
     /// The steps that were done.
     pub done: Vec<ConditionType>,
 }
@@ -114,6 +120,15 @@ pub fn after_pass(before: &SecretBindingStatus, findings: Findings<'_>, now: Tim
             conditions.set(ConditionType::Reconciling, "True", Reason::Retrying, "a retry is scheduled".to_owned());
         }
         Some(Class::Watched) | None => {}
+    }
+    match &progress.rollout {
+        Outcome::Known(report) => {
+            status.rollout = Some(report.status());
+            let (state, reason, message) = report.condition();
+            conditions.set(ConditionType::RolledOut, state, reason, message);
+        }
+        Outcome::AsBefore => conditions.keep(ConditionType::RolledOut),
+        Outcome::Off => status.rollout = None,
     }
     status.conditions = conditions.after;
     status
@@ -227,6 +242,13 @@ impl Conditions<'_> {
         self.after.iter().find(|condition| condition.type_ == type_.as_str())
     }
 
+    /// Takes a condition over as it was.
+    fn keep(&mut self, type_: ConditionType) {
+        let before = self.before.iter().find(|condition| condition.type_ == type_.as_str());
+        self.after
+            .extend(before.map(|before| Condition { observed_generation: Some(self.generation), ..before.clone() }));
+    }
+
     /// The time of transition moves only with the status, and a message that differs only in AWS's request id stays
     /// as it was, so that a failure that repeats causes no write.
     fn set(&mut self, type_: ConditionType, status: &str, reason: Reason, message: String) {
@@ -299,6 +321,7 @@ pub fn transitions(before: &SecretBindingStatus, after: &SecretBindingStatus) ->
             notes.push(Note { warning, reason, text: condition.message });
         }
     }
+    notes.extend(outcome::transition(before, after));
     notes
 }
 

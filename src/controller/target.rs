@@ -178,6 +178,14 @@ fn observe(meta: &SecretMeta, key: &FingerprintKey) -> Observed {
     }
 }
 
+/// The keys of a Secret that Bindery owns.
+#[must_use]
+pub fn owned_keys(meta: &SecretMeta) -> BTreeSet<String> {
+    let own = meta.managed_fields().iter().find(|entry| is_own(entry)).and_then(|entry| entry.fields_v1.as_ref());
+    let fields = own.map(|fields| owned_fields(&fields.0)).unwrap_or_default();
+    fields.iter().filter_map(|field| field.strip_prefix("data/").map(str::to_owned)).collect()
+}
+
 fn digest(fields: &BTreeSet<String>, key: &FingerprintKey) -> String {
     key.digest("fields", fields.iter().map(String::as_str))
 }

@@ -3,4 +3,5 @@
 pub mod lease;
 pub mod read;
 pub mod report;
+pub mod workloads;
 pub mod write;

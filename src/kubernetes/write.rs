@@ -14,16 +14,17 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
-use kube::core::Status;
+use kube::core::{DynamicObject, Status};
 use kube::{Api, Client, ResourceExt as _};
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use crate::api::{ANNOTATION_CRON_JOB, FIELD_MANAGER, Reason};
+use crate::api::{ANNOTATION_CRON_JOB, FIELD_MANAGER, RESTART_FIELD_MANAGER, Reason, WorkloadReference};
 use crate::controller::leftover::Leftover;
 use crate::controller::target::{Desired, Observed, SecretMeta};
 use crate::fingerprint::KEY_LENGTH;
+use crate::kubernetes::workloads::resource;
 use crate::rotation::job::is_made_from;
 
 /// A write that takes longer than this is given up; whether it arrived is seen at the next look.
@@ -258,6 +259,32 @@ pub async fn delete_secret(client: &Client, namespace: &str, seen: &Leftover) ->
             what: "the API server did not answer in time".to_owned(),
         }),
     }
+}
+
+/// Annotates the pod template of a workload, if it is exactly the one that was seen: its controller then replaces the
+/// pods as its strategy says, as with `kubectl rollout restart`. A merge patch leaves the annotations of others alone,
+/// those of other bindings' restarts among them, which an apply under one field manager would take away.
+///
+/// # Errors
+/// 409 where the workload is not as it was seen, else what Kubernetes refuses.
+pub async fn restart_workload(
+    client: &Client,
+    namespace: &str,
+    workload: &WorkloadReference,
+    resource_version: &str,
+    (annotation, mark): (&str, &str),
+) -> Result<(), kube::Error> {
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource(workload.kind));
+    let patch = serde_json::json!({
+        "metadata": {"resourceVersion": resource_version},
+        "spec": {"template": {"metadata": {"annotations": {annotation: mark}}}},
+    });
+    let params = PatchParams { field_manager: Some(RESTART_FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let late = |_| kube::Error::Service(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
+    timeout(WRITE_TIMEOUT, api.patch_metadata(&workload.name, &params, &Patch::Merge(&patch)))
+        .await
+        .map_err(late)??;
+    Ok(())
 }
 
 /// Creates the Secret that holds the operator's own random key.
