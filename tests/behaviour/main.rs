@@ -15,6 +15,7 @@ mod faults;
 mod gitops;
 mod identities;
 mod lifecycle;
+mod overlap;
 mod publishing;
 mod repair;
 mod restart;

@@ -72,10 +72,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   verbs: [list]
 - apiGroups: [apps]
   resources: [daemonsets, deployments, statefulsets]
-  verbs: [list]
+  verbs: [list, get, patch]
+- apiGroups: [argoproj.io]
+  resources: [rollouts]
+  verbs: [list, get, patch]
 - apiGroups: [batch]
   resources: [cronjobs, jobs]
-  verbs: [list]
+  verbs: [get, list, create]
 # A grant can have secrets read as a ServiceAccount of the binding's namespace: the role that AWS is asked for stands on
 # it, and a token of it, for AWS STS alone and for ten minutes, is what AWS trusts.
 - apiGroups: [""]
