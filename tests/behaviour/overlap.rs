@@ -37,7 +37,7 @@ async fn run(name: &str, pairs: u64, first_seed: u64, layout: Layout, expected: 
     let api: Api<Pod> = Api::namespaced(world.client.clone(), &world.namespace);
     let mut random = fastrand::Rng::with_seed(first_seed);
     let started = Instant::now();
-    let (disturbed_for, limit) = (Duration::from_secs(15), Duration::from_secs(150));
+    let (disturbed_for, limit) = (Duration::from_secs(25), Duration::from_secs(180));
     let mut settled = vec![false; all.len()];
     let mut all_run = false;
     while !settled.iter().all(|settled| *settled) {

@@ -72,13 +72,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   verbs: [list]
 - apiGroups: [apps]
   resources: [daemonsets, deployments, statefulsets]
-  verbs: [list, get, patch]
-- apiGroups: [argoproj.io]
-  resources: [rollouts]
-  verbs: [list, get, patch]
+  verbs: [list]
 - apiGroups: [batch]
   resources: [cronjobs, jobs]
-  verbs: [get, list, create]
+  verbs: [list]
 # A grant can have secrets read as a ServiceAccount of the binding's namespace: the role that AWS is asked for stands on
 # it, and a token of it, for AWS STS alone and for ten minutes, is what AWS trusts.
 - apiGroups: [""]

@@ -219,7 +219,10 @@ impl Pair {
     pub fn rotate(&mut self, world: &World, stand_in: &StandIn) {
         let sources = self.sources();
         if self.lags {
-            self.catch_up(world, stand_in);
+            // The second secret may lag for longer than a phase takes.
+            if self.random.u32(..4) == 0 {
+                self.catch_up(world, stand_in);
+            }
         } else if self.keys_left > 0 {
             self.keys_left -= 1;
             let key = new_key();
