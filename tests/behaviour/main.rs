@@ -16,6 +16,7 @@ mod lifecycle;
 mod publishing;
 mod repair;
 mod restart;
+mod rollout;
 mod serving;
 mod sharing;
 mod target;
