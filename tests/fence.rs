@@ -95,7 +95,7 @@ fn of_kind(objects: &[Value], kind: &str) -> Vec<Value> {
 /// The users whom the policies among these objects bind.
 fn fenced_users(objects: &[Value]) -> BTreeSet<String> {
     let policies = of_kind(objects, "ValidatingAdmissionPolicy");
-    assert_eq!(policies.len(), 2);
+    assert_eq!(policies.len(), 3);
     let user = |policy: &Value| {
         let expression = policy["spec"]["matchConditions"][0]["expression"].as_str().unwrap().to_owned();
         let name = expression.strip_prefix("request.userInfo.username == '").and_then(|rest| rest.strip_suffix('\''));

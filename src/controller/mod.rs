@@ -332,10 +332,15 @@ impl Context {
         self.reader.versions().forget(binding);
         self.first_looks.looked_at(binding);
         self.first_looks.rollouts.arrived(binding);
+        self.release(binding);
+        self.metrics.forget(&binding.namespace, &binding.name);
+    }
+
+    /// Gives back the places of a binding whose restarts are not looked at any more.
+    fn release(&self, binding: &BindingName) {
         for waiting in self.slots.observe(binding, BTreeSet::new()) {
             self.trigger(&waiting);
         }
-        self.metrics.forget(&binding.namespace, &binding.name);
     }
 
     /// Forgets what was deleted while the watch was interrupted.

@@ -72,6 +72,7 @@ async fn reconcile_with(
     let before = latest_status(manifest, memory);
     let generation = manifest.metadata.generation.unwrap_or_default();
     if manifest.spec.suspend.unwrap_or_default() {
+        context.release(name);
         let status = suspended(&before, generation, Timestamp::now());
         let reported = Box::pin(report(manifest, context, memory, &before, &status, &mut None)).await;
         context.metrics.reconciled("suspended", started.elapsed());
@@ -80,7 +81,10 @@ async fn reconcile_with(
 
     let (mut progress, mut turn, mut rollout_next) = (Progress::default(), None, None);
     let (refresh, outcome) = match Binding::parse(manifest, &context.settings.denied_metadata) {
-        Err(error) => (Refresh::Default, Err(error.into())),
+        Err(error) => {
+            context.release(name);
+            (Refresh::Default, Err(error.into()))
+        }
         Ok(binding) => {
             let refresh = binding.refresh;
             let this = Pass { binding: Arc::new(binding), name, context, before: &before };

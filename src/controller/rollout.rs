@@ -40,6 +40,11 @@ const ABSENT: Duration = Duration::from_secs(300);
 /// How soon a look is repeated that something changed in between.
 const SOON: Duration = Duration::from_secs(1);
 
+/// The longest time without a look while all that is due waits for its window.
+const CLOSED: Duration = Duration::from_secs(300);
+
+const SETTLING: &str = "the values changed a moment ago";
+
 /// Which kinds of workloads the API server does not know, and when it said so.
 #[derive(Debug, Default)]
 pub struct AbsentKinds(Mutex<BTreeMap<WorkloadKind, Instant>>);
@@ -120,7 +125,7 @@ impl<'a> Rollout<'_, 'a> {
         progress: &mut Progress,
         turn: &mut Turn<'a>,
     ) -> Option<Duration> {
-        let Self { binding, name, context, before } = self;
+        let Self { binding, context, before, .. } = self;
         if !binding.restart.restarts_any() {
             self.leaves_off(memory);
             progress.rollout = Outcome::Off;
@@ -136,7 +141,10 @@ impl<'a> Rollout<'_, 'a> {
                 None => None,
             },
         };
-        let target = target?;
+        let Some(target) = target else {
+            self.leaves_off(memory);
+            return None;
+        };
         let changes = changes_of(&target);
         let handled = before.rollout.as_ref().and_then(|rollout| rollout.handled.clone());
         let digest = changes.digest();
@@ -152,14 +160,16 @@ impl<'a> Rollout<'_, 'a> {
             };
             return None;
         }
-        let (report, next) = if let Some(left) = memory.rollout.settling(&digest, Instant::now()) {
-            (pending("the values changed a moment ago"), left)
-        } else {
-            take(turn, context).await;
-            let look = timeout(DEADLINE, Box::pin(self.look(&target, &changes, memory)));
-            look.await.unwrap_or_else(|_| failed_look("the API server did not answer in time"))
+        let settles = memory.rollout.settling(&digest, Instant::now());
+        let (report, next) = match settles {
+            Some(left) if context.first_looks.rollouts.is_complete() => (pending(SETTLING), left),
+            // After a start others wait until it is known what is in flight here.
+            _ => {
+                take(turn, context).await;
+                let look = timeout(DEADLINE, Box::pin(self.look(&target, &changes, settles, memory)));
+                look.await.unwrap_or_else(|_| failed_look("the API server did not answer in time"))
+            }
         };
-        context.first_looks.rollouts.arrived(name);
         let handled = if report.is_done() { Some(digest) } else { handled };
         let next = (!report.is_done()).then_some(next);
         if report.is_done() {
@@ -181,9 +191,15 @@ impl<'a> Rollout<'_, 'a> {
         }
     }
 
-    async fn look(&self, target: &Observed, changes: &Times, memory: &mut Memory) -> (Report, Duration) {
+    async fn look(
+        &self,
+        target: &Observed,
+        changes: &Times,
+        settles: Option<Duration>,
+        memory: &mut Memory,
+    ) -> (Report, Duration) {
         match Box::pin(self.observe()).await {
-            Ok((workloads, pods)) => Box::pin(self.act(target, changes, &workloads, &pods, memory)).await,
+            Ok(seen) => Box::pin(self.act(target, changes, &seen, settles, memory)).await,
             Err(error) => failed_look(&describe(&error)),
         }
     }
@@ -217,8 +233,8 @@ impl<'a> Rollout<'_, 'a> {
         &self,
         target: &Observed,
         changes: &Times,
-        workloads: &[Workload],
-        pods: &[PodSeen],
+        (workloads, pods): &(Vec<Workload>, Vec<PodSeen>),
+        settles: Option<Duration>,
         memory: &mut Memory,
     ) -> (Report, Duration) {
         let Self { binding, name, context, .. } = self;
@@ -267,12 +283,18 @@ impl<'a> Rollout<'_, 'a> {
         self.shows(in_flight);
         context.first_looks.rollouts.arrived(name);
         let (mut moved, mut soon) = (false, None);
+        // Nothing but the window can change anything.
+        let waits_only = !due.is_empty() && report.is_done();
         let wait = binding.restart.window.as_ref().map_or(Duration::ZERO, |window| window.wait(Timestamp::now()));
         for (workload, mark) in due {
             let reference = &workload.reference;
+            if let Some(left) = settles {
+                soon = Some(left);
+                report.pending.push(format!("{reference}: {SETTLING}"));
+                continue;
+            }
             if !wait.is_zero() {
                 report.pending.push(format!("{reference}: {}", plan::until_window(wait, Timestamp::now())));
-                soon = Some(wait.clamp(SOON, Duration::from_secs(300)));
                 continue;
             }
             // What an earlier process began counts before anything new begins.
@@ -300,8 +322,8 @@ impl<'a> Rollout<'_, 'a> {
                 }
             }
         }
-        let pause = memory.next_pause(moved);
-        (report, soon.map_or(pause, |soon| soon.min(pause.max(SOON))))
+        let pause = if waits_only && !wait.is_zero() { wait.clamp(SOON, CLOSED) } else { memory.next_pause(moved) };
+        (report, soon.map_or(pause, |soon| soon.min(pause)))
     }
 
     /// Sees to it that the digests of the values are known. False where the Secret is not the one that was observed.

@@ -191,7 +191,7 @@ pub fn judge(workload: &Workload, stale: bool, mark: &str, memory: &Memory, now:
             Some(attempt) if attempt.reverts >= MAX_REVERTS => {
                 let manager = workload.other_manager.as_deref().unwrap_or("another writer");
                 Verdict::Failed(format!(
-                    "{manager:?} removed the annotation of the restart {MAX_REVERTS} times; let it leave annotations of pod templates alone that it does not set"
+                    "the annotation of the restart was undone {MAX_REVERTS} times, and {manager:?} wrote last; let it leave the annotations of pod templates alone that it does not set"
                 ))
             }
             _ => Verdict::Due,

@@ -58,7 +58,7 @@ impl Slots {
         } else {
             state.in_flight.insert(binding.clone(), workloads);
         }
-        if state.count() < self.max { state.waiting.drain().collect() } else { Vec::new() }
+        if !state.waiting.is_empty() && state.count() < self.max { state.waiting.drain().collect() } else { Vec::new() }
     }
 
     /// Takes a place for a workload. False where there is none; the binding then waits.

@@ -87,7 +87,7 @@ pub struct Workload {
     pub progress: Progress,
     /// What of its status moves while pods are replaced.
     pub counts: Status,
-    /// The other writer of its spec that wrote last.
+    /// The other writer that wrote the mark, or where none did, that wrote the workload last.
     pub other_manager: Option<String>,
     uid: String,
     selector: Option<Selector>,
@@ -111,7 +111,7 @@ impl Workload {
             opts_out: opts_out.is_some_and(|text| text == "false"),
             progress: progress(kind, metadata.generation.unwrap_or_default(), spec, &status),
             counts: status,
-            other_manager: other_manager(metadata),
+            other_manager: other_manager(metadata, annotation),
             uid: metadata.uid.clone().unwrap_or_default(),
             selector: spec.selector.clone().and_then(|selector| selector.try_into().ok()),
         })
@@ -137,14 +137,23 @@ impl Workload {
     }
 }
 
-/// Who wrote the spec last, Bindery's restarts and controllers' writes of status aside.
-fn other_manager(metadata: &ObjectMeta) -> Option<String> {
+/// Bindery's restarts and controllers' writes of status aside. Whoever only removes a field leaves no trace of it in
+/// `managedFields`.
+fn other_manager(metadata: &ObjectMeta, annotation: &str) -> Option<String> {
+    let mark = format!("f:{annotation}");
+    let wrote_mark = |entry: &ManagedFieldsEntry| {
+        let steps = ["f:spec", "f:template", "f:metadata", "f:annotations", mark.as_str()];
+        let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
+        steps.iter().try_fold(fields?, |fields, step| fields.get(step)).map(|_| ())
+    };
     let entries = metadata.managed_fields.iter().flatten();
     let others = entries.filter(|entry: &&ManagedFieldsEntry| {
         entry.manager.as_deref() != Some(RESTART_FIELD_MANAGER)
             && entry.subresource.as_deref().is_none_or(str::is_empty)
     });
-    others.max_by_key(|entry| entry.time.as_ref().map(|time| time.0)).and_then(|entry| entry.manager.clone())
+    others
+        .max_by_key(|entry| (wrote_mark(entry), entry.time.as_ref().map(|time| time.0)))
+        .and_then(|entry| entry.manager.clone())
 }
 
 /// A pod that has not ended and is not ending.

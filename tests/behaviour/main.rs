@@ -19,6 +19,7 @@ mod overlap;
 mod publishing;
 mod repair;
 mod restart;
+mod rollout;
 mod serving;
 mod sharing;
 mod target;

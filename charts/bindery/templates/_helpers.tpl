@@ -66,13 +66,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, list, watch, create, patch, delete]
-# Before it deletes such a Secret, it looks whether anything still reads it.
+# Before it deletes such a Secret, it looks whether anything still reads it. The same list shows which workloads have pods
+# from before a change, and patch annotates their pod templates, so that the pods are replaced: only where a binding asks
+# for that (spec.restart), and nothing but that annotation. Pods are never deleted.
 - apiGroups: [""]
   resources: [pods]
   verbs: [list]
 - apiGroups: [apps]
   resources: [daemonsets, deployments, statefulsets]
-  verbs: [list]
+  verbs: [list, patch]
+- apiGroups: [argoproj.io]
+  resources: [rollouts]
+  verbs: [list, patch]
 - apiGroups: [batch]
   resources: [cronjobs, jobs]
   verbs: [list]
