@@ -214,12 +214,13 @@ fn however_it_is_interrupted_and_edited_each_secret_gets_one_new_version_of_the_
                     for late in [false, true] {
                         let world = run(secrets, &[first, second], edits, late);
                         let case =
-                            format!("{secrets} secrets, killed at {first} and {second}, edited {edits:?} {late}");
+                            || format!("{secrets} secrets, killed at {first} and {second}, edited {edits:?} {late}");
                         let values: Vec<&String> =
                             world.secrets.iter().map(|model| &model.versions[&model.current].0).collect();
                         assert!(
                             values.iter().all(|value| *value == values[0] && *value != "old"),
-                            "{case}: {values:?}"
+                            "{}: {values:?}",
+                            case()
                         );
                         for model in &world.secrets {
                             assert_eq!(model.moved, 1, "{}", case());
