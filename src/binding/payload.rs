@@ -1,6 +1,7 @@
 //! What Secrets Manager answered for one version of a secret.
 
 mod json;
+mod splice;
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -10,12 +11,16 @@ use zeroize::Zeroizing;
 use self::json::{Members, Node};
 use super::value::Value;
 
+pub use self::splice::SpliceError;
+
 /// The payload of one version of a secret: `SecretString` or `SecretBinary` of `GetSecretValue`.
 ///
 /// The memory is overwritten when the payload is dropped; `Debug` shows nothing of it. The JSON in it is parsed at
 /// most once, however many bindings share the payload.
 pub struct Payload {
     bytes: Zeroizing<Vec<u8>>,
+    /// Whether it is a `SecretString`.
+    is_text: bool,
     parsed: OnceLock<Result<Members, PayloadError>>,
 }
 
@@ -101,7 +106,7 @@ impl Payload {
     /// A `SecretString`.
     #[must_use]
     pub fn text(text: String) -> Self {
-        Self::binary(text.into_bytes())
+        Self { is_text: true, ..Self::binary(text.into_bytes()) }
     }
 
     /// How many bytes it has.
@@ -119,7 +124,7 @@ impl Payload {
     /// A `SecretBinary`, after the API's own Base64 is undone.
     #[must_use]
     pub fn binary(bytes: Vec<u8>) -> Self {
-        Self { bytes: Zeroizing::new(bytes), parsed: OnceLock::new() }
+        Self { bytes: Zeroizing::new(bytes), is_text: false, parsed: OnceLock::new() }
     }
 
     /// The whole payload, byte for byte.

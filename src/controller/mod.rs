@@ -21,6 +21,7 @@
 //! | [`start`] | the first looks after a start |
 //! | [`error`] | every failure, its condition and its cure |
 
+pub mod action;
 pub mod error;
 pub mod grant_status;
 mod hold;

@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | [`gate`] | whether all pods know what a phase published, pure |
+//! | [`generate`] | new random values and the way of them into Secrets Manager, pure |
 //! | [`job`] | Jobs from the templates of CronJobs |
 //! | [`overlap`] | how a key comes from an old to a new value while both live side by side, pure |
 //! | [`record`] | how far the way of a key from an old to a new value is |
@@ -10,6 +11,7 @@
 //! | [`schedule`] | cron expressions in a time zone |
 
 pub mod gate;
+pub mod generate;
 pub mod job;
 pub mod overlap;
 pub mod record;

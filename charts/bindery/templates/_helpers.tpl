@@ -81,6 +81,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [batch]
   resources: [cronjobs, jobs]
   verbs: [list]
+# A Job is made of a CronJob that a rotation rule names, if the CronJob is annotated with bindery.dev/run: allowed.
+- apiGroups: [batch]
+  resources: [cronjobs]
+  verbs: [get]
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, create]
 # A grant can have secrets read as a ServiceAccount of the binding's namespace: the role that AWS is asked for stands on
 # it, and a token of it, for AWS STS alone and for ten minutes, is what AWS trusts.
 - apiGroups: [""]

@@ -83,6 +83,14 @@ impl Node {
         }
     }
 
+    /// The place of what stands between the quotes of a string.
+    pub(super) fn inside(&self) -> Option<Range<usize>> {
+        match self {
+            Self::String { inside, .. } => Some(inside.clone()),
+            _ => None,
+        }
+    }
+
     pub(super) fn value(&self, text: &str) -> Option<Value> {
         match self {
             Self::Null => None,
