@@ -115,6 +115,7 @@ fn need(binding: &Binding, metadata: &Value, status: &SecretBindingStatus, versi
         versions: Some(&known),
         by_event: false,
         forced: false,
+        unaged: false,
         grant: "g",
         target_name: "target",
     };

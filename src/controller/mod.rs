@@ -5,9 +5,12 @@
 //! | [`reconcile`] | when a pass is made, what is said of it, when the next comes |
 //! | `pass` | one pass, from the grant to the Secret |
 //! | [`observe`] | what a pass looks at |
+//! | `age` | the ages of keys in a pass |
+//! | [`walk`] | since when keys have their values, from older versions |
 //! | [`plan`] | what is to be done, pure |
 //! | [`target`] | the target Secret from metadata alone, pure |
 //! | [`status`] | the status a pass leads to, pure |
+//! | [`rotation`] | what is told of rotation rules, pure |
 //! | [`grant_status`] | what grants say of themselves |
 //! | [`leftover`] | what a renamed target leaves behind, pure |
 //! | [`memory`] | what is remembered between passes |
@@ -18,6 +21,7 @@
 //! | [`start`] | the first looks after a start |
 //! | [`error`] | every failure, its condition and its cure |
 
+mod age;
 pub mod error;
 pub mod grant_status;
 pub mod leftover;
@@ -26,12 +30,14 @@ pub mod observe;
 mod pass;
 pub mod plan;
 pub mod reconcile;
+pub mod rotation;
 pub mod start;
 pub mod status;
 pub mod taken;
 pub mod target;
 pub mod targets;
 pub mod trigger;
+pub mod walk;
 pub mod watch;
 
 use std::future::Future;
@@ -101,6 +107,8 @@ pub struct Context {
     pub events: Events,
     /// The bindings that were not looked at since the start.
     pub first_looks: FirstLooks,
+    /// Those who wait to be told since when keys have their values.
+    pub walks: walk::Walks,
     /// Whether the watches work.
     pub health: Arc<WatchHealth>,
     /// Whether passes are made here.
@@ -154,6 +162,7 @@ pub fn prepare(
         account: OnceCell::new(),
         requests: Semaphore::new(settings.concurrency),
         first_looks: FirstLooks::default(),
+        walks: walk::Walks::default(),
         health,
         leads: AtomicBool::new(false),
         settings,

@@ -15,6 +15,7 @@ use super::observe::{Freshness, Look, Sight};
 use super::plan::{self, Need, Situation};
 use super::status::{Progress, Published};
 use super::target::{Comparison, Desired, Observed, Sighting, TargetError, TargetState, compare, is_intact, judge};
+use super::walk::read_version;
 use super::{Context, leftover};
 use crate::api::{ConditionType, SecretBindingStatus, SourceStatus};
 use crate::binding::mapping::{RenderError, Rendered};
@@ -24,6 +25,7 @@ use crate::binding::spec::Binding;
 use crate::grant::{Access, GrantError, wants};
 use crate::kubernetes::read::PublishedSecret;
 use crate::kubernetes::write::{WriteError, apply_secret, delete_secret};
+use crate::rotation::age;
 use crate::source::audit::ReadReason;
 use crate::source::demand::{Asker, Judge};
 use crate::source::reader::SharedVersion;
@@ -99,7 +101,9 @@ impl<'a> Pass<'a> {
         let reason = match need {
             Need::Nothing(observed) => {
                 progress.done.extend([ConditionType::Fetched, ConditionType::Rendered, ConditionType::Applied]);
+                progress.rotation.aws = sight.and_then(|sight| sight.rotations);
                 let leftovers = Box::pin(clean_up(binding, context, memory, turn)).await;
+                Box::pin(self.find_ages(&access, memory, progress)).await;
                 progress.published = Some(published(binding, &observed, leftovers));
                 return Ok(());
             }
@@ -111,6 +115,7 @@ impl<'a> Pass<'a> {
         };
         plan::allow_repair(reason, &target, &binding.target.name, memory, Instant::now())?;
 
+        progress.rotation.aws = sight.as_ref().and_then(|sight| sight.rotations.clone());
         let wanted = sight.filter(|_| !forced).map(|sight| sight.versions).unwrap_or_default();
         let read = self.read(&access, reason, &wanted).await?;
         memory.verified = Some(Instant::now());
@@ -187,6 +192,7 @@ impl<'a> Pass<'a> {
             versions,
             by_event: sight.is_some_and(|sight| sight.by_event),
             forced,
+            unaged: age::needs_read(&self.binding.rotation, self.before, &memory.unaged, &self.context.key),
             grant: &access.grant,
             target_name: &self.binding.target.name,
         };
@@ -269,9 +275,12 @@ impl<'a> Pass<'a> {
         let selected = binding.mapping.select(|source| read.get(source).map(|version| &version.payload), &allowed);
         let selected = self.rejecting(selected, &inputs, memory)?;
         let created = read.values().filter_map(|version| version.created).max();
+        let read_versions = read.iter().map(|(source, version)| (source.clone(), read_version(version))).collect();
         drop(read);
 
+        let sights = Box::pin(self.sights(&selected, &read_versions)).await;
         let observed = self.write(&selected, &inputs, memory, progress).await?;
+        self.age(sights, memory, progress);
         if plan::is_repair(reason) {
             memory.repaired(Instant::now());
         }

@@ -38,6 +38,8 @@ pub struct Situation<'a> {
     pub by_event: bool,
     /// Whether somebody asks for a read.
     pub forced: bool,
+    /// Whether only a read can tell the age of a key.
+    pub unaged: bool,
     /// The grant that serves the binding.
     pub grant: &'a str,
     /// The name of the target.
@@ -79,6 +81,7 @@ pub fn need(situation: &Situation<'_>, rejected: Option<&(String, Rejection)>, k
     match compare(observed, inputs) {
         // What is published is proven current, but the status that tells of it was lost: only a read gives it back.
         Comparison::Current if !is_recorded(situation) => Need::Read(ReadReason::Restart),
+        Comparison::Current if situation.unaged => Need::Read(ReadReason::Age),
         Comparison::Current => Need::Nothing(observed.clone()),
         Comparison::Drifted if is_marked_by_another_key(observed, key) => Need::Read(ReadReason::Restart),
         Comparison::Drifted => Need::Read(ReadReason::Drift),
@@ -277,6 +280,7 @@ mod tests {
             versions: Some(&known),
             by_event: false,
             forced: false,
+            unaged: false,
             grant: "g",
             target_name: "worker",
         };
@@ -319,6 +323,7 @@ mod tests {
             versions: Some(&known),
             by_event: false,
             forced,
+            unaged: false,
             grant: "g",
             target_name: "worker",
         };

@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::error::{Class, Error};
+use super::rotation::{Found, Told};
 use crate::api::{ConditionType, Reason, SecretBindingStatus, SourceStatus, TargetReference};
 use crate::kubernetes::report::Note;
 
@@ -35,6 +36,8 @@ pub struct Progress {
     pub withdrawn: bool,
     /// The steps that were done.
     pub done: Vec<ConditionType>,
+    /// What was found out about rotation.
+    pub rotation: Found,
 }
 
 /// The Secret as it now stands.
@@ -109,6 +112,32 @@ pub fn after_pass(before: &SecretBindingStatus, findings: Findings<'_>, now: Tim
     }
     status.conditions = conditions.after;
     status
+}
+
+/// Adds what is told of rotation rules to the status after a pass. Without it, as where the spec does not parse, all
+/// of that stays as it was.
+pub fn with_rotation(
+    status: &mut SecretBindingStatus,
+    before: &SecretBindingStatus,
+    told: Option<&Told>,
+    now: Timestamp,
+) {
+    let type_ = ConditionType::RotationCurrent;
+    let Some(told) = told else {
+        let kept = before.conditions.iter().filter(|condition| condition.type_ == type_.as_str());
+        status.conditions.extend(kept.cloned());
+        return;
+    };
+    status.rotation.clone_from(&told.rotation);
+    status.rotation_state.clone_from(&told.state);
+    status.next_rotation_time.clone_from(&told.next);
+    status.last_handled_rotation.clone_from(&told.handled);
+    if let Some((state, reason, message)) = &told.condition {
+        let generation = status.observed_generation.unwrap_or_default();
+        let mut conditions = Conditions { before: &before.conditions, after: Vec::new(), generation, now };
+        conditions.set(type_, state, *reason, message.clone());
+        status.conditions.append(&mut conditions.after);
+    }
 }
 
 /// The status of a suspended binding: what was, and that it is suspended.
@@ -258,7 +287,7 @@ fn cut(mut message: String) -> String {
 }
 
 /// Times in status have whole seconds, as they come back from the API server.
-fn to_second(time: Timestamp) -> Timestamp {
+pub(crate) fn to_second(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 

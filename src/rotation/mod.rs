@@ -4,6 +4,12 @@
 //! |---|---|
 //! | [`rule`] | a rotation rule, parsed |
 //! | [`schedule`] | cron expressions in a time zone |
+//! | [`age`] | when keys were last changed |
+//! | [`state`] | whether a rule is due |
+//! | [`command`] | what the annotation `bindery.dev/rotation` asks for |
 
+pub mod age;
+pub mod command;
 pub mod rule;
 pub mod schedule;
+pub mod state;

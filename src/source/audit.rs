@@ -31,6 +31,8 @@ pub enum ReadReason {
     Event,
     /// The annotation `bindery.dev/sync` asks for it.
     Forced,
+    /// When a key was last changed is not known yet.
+    Age,
 }
 
 /// What became of an attempt to read.
