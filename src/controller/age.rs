@@ -16,7 +16,7 @@ use crate::kubernetes::read::read_secret;
 use crate::rotation::age::{self, ReadVersion, Sight};
 
 /// How long a look at older versions waits after one that failed.
-const WALK_PAUSE: Duration = Duration::from_secs(60);
+const WALK_PAUSE: Duration = Duration::from_secs(30);
 
 impl Pass<'_> {
     /// What a read shows of the ruled keys, and whether what was published could be compared where it is needed.
