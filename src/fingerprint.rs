@@ -30,21 +30,26 @@ impl FingerprintKey {
         &self.id
     }
 
-    /// The digest of a list of texts, as `<key-id>.<32 hex digits>`. `purpose` keeps digests of different things
-    /// apart, and the length before each part keeps `["ab"]` apart from `["a", "b"]`.
+    /// Whether a digest was made under this key.
     #[must_use]
-    pub fn digest<'a>(&self, purpose: &'a str, parts: impl IntoIterator<Item = &'a str>) -> String {
-        self.digest_bytes(purpose, parts.into_iter().map(str::as_bytes))
+    pub fn made(&self, digest: &str) -> bool {
+        digest.strip_prefix(&self.id).is_some_and(|rest| rest.starts_with('.'))
     }
 
-    /// The same over bytes, which may be those of a value.
+    /// The digest of a list of texts or bytes, as `<key-id>.<32 hex digits>`. `purpose` keeps digests of different
+    /// things apart, and the length before each part keeps `["ab"]` apart from `["a", "b"]`. Bytes are not copied, so
+    /// that values may be among them.
     #[must_use]
-    pub fn digest_bytes<'a>(&self, purpose: &'a str, parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+    pub fn digest<P: AsRef<[u8]>>(&self, purpose: &str, parts: impl IntoIterator<Item = P>) -> String {
         // HMAC takes keys of any length (RFC 2104), so the error arm does not happen.
         let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(self.key.as_slice()) else { return String::new() };
-        for part in std::iter::once(purpose.as_bytes()).chain(parts) {
+        let mut update = |part: &[u8]| {
             mac.update(&(part.len() as u64).to_be_bytes());
             mac.update(part);
+        };
+        update(purpose.as_bytes());
+        for part in parts {
+            update(part.as_ref());
         }
         let mut digest = hex(&mac.finalize().into_bytes());
         digest.truncate(32);
@@ -83,6 +88,8 @@ mod tests {
         ] {
             assert_ne!(digest, other);
         }
+        assert_eq!(digest, key(1).digest("inputs", [b"a".as_slice(), b"b"]), "texts are their bytes");
+        assert!(key(1).made(&digest) && !key(2).made(&digest) && !key(1).made(""));
         assert!(digest.starts_with(key(1).id()));
         assert_eq!(digest.len(), 8 + 1 + 32);
     }

@@ -1,6 +1,8 @@
 //! What Prometheus sees. Series of one binding go with it; label values come from closed sets.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::jiff::SignedDuration;
@@ -36,6 +38,13 @@ struct KindLabel {
 struct BindingLabels {
     namespace: String,
     name: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RuleLabels {
+    namespace: String,
+    name: String,
+    rule: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -77,6 +86,9 @@ pub struct Metrics {
     aws_duration: Family<OperationLabel, Histogram, Latency>,
     binding_ready: Family<BindingLabels, Gauge>,
     binding_verified: Family<BindingLabels, Gauge>,
+    rotation_next: Family<RuleLabels, Gauge>,
+    /// The rules of each binding that have a series.
+    rules: Mutex<HashMap<BindingLabels, BTreeSet<String>>>,
     watch_errors: Family<KindLabel, Counter>,
     propagation: Histogram,
     events: Family<ResultLabel, Counter>,
@@ -98,6 +110,8 @@ impl Default for Metrics {
             aws_duration: Family::new_with_constructor(Latency),
             binding_ready: Family::default(),
             binding_verified: Family::default(),
+            rotation_next: Family::default(),
+            rules: Mutex::default(),
             watch_errors: Family::default(),
             // From 0.1 s to a day: by events, by the sweep, by a binding that is checked once a day.
             propagation: Histogram::new(exponential_buckets(0.1, 2.5, 16)),
@@ -133,6 +147,11 @@ impl Metrics {
             "binding_verified_timestamp_seconds",
             "When the sources of the binding were last known at their present versions",
             self.binding_verified.clone(),
+        );
+        registry.register(
+            "rotation_next_timestamp_seconds",
+            "When the rotation rule of the binding is due, in the past where it is overdue",
+            self.rotation_next.clone(),
         );
         registry.register("watch_errors", "Failures of the watches on the API server", self.watch_errors.clone());
         registry.register(
@@ -197,6 +216,24 @@ impl Metrics {
         let labels = BindingLabels { namespace: namespace.to_owned(), name: name.to_owned() };
         self.binding_ready.remove(&labels);
         self.binding_verified.remove(&labels);
+        self.rotation(namespace, name, std::iter::empty());
+    }
+
+    /// Sets when the rules of a binding are due, in seconds since 1970, and drops the series of its other rules.
+    pub fn rotation<'a>(&self, namespace: &str, name: &str, due: impl Iterator<Item = (&'a str, i64)>) {
+        let of =
+            |rule: &str| RuleLabels { namespace: namespace.to_owned(), name: name.to_owned(), rule: rule.to_owned() };
+        let mut now = BTreeSet::new();
+        for (rule, seconds) in due {
+            self.rotation_next.get_or_create(&of(rule)).set(seconds);
+            now.insert(rule.to_owned());
+        }
+        let labels = BindingLabels { namespace: namespace.to_owned(), name: name.to_owned() };
+        let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = if now.is_empty() { rules.remove(&labels) } else { rules.insert(labels, now.clone()) };
+        for gone in before.iter().flatten().filter(|rule| !now.contains(*rule)) {
+            self.rotation_next.remove(&of(gone));
+        }
     }
 
     /// Counts one failure of a watch.

@@ -116,6 +116,7 @@ fn need(binding: &Binding, metadata: &Value, status: &SecretBindingStatus, versi
         by_event: false,
         forced: false,
         overlap: false,
+        unaged: false,
         grant: "g",
         target_name: "target",
     };

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use bindery::api::{ConditionType, Reason};
+use bindery::api::{ConditionType, Contact, KeyAge, Reason, RotationRule};
 use bindery::binding::key::TargetKey;
 use bindery::binding::mapping::{PayloadFault, RenderError};
 use bindery::binding::payload::Payload;
@@ -17,10 +17,12 @@ use bindery::controller::error::{Error, Rejection};
 use bindery::controller::target::TargetError;
 use bindery::grant::GrantError;
 use bindery::kubernetes::write::WriteError;
+use bindery::rotation::rule::Rule;
+use bindery::rotation::state::{Facts, stand};
 use bindery::source::{SourceError, SourceErrorKind};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-/// The table of conditions and their False reasons, as the contract has it. Those of rotations and restarts are in the
-/// contract and not yet in the program.
+/// The table of conditions and their False reasons, as the contract has it.
 const CONTRACT: [(&str, &[&str]); 6] = [
     ("Granted", &["AccessDenied", "AmbiguousGrant", "GrantNotFound", "GrantExpired"]),
     (
@@ -214,6 +216,28 @@ fn failures() -> Vec<Error> {
     ]
 }
 
+/// What is said of a rule that is overdue.
+fn overdue() -> String {
+    let contact =
+        Contact { name: "Growth team".to_owned(), email: Some("growth@example.com".to_owned()), ..Contact::default() };
+    let rule = Rule::parse(&RotationRule {
+        name: "tiktok-session".to_owned(),
+        keys: vec!["TIKTOK_COOKIE".to_owned()],
+        every: Some("7d".to_owned()),
+        contact: Some(contact),
+        ..RotationRule::default()
+    });
+    let age = KeyAge {
+        key: "TIKTOK_COOKIE".to_owned(),
+        fingerprint: "x".to_owned(),
+        last_rotated_time: Some(Time("2026-11-01T12:00:00Z".parse().unwrap())),
+        at_least: false,
+    };
+    let ages = BTreeMap::from([(age.key.clone(), age)]);
+    let facts = Facts { ages: &ages, emergency: None, activity: None, aws: &[] };
+    stand(&rule.unwrap(), facts, "2026-11-09T00:00:00Z".parse().unwrap()).message
+}
+
 #[test]
 fn the_messages_of_the_document_are_those_that_the_program_says() {
     let entries = entries(&document());
@@ -226,6 +250,11 @@ fn the_messages_of_the_document_are_those_that_the_program_says() {
         }
         shown.insert(reason);
     }
+    let overdue = format!("    Message:  {}", overdue());
+    if !entries["RotationOverdue"].text.lines().any(|shown| shown == overdue) {
+        missing.push(overdue);
+    }
+    shown.insert("RotationOverdue");
     assert!(missing.is_empty(), "the document does not show: {missing:#?}");
     let failing = Reason::ALL
         .iter()

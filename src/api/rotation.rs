@@ -322,6 +322,9 @@ pub struct RotationStatus {
     /// When the annotation `bindery.dev/rotation: emergency-<rule>` was seen, until all keys were changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub emergency_since: Option<Time>,
+    /// The keys that were not changed since then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub emergency_keys: Vec<String>,
     /// Whom to ask.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contact: Option<Contact>,
@@ -333,7 +336,8 @@ pub struct RotationStatus {
 pub struct KeyAge {
     /// The key of the target.
     pub key: String,
-    /// A digest of its value under the installation's own key, by which a change is known.
+    /// A digest of its value under the installation's own key, by which a change is known. Empty where the key was
+    /// not there to be published.
     pub fingerprint: String,
     /// When the version was created that brought the value.
     #[serde(default, skip_serializing_if = "Option::is_none")]

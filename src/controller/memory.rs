@@ -1,7 +1,7 @@
 //! What is remembered of a binding from one pass to the next. All of it can be lost: a restart
 //! costs a look at the versions of the secrets, which all bindings share.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use super::error::Rejection;
 use crate::api::SecretBindingStatus;
 use crate::binding::name::BindingName;
 use crate::restart::plan;
+use crate::rotation::age::Unaged;
 
 /// Repairs are counted over this time.
 const REPAIR_WINDOW: Duration = Duration::from_secs(600);
@@ -36,6 +37,10 @@ pub struct Memory {
     pub reported: Option<(u64, Box<SecretBindingStatus>)>,
     /// What is remembered of its restarts.
     pub rollout: plan::Memory,
+    /// The keys of which it is to be found out since when they have their values.
+    pub unaged: BTreeMap<String, Unaged>,
+    /// When that is tried again, where it failed.
+    pub walk_again: Option<Instant>,
     repairs: VecDeque<Instant>,
 }
 
@@ -71,6 +76,13 @@ impl Memory {
     #[must_use]
     pub fn shares_failures_of(&self) -> Duration {
         self.pause / 2
+    }
+
+    /// How long until older versions are looked through for the ages of keys; `None` where that is not to be done.
+    #[must_use]
+    pub fn next_walk(&self, publishes: bool, now: Instant) -> Option<Duration> {
+        let at = || self.walk_again.map_or(Duration::ZERO, |again| again.saturating_duration_since(now));
+        (publishes && !self.unaged.is_empty()).then(at)
     }
 
     /// Notes that the target was put right.

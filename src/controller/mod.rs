@@ -6,10 +6,13 @@
 //! | `pass` | one pass, from the grant to the Secret |
 //! | [`observe`] | what a pass looks at |
 //! | [`overlap`] | the overlaps of old and new values in a pass |
+//! | `age` | the ages of keys in a pass |
+//! | [`walk`] | since when keys have their values, from older versions |
 //! | [`plan`] | what is to be done, pure |
 //! | [`rollout`] | how workloads come to run what was published |
 //! | [`target`] | the target Secret from metadata alone, pure |
 //! | [`status`] | the status a pass leads to, pure |
+//! | [`rotation`] | what is told of rotation rules, pure |
 //! | [`grant_status`] | what grants say of themselves |
 //! | `hold` | the label that keeps an old version in Secrets Manager |
 //! | [`leftover`] | what a renamed target leaves behind, pure |
@@ -22,6 +25,7 @@
 //! | [`error`] | every failure, its condition and its cure |
 
 pub mod action;
+mod age;
 pub mod error;
 pub mod grant_status;
 mod hold;
@@ -33,12 +37,14 @@ mod pass;
 pub mod plan;
 pub mod reconcile;
 pub mod rollout;
+pub mod rotation;
 pub mod start;
 pub mod status;
 pub mod taken;
 pub mod target;
 pub mod targets;
 pub mod trigger;
+pub mod walk;
 pub mod watch;
 
 use std::collections::BTreeSet;
@@ -122,6 +128,8 @@ pub struct Context {
     pub slots: Slots,
     /// The kinds of workloads that are not installed.
     pub absent_kinds: rollout::AbsentKinds,
+    /// Those who wait to be told since when keys have their values.
+    pub walks: walk::Walks,
     /// Whether the watches work.
     pub health: Arc<WatchHealth>,
     /// Whether passes are made here.
@@ -187,6 +195,7 @@ pub fn prepare(
         first_looks: FirstLooks::default(),
         slots: Slots::new(settings.max_rollouts),
         absent_kinds: rollout::AbsentKinds::default(),
+        walks: walk::Walks::default(),
         health,
         leads: AtomicBool::new(false),
         settings,

@@ -26,8 +26,9 @@ use crate::binding::spec::{Binding, Refresh};
 use crate::grant::{Access, Asker, GrantError, Home, Wants, decide, wants};
 use crate::kubernetes::read::{PublishedSecret, read_secret};
 use crate::kubernetes::write::WriteError;
+use crate::rotation::state::AwsRotation;
 use crate::source::versions::{Discovery, Want};
-use crate::source::{Identity, SourceError, SourceErrorKind};
+use crate::source::{Description, Identity, SourceError, SourceErrorKind};
 
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -229,6 +230,13 @@ impl Context {
             }
             seen.insert(secret, found);
         }
+        let rotations = seen.iter().map(|(secret, found)| {
+            let Description { name, rotation, .. } = &*found.description;
+            let pending = found.description.has_pending();
+            let of = AwsRotation { name: name.clone(), rotation: rotation.clone(), pending };
+            found.tells_rotation().then(|| (secret.clone(), of))
+        });
+        let rotations = rotations.collect();
         let mut versions = BTreeMap::new();
         for source in sources {
             let Some(found) = seen.get(&source.secret) else { continue };
@@ -248,6 +256,7 @@ impl Context {
             versions,
             at: seen.values().map(|found| found.at).min().unwrap_or_else(Instant::now),
             confirmed: seen.values().all(|found| found.confirmed),
+            rotations,
             by_event: seen.values().any(|found| found.by == Discovery::Event),
         }))
     }
@@ -285,6 +294,8 @@ pub struct Sight {
     pub at: Instant,
     /// Whether all of it rests on more than a list.
     pub confirmed: bool,
+    /// AWS's own rotation of each secret, where it is known of all.
+    pub rotations: Option<BTreeMap<SecretId, AwsRotation>>,
     /// Whether an event led to it.
     pub by_event: bool,
 }

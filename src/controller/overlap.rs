@@ -22,7 +22,7 @@ use super::memory::Known;
 use super::observe::Look;
 use super::pass::Pass;
 use super::plan;
-use super::target::{Observed, Sighting, TargetState, owner_reference};
+use super::target::{Sighting, TargetState, owner_reference};
 use super::{Context, Watched, watch};
 use crate::api::{ConditionType, OverlapStrategy, Reason, SecretBinding, SecretBindingStatus};
 use crate::binding::encoding::Encoding;
@@ -36,11 +36,13 @@ use crate::grant::Access;
 use crate::kubernetes::read::{PublishedSecret, read_object};
 use crate::kubernetes::report::Note;
 use crate::kubernetes::write::{WriteError, create_job};
+use crate::rotation::command::{self, Verb};
 use crate::rotation::gate::{self, Names};
 use crate::rotation::job::{self, JobState, Purpose};
 use crate::rotation::overlap::{Command, Gate, Job, Member, Situation, Step, Wait};
-use crate::rotation::record::{Phase, Print, Record, Records, Settings, fingerprint};
+use crate::rotation::record::{Flight, Phase, Print, Record, Records, Settings, fingerprint};
 use crate::rotation::rule::{Overlap, Rule};
+use crate::rotation::state::Activity;
 use crate::source::audit::ReadReason;
 use crate::source::demand::Asker;
 use crate::source::{SourceError, SourceErrorKind};
@@ -185,7 +187,11 @@ pub(super) fn records(binding: &Binding, target: &TargetState, status: &SecretBi
         return Records::default();
     }
     let copies = status.rotation.iter().filter_map(|rotation| {
-        let key = binding.rotation.iter().find(|rule| rule.name == rotation.name)?.overlap.as_ref()?.key.clone();
+        let rule = binding.rotation.iter().find(|rule| rule.name == rotation.name);
+        let key = match rule {
+            Some(rule) => rule.overlap.as_ref()?.key.clone(),
+            None => TargetKey::try_from(rotation.keys.first()?.key.as_str()).ok()?,
+        };
         Some((key, serde_json::from_str(rotation.overlap.as_deref()?).ok()?))
     });
     Records(copies.collect())
@@ -297,11 +303,18 @@ impl Pass<'_> {
         if self.before.last_handled_rotation.as_ref() == Some(text) {
             return None;
         }
-        match text.split_once('-') {
-            Some(("abort", name)) if name == rule.name => Some(Command::Abort),
-            Some(("retire", name)) if name == rule.name => Some(Command::Retire),
+        match command::Command::parse(text) {
+            Some(command::Command { verb: Verb::Abort, rule: named }) if named == rule.name => Some(Command::Abort),
+            Some(command::Command { verb: Verb::Retire, rule: named }) if named == rule.name => Some(Command::Retire),
             _ => None,
         }
+    }
+
+    /// The command of the binding, where it is one to overlaps: once they were looked at, it is dealt with.
+    pub(super) fn handled_command(&self) -> Option<String> {
+        let text = self.binding.command.as_ref()?;
+        let verb = command::Command::parse(text)?.verb;
+        matches!(verb, Verb::Abort | Verb::Retire).then(|| text.clone())
     }
 
     /// Whether, by what is known without reading a value, anything is to be written; and what is told if not.
@@ -672,18 +685,45 @@ fn stuck(manifest: &SecretBinding) -> Option<String> {
     failed.map(|condition| condition.reason.clone())
 }
 
-/// How the copy of a record in the status is written: with the time of the last write where that is meant.
+/// What the overlaps of a binding are for the status: by rule, or where that was removed, by the rule that the status
+/// knows the key by.
 #[must_use]
-pub fn copy(record: &Record, observed: &Observed) -> String {
-    let mut record = record.clone();
-    if let Some(flight) = &mut record.flight {
-        flight.since = flight.since.or(observed.written.as_ref().map(|time| time.0));
-    }
-    serde_json::to_string(&record).unwrap_or_default()
+pub fn activities(
+    reports: &[OverlapReport],
+    before: &SecretBindingStatus,
+    written: Option<Timestamp>,
+) -> BTreeMap<String, Activity> {
+    let of = |report: &OverlapReport| {
+        let by_key = || before.rotation.iter().find(|was| was.keys.iter().any(|age| age.key == report.key.as_str()));
+        let name = report.rule.clone().or_else(|| Some(by_key()?.name.clone()))?;
+        let record = report.record.as_ref()?;
+        let what = |flight: &Flight, why: &str| {
+            let action = if flight.aborted { "goes back to the old value" } else { "comes to a new value" };
+            format!("the key {} {action} ({}): {why}", report.key, flight.phase.as_str())
+        };
+        let activity = record.flight.as_ref().map(|flight| match &report.waits {
+            Some(Wait::Blocked(why)) => {
+                Activity { trouble: Some((Reason::OverlapBlocked, what(flight, why))), ..Activity::default() }
+            }
+            Some(Wait::For(why)) => Activity { under_way: Some(what(flight, why)), ..Activity::default() },
+            None => Activity { under_way: Some(what(flight, "it was just published")), ..Activity::default() },
+        });
+        let blocked = match (&record.flight, &report.waits) {
+            (None, Some(Wait::Blocked(why))) => Some((Reason::OverlapBlocked, why.clone())),
+            _ => None,
+        };
+        let activity = activity.unwrap_or(Activity { trouble: blocked, ..Activity::default() });
+        let phase = record.phase().map(|phase| phase.as_str().to_owned());
+        Some((name, Activity { phase, record: Some(copy(record, written)), ..activity }))
+    };
+    reports.iter().filter_map(of).collect()
 }
 
-/// The phase of a record, for the status.
-#[must_use]
-pub fn phase(record: Option<&Record>) -> Option<Phase> {
-    record.and_then(Record::phase)
+/// The copy of a record in the status, with the time of the last write where that is meant.
+fn copy(record: &Record, written: Option<Timestamp>) -> String {
+    let mut record = record.clone();
+    if let Some(flight) = &mut record.flight {
+        flight.since = flight.since.or(written);
+    }
+    serde_json::to_string(&record).unwrap_or_default()
 }

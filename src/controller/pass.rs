@@ -16,6 +16,7 @@ use super::overlap::Material;
 use super::plan::{self, Need, Situation};
 use super::status::{Progress, Published};
 use super::target::{Comparison, Desired, Observed, Sighting, TargetError, TargetState, compare, is_intact, judge};
+use super::walk::read_version;
 use super::{Context, leftover, rollout};
 use crate::api::{ANNOTATION_CHANGED, ANNOTATION_ROTATION_STATE, ConditionType, SecretBindingStatus, SourceStatus};
 use crate::binding::mapping::{RenderError, Rendered};
@@ -25,6 +26,7 @@ use crate::binding::spec::Binding;
 use crate::grant::{Access, GrantError, wants};
 use crate::kubernetes::read::PublishedSecret;
 use crate::kubernetes::write::{WriteError, apply_secret, delete_secret};
+use crate::rotation::age;
 use crate::source::audit::ReadReason;
 use crate::source::demand::{Asker, Judge};
 use crate::source::reader::SharedVersion;
@@ -96,7 +98,10 @@ impl<'a> Pass<'a> {
             false => Ok(Vec::new()),
         };
         let steps = overlaps.is_err();
-        progress.overlaps = overlaps.unwrap_or_default();
+        if let Ok(overlaps) = overlaps {
+            progress.handled_command = self.handled_command();
+            progress.overlaps = Some(overlaps);
+        }
         let mut need = self.need(&access, &target, forced, steps, sight.as_ref(), memory);
         // What only a list tells proves that nothing changed; that something did, AWS is asked again.
         if matches!(need, Need::Read(_)) && sight.as_ref().is_some_and(|sight| !sight.confirmed) {
@@ -106,7 +111,9 @@ impl<'a> Pass<'a> {
         let reason = match need {
             Need::Nothing(observed) => {
                 progress.done.extend([ConditionType::Fetched, ConditionType::Rendered, ConditionType::Applied]);
+                progress.rotation.aws = sight.and_then(|sight| sight.rotations);
                 let leftovers = Box::pin(clean_up(binding, context, memory, turn)).await;
+                Box::pin(self.find_ages(&access, memory, progress)).await;
                 progress.published = Some(published(binding, &observed, leftovers));
                 progress.observed = Some(observed);
                 return Ok(());
@@ -119,6 +126,7 @@ impl<'a> Pass<'a> {
         };
         plan::allow_repair(reason, &target, &binding.target.name, memory, Instant::now())?;
 
+        progress.rotation.aws = sight.as_ref().and_then(|sight| sight.rotations.clone());
         let wanted = sight.filter(|_| !forced).map(|sight| sight.versions).unwrap_or_default();
         let read = self.read(&access, reason, &wanted).await?;
         memory.verified = Some(Instant::now());
@@ -199,6 +207,7 @@ impl<'a> Pass<'a> {
             by_event: sight.is_some_and(|sight| sight.by_event),
             forced,
             overlap,
+            unaged: age::needs_read(&self.binding.rotation, self.before, &memory.unaged, &self.context.key),
             grant: &access.grant,
             target_name: &self.binding.target.name,
         };
@@ -289,10 +298,13 @@ impl<'a> Pass<'a> {
             }
         };
         let created = read.values().filter_map(|version| version.created).max();
+        let read_versions = read.iter().map(|(source, version)| (source.clone(), read_version(version))).collect();
         drop(read);
 
+        let sights = Box::pin(self.sights(&selected, &read_versions)).await;
         let same_sources = rollout::same_sources(binding, self.before, &sources);
         let observed = self.write(&selected, &material, same_sources, memory, progress).await?;
+        self.age(sights, memory, progress);
         if plan::is_repair(reason) {
             memory.repaired(Instant::now());
         }
@@ -337,8 +349,8 @@ impl<'a> Pass<'a> {
                 };
                 alone = next.0.values().filter_map(|record| record.flight.as_ref()).any(|flight| !flight.held);
                 records = next.text();
-                progress.overlaps = reports;
-                progress.handled_command.clone_from(&binding.command);
+                progress.overlaps = Some(reports);
+                progress.handled_command = self.handled_command();
             }
             let inputs_now = inputs(records_text(&target));
             let inputs = inputs(records.as_deref());

@@ -40,6 +40,8 @@ pub struct Situation<'a> {
     pub forced: bool,
     /// Whether an overlap of two values has a step to take.
     pub overlap: bool,
+    /// Whether only a read can tell the age of a key.
+    pub unaged: bool,
     /// The grant that serves the binding.
     pub grant: &'a str,
     /// The name of the target.
@@ -82,6 +84,7 @@ pub fn need(situation: &Situation<'_>, rejected: Option<&(String, Rejection)>, k
         Comparison::Current if situation.overlap => Need::Read(ReadReason::Overlap),
         // What is published is proven current, but the status that tells of it was lost: only a read gives it back.
         Comparison::Current if !is_recorded(situation) => Need::Read(ReadReason::Restart),
+        Comparison::Current if situation.unaged => Need::Read(ReadReason::Age),
         Comparison::Current => Need::Nothing(observed.clone()),
         Comparison::Drifted if is_marked_by_another_key(observed, key) => Need::Read(ReadReason::Restart),
         Comparison::Drifted => Need::Read(ReadReason::Drift),
@@ -288,6 +291,7 @@ mod tests {
             by_event: false,
             forced: false,
             overlap: false,
+            unaged: false,
             grant: "g",
             target_name: "worker",
         };
@@ -331,6 +335,7 @@ mod tests {
             by_event: false,
             forced,
             overlap: false,
+            unaged: false,
             grant: "g",
             target_name: "worker",
         };

@@ -11,15 +11,17 @@ use tokio::time::{Instant, timeout};
 
 use super::error::{Class, Error};
 use super::memory::Memory;
+use super::overlap;
 use super::pass::{Pass, Turn, take};
 use super::plan::{self};
 use super::rollout::Rollout;
-use super::status::{Findings, Progress, after_pass, suspended, transitions};
+use super::rotation::{Told, tell};
+use super::status::{Findings, Progress, after_pass, suspended, transitions, with_rotation};
 use super::{Context, Watched, watch};
 use crate::api::{ConditionType, SecretBinding, SecretBindingStatus};
 use crate::binding::name::BindingName;
 use crate::binding::spec::{Binding, Refresh};
-use crate::kubernetes::report::{StatusError, write_status};
+use crate::kubernetes::report::{Note, StatusError, write_status};
 
 /// No pass takes longer, the wait for its turn among ten thousand others included; calls within it have much shorter
 /// deadlines of their own.
@@ -74,20 +76,21 @@ async fn reconcile_with(
     if manifest.spec.suspend.unwrap_or_default() {
         context.release(name);
         let status = suspended(&before, generation, Timestamp::now());
-        let reported = Box::pin(report(manifest, context, memory, &before, &status, &mut None)).await;
+        let reported = Box::pin(report(manifest, context, memory, &before, &status, Vec::new(), &mut None)).await;
         context.metrics.reconciled("suspended", started.elapsed());
         return if reported { Action::await_change() } else { retry_report() };
     }
 
     let (mut progress, mut turn, mut rollout_next) = (Progress::default(), None, None);
-    let (refresh, outcome) = match Binding::parse(manifest, &context.settings.denied_metadata) {
+    let binding = Binding::parse(manifest, &context.settings.denied_metadata).map(Arc::new);
+    let (refresh, outcome) = match &binding {
         Err(error) => {
             context.release(name);
-            (Refresh::Default, Err(error.into()))
+            (Refresh::Default, Err(error.clone().into()))
         }
         Ok(binding) => {
             let refresh = binding.refresh;
-            let this = Pass { binding: Arc::new(binding), name, context, before: &before };
+            let this = Pass { binding: binding.clone(), name, context, before: &before };
             let pass = Box::pin(this.run(memory, &mut progress, &mut turn));
             let outcome = timeout(DEADLINE, pass).await.unwrap_or(Err(Error::Deadline(DEADLINE.as_secs())));
             if outcome != Err(Error::Superseded) {
@@ -112,10 +115,22 @@ async fn reconcile_with(
         looks_again: interval.is_some(),
     };
     let now = Timestamp::now();
-    let status = after_pass(&before, findings, now);
-    let reported = Box::pin(report(manifest, context, memory, &before, &status, &mut turn)).await;
+    let mut status = after_pass(&before, findings, now);
+    if let Some(overlaps) = &progress.overlaps {
+        let written = progress.observed.as_ref().and_then(|observed| Some(observed.written.as_ref()?.0));
+        let activities = overlap::activities(overlaps, &before, written);
+        progress.rotation.activities.get_or_insert_default().extend(activities);
+    }
+    let mut told = binding.ok().map(|binding| tell(&binding, &before, &progress.rotation, now));
+    if let (Some(told), Some(handled)) = (&mut told, progress.handled_command.take()) {
+        told.handled = Some(handled);
+    }
+    with_rotation(&mut status, &before, told.as_ref(), now);
+    let Told { notes, due, wake, .. } = told.unwrap_or_default();
+    context.metrics.rotation(&name.namespace, &name.name, due.iter().map(|(rule, due)| (&**rule, due.as_second())));
+    let reported = Box::pin(report(manifest, context, memory, &before, &status, notes, &mut turn)).await;
     drop(turn);
-    for note in progress.overlaps.iter().filter_map(|overlap| overlap.note.clone()) {
+    for note in progress.overlaps.iter().flatten().filter_map(|overlap| overlap.note.clone()) {
         context.events.note(manifest, note, Timestamp::now());
     }
     context.metrics.reconciled(error.as_ref().map_or("ok", |error| error.reason().as_str()), started.elapsed());
@@ -132,8 +147,10 @@ async fn reconcile_with(
         }
     };
     let expiry = progress.expires.map(|end| plan::until(end, Timestamp::now()));
-    let overlaps = progress.overlaps.iter().filter_map(|overlap| overlap.again).min();
-    let next = [next, expiry, overlaps, rollout_next].into_iter().flatten().min();
+    let overlaps = progress.overlaps.iter().flatten().filter_map(|overlap| overlap.again).min();
+    let wake = wake.map(|wake| plan::until(wake, Timestamp::now()));
+    let walk = memory.next_walk(error.is_none(), Instant::now());
+    let next = [next, expiry, overlaps, rollout_next, wake, walk].into_iter().flatten().min();
     let leaves_over = progress.published.as_ref().is_some_and(|published| !published.leftovers.is_empty());
     match next {
         _ if !reported => retry_report(),
@@ -163,6 +180,7 @@ async fn report<'a>(
     memory: &mut Memory,
     before: &SecretBindingStatus,
     status: &SecretBindingStatus,
+    of_rules: Vec<Note>,
     turn: &mut Turn<'a>,
 ) -> bool {
     let (namespace, name) = (manifest.namespace().unwrap_or_default(), manifest.name_any());
@@ -191,7 +209,7 @@ async fn report<'a>(
             return false;
         }
     }
-    for note in transitions(before, status) {
+    for note in transitions(before, status).into_iter().chain(of_rules) {
         if note.warning {
             tracing::warn!(%namespace, %name, reason = %note.reason, "{}", note.text);
         } else {

@@ -7,6 +7,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::error::{Class, Error};
 use super::overlap::OverlapReport;
+use super::rotation::{Found, Told};
 use super::target::Observed;
 use crate::api::{ConditionType, Reason, SecretBindingStatus, SourceStatus, TargetReference};
 use crate::kubernetes::report::Note;
@@ -36,8 +37,8 @@ pub struct Progress {
     pub expires: Option<Timestamp>,
     /// Whether what was published was deleted, since its grant ended and asks for that.
     pub withdrawn: bool,
-    /// Where overlaps of old and new values stand.
-    pub overlaps: Vec<OverlapReport>,
+    /// Where overlaps of old and new values stand; `None` where the pass did not come to them.
+    pub overlaps: Option<Vec<OverlapReport>>,
     /// The text of the annotation `bindery.dev/rotation` that was acted on.
     pub handled_command: Option<String>,
     /// The target as it now stands, where the pass came to know.
@@ -46,6 +47,8 @@ pub struct Progress {
     pub rollout: Outcome,
     /// The steps that were done.
     pub done: Vec<ConditionType>,
+    /// What was found out about rotation.
+    pub rotation: Found,
 }
 
 /// The Secret as it now stands.
@@ -100,9 +103,6 @@ pub fn after_pass(before: &SecretBindingStatus, findings: Findings<'_>, now: Tim
     if progress.handled_sync.is_some() {
         status.last_handled_sync.clone_from(&progress.handled_sync);
     }
-    if progress.handled_command.is_some() {
-        status.last_handled_rotation.clone_from(&progress.handled_command);
-    }
     let mut conditions = Conditions { before: &before.conditions, after: Vec::new(), generation, now };
     for step in STEPS {
         let (state, reason, message) = part(step, findings);
@@ -132,6 +132,32 @@ pub fn after_pass(before: &SecretBindingStatus, findings: Findings<'_>, now: Tim
     }
     status.conditions = conditions.after;
     status
+}
+
+/// Adds what is told of rotation rules to the status after a pass. Without it, as where the spec does not parse, all
+/// of that stays as it was.
+pub fn with_rotation(
+    status: &mut SecretBindingStatus,
+    before: &SecretBindingStatus,
+    told: Option<&Told>,
+    now: Timestamp,
+) {
+    let type_ = ConditionType::RotationCurrent;
+    let Some(told) = told else {
+        let kept = before.conditions.iter().filter(|condition| condition.type_ == type_.as_str());
+        status.conditions.extend(kept.cloned());
+        return;
+    };
+    status.rotation.clone_from(&told.rotation);
+    status.rotation_state.clone_from(&told.state);
+    status.next_rotation_time.clone_from(&told.next);
+    status.last_handled_rotation.clone_from(&told.handled);
+    if let Some((state, reason, message)) = &told.condition {
+        let generation = status.observed_generation.unwrap_or_default();
+        let mut conditions = Conditions { before: &before.conditions, after: Vec::new(), generation, now };
+        conditions.set(type_, state, *reason, message.clone());
+        status.conditions.append(&mut conditions.after);
+    }
 }
 
 /// The status of a suspended binding: what was, and that it is suspended.
@@ -288,7 +314,7 @@ fn cut(mut message: String) -> String {
 }
 
 /// Times in status have whole seconds, as they come back from the API server.
-fn to_second(time: Timestamp) -> Timestamp {
+pub(crate) fn to_second(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 

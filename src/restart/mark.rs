@@ -37,10 +37,7 @@ impl Digests {
     #[must_use]
     pub fn of(namespace: &str, secret: &str, data: &BTreeMap<String, Value>, key: &FingerprintKey) -> Self {
         let of = |name: &str, value: &Value| {
-            key.digest_bytes(
-                "restart-value",
-                [namespace.as_bytes(), secret.as_bytes(), name.as_bytes(), value.expose()],
-            )
+            key.digest("restart-value", [namespace.as_bytes(), secret.as_bytes(), name.as_bytes(), value.expose()])
         };
         Self(data.iter().map(|(name, value)| (name.clone(), of(name, value))).collect())
     }

@@ -84,3 +84,6 @@ impl Restart {
         self.whom != Whom::Nobody
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,12 @@
 //! | [`record`] | how far the way of a key from an old to a new value is |
 //! | [`rule`] | a rotation rule, parsed |
 //! | [`schedule`] | cron expressions in a time zone |
+//! | [`age`] | when keys were last changed |
+//! | [`state`] | whether a rule is due |
+//! | [`command`] | what the annotation `bindery.dev/rotation` asks for |
 
+pub mod age;
+pub mod command;
 pub mod gate;
 pub mod generate;
 pub mod job;
@@ -17,3 +22,4 @@ pub mod overlap;
 pub mod record;
 pub mod rule;
 pub mod schedule;
+pub mod state;

@@ -19,7 +19,7 @@ use crate::fingerprint::FingerprintKey;
 /// The fingerprint of a value in a namespace.
 #[must_use]
 pub fn fingerprint(key: &FingerprintKey, namespace: &str, value: &Value) -> String {
-    key.digest_bytes("overlap", [namespace.as_bytes(), value.expose()])
+    key.digest("overlap", [namespace.as_bytes(), value.expose()])
 }
 
 /// The records of a target, by key.

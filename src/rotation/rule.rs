@@ -231,3 +231,6 @@ fn parse_overlap(manifest: &OverlapSpec, rule: &str, keys: &[TargetKey]) -> Resu
         reencrypt: manifest.reencrypt.as_ref().map(|job| job.cron_job.clone()),
     })
 }
+
+#[cfg(test)]
+mod tests;

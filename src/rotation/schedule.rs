@@ -72,3 +72,6 @@ impl PartialEq for Schedule {
         self.cron == other.cron && self.zone == other.zone
     }
 }
+
+#[cfg(test)]
+mod tests;

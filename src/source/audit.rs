@@ -36,6 +36,8 @@ pub enum ReadReason {
     Overlap,
     /// A new value is made of it, since a rule is due.
     Rotation,
+    /// When a key was last changed is not known yet.
+    Age,
 }
 
 /// What became of an attempt to read.

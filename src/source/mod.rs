@@ -57,9 +57,61 @@ pub struct Description {
     pub versions: BTreeMap<String, BTreeSet<String>>,
     /// True while the secret is scheduled for deletion.
     pub pending_deletion: bool,
+    /// When the secret was created.
+    pub created: Option<Timestamp>,
+    /// What AWS's own rotation of it is about.
+    pub rotation: SecretRotation,
+}
+
+/// [AWS's own rotation][rotation] of a secret, as `DescribeSecret` and `ListSecrets` tell of it.
+///
+/// [rotation]: https://docs.aws.amazon.com/secretsmanager/latest/userguide/rotating-secrets.html
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SecretRotation {
+    /// Whether it is turned on.
+    pub enabled: bool,
+    /// `NextRotationDate`: by when it comes. It lies in the past where a rotation failed.
+    pub next: Option<Timestamp>,
+    /// `LastRotatedDate`: when it last succeeded.
+    pub last: Option<Timestamp>,
+}
+
+/// One version in the answer of [`ListSecretVersionIds`][list], which shows no value.
+///
+/// [list]: https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_ListSecretVersionIds.html
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedVersion {
+    /// Its id.
+    pub id: String,
+    /// Its staging labels; none where AWS may remove it at any time.
+    pub stages: BTreeSet<String>,
+    /// When it was created.
+    pub created: Option<Timestamp>,
+}
+
+/// One page of `ListSecretVersionIds`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VersionPage {
+    /// The full ARN of the secret.
+    pub arn: String,
+    /// The name of the secret.
+    pub name: String,
+    /// Versions, in no order.
+    pub versions: Vec<ListedVersion>,
+    /// The token of the next page.
+    pub next: Option<String>,
 }
 
 impl Description {
+    /// Whether a version is labelled AWSPENDING that is not the current one: a rotation is under way or was left
+    /// behind ([rotation function steps][steps]).
+    ///
+    /// [steps]: https://docs.aws.amazon.com/secretsmanager/latest/userguide/troubleshoot_rotation.html
+    #[must_use]
+    pub fn has_pending(&self) -> bool {
+        self.versions.values().any(|stages| stages.contains("AWSPENDING") && !stages.contains("AWSCURRENT"))
+    }
+
     /// The id of the version that `selector` means at present.
     #[must_use]
     pub fn version_id(&self, selector: &VersionSelector) -> Option<&str> {
@@ -187,6 +239,13 @@ pub trait SecretsApi: Send + Sync + 'static {
         secret: &'a SecretId,
         token: &'a str,
     ) -> BoxFuture<'a, Result<Option<String>, SourceError>>;
+    /// Lists at most 100 versions of a secret, those without a label too. Needs `secretsmanager:ListSecretVersionIds`.
+    fn list_versions<'a>(
+        &'a self,
+        identity: &'a Identity,
+        secret: &'a SecretId,
+        page: Option<String>,
+    ) -> BoxFuture<'a, Result<VersionPage, SourceError>>;
 
     /// The account of the identity, by `sts:GetCallerIdentity`, which needs no permission.
     fn account<'a>(&'a self, identity: &'a Identity) -> BoxFuture<'a, Result<String, SourceError>>;

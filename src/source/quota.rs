@@ -40,7 +40,7 @@ pub enum QuotaClass {
     Read,
     /// `BatchGetSecretValue`.
     Batch,
-    /// `ListSecrets`.
+    /// `ListSecrets` and `ListSecretVersionIds`.
     List,
     /// `PutSecretValue`, `UpdateSecretVersionStage` and `RotateSecret`.
     Write,

@@ -32,7 +32,10 @@ use super::attempts::{LostAttempts, ThrottlingIsPaced};
 use super::credentials::{ServiceAccountCredentials, assume_role};
 use super::error::Write;
 use super::queue::{self, Queue, QueueHealth};
-use super::{Batch, Description, Identity, Page, SecretVersion, SecretsApi, SourceError, SourceErrorKind};
+use super::{
+    Batch, Description, Identity, ListedVersion, Page, SecretRotation, SecretVersion, SecretsApi, SourceError,
+    SourceErrorKind, VersionPage,
+};
 use crate::binding::payload::Payload;
 use crate::binding::reference::{SecretId, VersionSelector};
 use crate::binding::value::Value;
@@ -47,7 +50,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// Attempts of one call; further retries are the controller's, which knows how to wait.
 const ATTEMPTS: u32 = 3;
 
-/// The most secrets that one page of ListSecrets holds.
+/// The most entries that one page of ListSecrets or ListSecretVersionIds holds.
 const LIST_LIMIT: i32 = 100;
 
 /// A client that was not used for this long is dropped, with its credentials.
@@ -217,6 +220,12 @@ impl SecretsApi for SecretsManager {
                 name: output.name.ok_or_else(|| incomplete(&id))?,
                 versions: labelled(output.version_ids_to_stages),
                 pending_deletion: output.deleted_date.is_some(),
+                created: output.created_date.and_then(|date| second(&date)),
+                rotation: SecretRotation {
+                    enabled: output.rotation_enabled.unwrap_or_default(),
+                    next: output.next_rotation_date.and_then(|date| second(&date)),
+                    last: output.last_rotated_date.and_then(|date| second(&date)),
+                },
             })
         }
         .boxed()
@@ -330,6 +339,12 @@ impl SecretsApi for SecretsManager {
                     name: entry.name?,
                     versions: labelled(entry.secret_versions_to_stages),
                     pending_deletion: entry.deleted_date.is_some(),
+                    created: entry.created_date.and_then(|date| second(&date)),
+                    rotation: SecretRotation {
+                        enabled: entry.rotation_enabled.unwrap_or_default(),
+                        next: entry.next_rotation_date.and_then(|date| second(&date)),
+                        last: entry.last_rotated_date.and_then(|date| second(&date)),
+                    },
                 })
             });
             Ok(Page { secrets: secrets.collect(), next: output.next_token })
@@ -396,6 +411,39 @@ impl SecretsApi for SecretsManager {
         .boxed()
     }
 
+    fn list_versions<'a>(
+        &'a self,
+        identity: &'a Identity,
+        secret: &'a SecretId,
+        page: Option<String>,
+    ) -> BoxFuture<'a, Result<VersionPage, SourceError>> {
+        async move {
+            let id = secret.to_string();
+            let started = Instant::now();
+            let request = self.client(identity).await.list_secret_version_ids().secret_id(&id);
+            let request = request.include_deprecated(true).max_results(LIST_LIMIT).set_next_token(page);
+            let result = request.send().await;
+            self.count("ListSecretVersionIds", started, &result);
+            let output = result
+                .map_err(|error| SourceError::from_sdk(&id, &error))
+                .inspect_err(|error| self.drop_client(identity, error))?;
+            let versions = output.versions.unwrap_or_default().into_iter().filter_map(|entry| {
+                Some(ListedVersion {
+                    id: entry.version_id?,
+                    stages: entry.version_stages.unwrap_or_default().into_iter().collect(),
+                    created: entry.created_date.and_then(|date| second(&date)),
+                })
+            });
+            Ok(VersionPage {
+                versions: versions.collect(),
+                arn: output.arn.ok_or_else(|| incomplete(&id))?,
+                name: output.name.ok_or_else(|| incomplete(&id))?,
+                next: output.next_token,
+            })
+        }
+        .boxed()
+    }
+
     fn account<'a>(&'a self, identity: &'a Identity) -> BoxFuture<'a, Result<String, SourceError>> {
         async move {
             let started = Instant::now();
@@ -444,12 +492,17 @@ impl Answer {
             arn,
             name,
             version_id,
-            created: self.created.and_then(|date| Timestamp::from_second(date.secs()).ok()),
+            created: self.created.and_then(|date| second(&date)),
             payload,
             request_id,
             lost_attempts,
         })
     }
+}
+
+/// AWS's dates have whole seconds.
+fn second(date: &DateTime) -> Option<Timestamp> {
+    Timestamp::from_second(date.secs()).ok()
 }
 
 fn labelled(versions: Option<HashMap<String, Vec<String>>>) -> BTreeMap<String, BTreeSet<String>> {

@@ -122,6 +122,8 @@ mod tests {
                 .map(|(id, stages)| ((*id).to_owned(), stages.iter().map(ToString::to_string).collect()))
                 .collect::<BTreeMap<_, _>>(),
             pending_deletion: false,
+            created: None,
+            rotation: crate::source::SecretRotation::default(),
         }
     }
 

@@ -5,6 +5,7 @@
 //! whose refresh interval it is young enough for. A change that is found, by whomever, is told to all bindings of the
 //! secret.
 
+mod history;
 mod index;
 
 use std::collections::{BTreeSet, HashMap};
@@ -56,6 +57,14 @@ pub struct Seen {
     pub by: Discovery,
     /// Whether only the versions that were read are known.
     partial: bool,
+}
+
+impl Seen {
+    /// Whether it tells of AWS's own rotation, as reads do not.
+    #[must_use]
+    pub const fn tells_rotation(&self) -> bool {
+        !self.partial
+    }
 }
 
 /// What a binding wants to know of a secret.

@@ -9,6 +9,7 @@ mod support;
 
 mod access;
 mod admission;
+mod ages;
 mod audit;
 mod enforced;
 mod faults;

@@ -12,7 +12,7 @@ use crate::support::world::CANARY;
 use crate::support::{Operator, World, eventually};
 
 /// The resource versions of all that an operator could write in the namespace, its lease aside.
-async fn versions(world: &World) -> BTreeMap<String, String> {
+pub async fn versions(world: &World) -> BTreeMap<String, String> {
     let mut versions = BTreeMap::new();
     for secret in world.secrets().list(&ListParams::default()).await.unwrap() {
         versions.insert(format!("secret/{}", secret.metadata.name.unwrap()), secret.metadata.resource_version.unwrap());
@@ -31,7 +31,7 @@ async fn versions(world: &World) -> BTreeMap<String, String> {
 
 /// Writes of this world's operator by the API server's own audit log, the lease aside; `None` where the cluster does
 /// not keep one that can be read.
-fn audited_writes(world: &World) -> Option<usize> {
+pub fn audited_writes(world: &World) -> Option<usize> {
     let folder = std::env::var("BINDERY_TEST_CLUSTER").ok()?;
     let log = std::fs::read_to_string(std::path::Path::new(&folder).join("audit.log")).ok()?;
     let writes = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).filter(|event| {

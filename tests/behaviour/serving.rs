@@ -11,7 +11,7 @@ use crate::support::world::CANARY;
 use crate::support::{World, eventually};
 
 /// The status line and the body of an answer; nothing while the port is not open.
-async fn get(address: &str, path: &str) -> Option<(String, String)> {
+pub async fn get(address: &str, path: &str) -> Option<(String, String)> {
     let mut stream = tokio::net::TcpStream::connect(address).await.ok()?;
     stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: bindery\r\n\r\n").as_bytes()).await.ok()?;
     let mut answer = String::new();

@@ -12,7 +12,7 @@ use crate::binding::name::BindingName;
 use crate::binding::reference::{SecretId, Source, VersionSelector};
 use crate::source::event::SecretEvent;
 use crate::source::sweep::{Finding, Wanted, compare};
-use crate::source::{Description, Identity, SecretVersion, SourceError, SourceErrorKind};
+use crate::source::{Description, Identity, SecretRotation, SecretVersion, SourceError, SourceErrorKind};
 
 /// One secret as one identity sees it.
 #[derive(Debug, Default)]
@@ -166,7 +166,7 @@ impl Index {
                     if let Some(seen) = entry.seen.as_mut().filter(|seen| seen.at < started) {
                         seen.at = started;
                         // What the versions are called besides is known from now on.
-                        if std::mem::take(&mut seen.partial) {
+                        if std::mem::take(&mut seen.partial) || *seen.description != listed {
                             seen.description = Arc::new(listed);
                         }
                     }
@@ -261,6 +261,8 @@ impl Index {
                     name: version.name.clone(),
                     versions,
                     pending_deletion: false,
+                    created: None,
+                    rotation: SecretRotation::default(),
                 });
                 *seen = Some(Seen { description, at: now, confirmed: true, by: Discovery::Look, partial: true });
                 Vec::new()

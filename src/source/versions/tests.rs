@@ -4,7 +4,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
 use super::super::event::NamedSecret;
-use super::super::{Batch, Page, SecretsApi};
+use super::super::{Batch, Page, SecretRotation, SecretsApi, VersionPage};
 use super::*;
 use crate::binding::payload::Payload;
 use crate::binding::value::Value;
@@ -57,6 +57,8 @@ fn description(name: &str, versions: &[(&str, &str)]) -> Description {
         name: name.to_owned(),
         versions: labelled,
         pending_deletion: false,
+        created: None,
+        rotation: SecretRotation::default(),
     }
 }
 
@@ -136,6 +138,15 @@ impl SecretsApi for Fake {
         _: &'a str,
     ) -> BoxFuture<'a, Result<Option<String>, SourceError>> {
         unreachable!("nothing is written here")
+    }
+
+    fn list_versions<'a>(
+        &'a self,
+        _: &'a Identity,
+        _: &'a SecretId,
+        _: Option<String>,
+    ) -> BoxFuture<'a, Result<VersionPage, SourceError>> {
+        unreachable!("nobody asks")
     }
 
     fn account<'a>(&'a self, _: &'a Identity) -> BoxFuture<'a, Result<String, SourceError>> {

@@ -294,7 +294,14 @@ impl Pair {
 
     /// A line about how it stands, for a test that waits in vain.
     pub fn describe(&self) -> String {
-        format!("{} {:?}: {} pods run, {} rows, jobs done {}", self.name, self.layout, self.running.len(), self.table.len(), self.jobs_done.len())
+        format!(
+            "{} {:?}: {} pods run, {} rows, jobs done {}",
+            self.name,
+            self.layout,
+            self.running.len(),
+            self.table.len(),
+            self.jobs_done.len()
+        )
     }
 }
 

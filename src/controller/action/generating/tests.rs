@@ -135,6 +135,15 @@ fn name_of(secret: &SecretId) -> String {
 }
 
 impl SecretsApi for Aws {
+    fn list_versions<'a>(
+        &'a self,
+        _: &'a Identity,
+        _: &'a SecretId,
+        _: Option<String>,
+    ) -> BoxFuture<'a, Result<crate::source::VersionPage, SourceError>> {
+        unreachable!("nobody asks")
+    }
+
     fn describe<'a>(&'a self, _: &'a Identity, _: &'a SecretId) -> BoxFuture<'a, Result<Description, SourceError>> {
         unreachable!("nobody asks")
     }

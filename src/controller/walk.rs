@@ -1,0 +1,254 @@
+//! The look at the older versions of a secret, to find out since when keys have their values: after the publication, at
+//! most once for each key, once for all bindings that ask at about the same time. Each value that is read goes through
+//! the [`Reader`](crate::source::reader::Reader), with the grant judged for each binding and with a record.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::Context;
+use crate::api::KeyAge;
+use crate::binding::name::BindingName;
+use crate::binding::reference::{SecretId, Source, VersionSelector};
+use crate::binding::spec::Binding;
+use crate::grant::Access;
+use crate::rotation::age::{End, ReadVersion, Unaged, Walk, end_of, older};
+use crate::source::audit::ReadReason;
+use crate::source::demand::{Asker, Selection};
+use crate::source::versions::Want;
+use crate::source::{Identity, ListedVersion, SourceError, SourceErrorKind};
+
+/// Those who ask gather until nobody came for this long, so that one walk serves many.
+const LINGER: Duration = Duration::from_millis(250);
+/// They gather for at most this long.
+const LONGEST_LINGER: Duration = Duration::from_secs(3);
+/// A walk that takes longer is given up for now.
+const WALK_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// One secret as one identity sees it, from one version back.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Path {
+    identity: Identity,
+    secret: SecretId,
+    version_id: String,
+}
+
+/// A binding that wants to know since when its keys have their values.
+struct Request {
+    binding: Arc<Binding>,
+    name: BindingName,
+    access: Arc<Access>,
+    unaged: BTreeMap<String, Unaged>,
+    answer: oneshot::Sender<Option<BTreeMap<String, KeyAge>>>,
+}
+
+/// Those who wait for a walk, by what is walked.
+#[derive(Default)]
+pub struct Walks(Mutex<HashMap<Path, Vec<Request>>>);
+
+impl Walks {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Path, Vec<Request>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Context {
+    /// Finds out since when keys have their values. Answers what is known then; what could not be told for a passing
+    /// cause is left out.
+    pub(super) async fn find_ages(
+        self: &Arc<Self>,
+        binding: &Arc<Binding>,
+        name: &BindingName,
+        access: &Arc<Access>,
+        unaged: &BTreeMap<String, Unaged>,
+    ) -> BTreeMap<String, KeyAge> {
+        let mut paths: HashMap<Path, BTreeMap<String, Unaged>> = HashMap::new();
+        for (key, one) in unaged {
+            let secret = one.trace.entry.source.secret.clone();
+            let version_id = one.trace.version.version_id.clone();
+            let path = Path { identity: access.identity.clone(), secret, version_id };
+            paths.entry(path).or_default().insert(key.clone(), one.clone());
+        }
+        let walks = paths.into_iter().map(|(path, unaged)| {
+            let (answer, answered) = oneshot::channel();
+            let (binding, access) = (binding.clone(), access.clone());
+            let request = Request { binding, name: name.clone(), access, unaged, answer };
+            let first = {
+                let mut waiting = self.walks.lock();
+                let first = !waiting.contains_key(&path);
+                waiting.entry(path.clone()).or_default().push(request);
+                first
+            };
+            if first {
+                tokio::spawn(serve(self.clone(), path));
+            }
+            // Without an answer the walk has panicked, and a later pass asks again.
+            async { answered.await.ok().flatten() }
+        });
+        futures::future::join_all(walks).await.into_iter().flatten().flatten().collect()
+    }
+}
+
+/// Walks for those who have gathered, until nobody waits.
+async fn serve(context: Arc<Context>, path: Path) {
+    loop {
+        gather(&context, &path).await;
+        let requests = {
+            let mut waiting = context.walks.lock();
+            match waiting.get_mut(&path) {
+                Some(requests) if !requests.is_empty() => std::mem::take(requests),
+                _ => {
+                    waiting.remove(&path);
+                    return;
+                }
+            }
+        };
+        let mut walks: Vec<Walk> = requests.iter().map(|request| Walk::new(&request.unaged)).collect();
+        let end = timeout(WALK_TIMEOUT, walk(&context, &path, &requests, &mut walks)).await;
+        let end = match end {
+            Ok(Ok(end)) => Some(end),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "the older versions of a secret could not be looked through and are later");
+                None
+            }
+            Err(_) => None,
+        };
+        for (request, walk) in requests.into_iter().zip(walks) {
+            // What a walk that was broken off has settled holds all the same.
+            let ages = end.map(|end| walk.end(end));
+            let _ = request.answer.send(ages);
+        }
+    }
+}
+
+async fn gather(context: &Context, path: &Path) {
+    let (started, mut seen) = (Instant::now(), 0);
+    while started.elapsed() < LONGEST_LINGER {
+        sleep(LINGER).await;
+        let now = context.walks.lock().get(path).map_or(0, Vec::len);
+        if now == seen || now == 0 {
+            return;
+        }
+        seen = now;
+    }
+}
+
+/// Whether a failure tells that older versions cannot be seen, rather than that they cannot be seen now.
+fn is_final(error: &SourceError) -> bool {
+    matches!(
+        error.kind,
+        SourceErrorKind::AccessDenied
+            | SourceErrorKind::DecryptionFailed
+            | SourceErrorKind::VersionNotFound
+            | SourceErrorKind::SecretNotFound
+            | SourceErrorKind::SecretPendingDeletion
+    )
+}
+
+/// Reads one older version after the other for all who still want to know.
+async fn walk(
+    context: &Arc<Context>,
+    path: &Path,
+    requests: &[Request],
+    walks: &mut [Walk],
+) -> Result<End, SourceError> {
+    let Some(read) = requests.iter().flat_map(|request| request.unaged.values()).map(|one| &one.trace.version).next()
+    else {
+        return Ok(End::Beyond);
+    };
+    let history = match context.reader.versions().history(&path.identity, &path.secret).await {
+        Ok(history) if history.arn == read.arn => history.versions,
+        Ok(_) => return Ok(End::Beyond),
+        Err(error) if is_final(&error) => return Ok(End::Beyond),
+        Err(error) => return Err(error),
+    };
+    let back = older(&history, read);
+    for version in &back {
+        if walks.iter().all(Walk::is_done) {
+            return Ok(End::Beyond);
+        }
+        look_into(context, path, version, requests, walks).await?;
+    }
+    if walks.iter().all(Walk::is_done) {
+        return Ok(End::Beyond);
+    }
+    let created = secret_created(context, path).await?;
+    Ok(end_of(&history, &back, read, created))
+}
+
+/// Reads one version for all whose walk goes on.
+async fn look_into(
+    context: &Arc<Context>,
+    path: &Path,
+    version: &ListedVersion,
+    requests: &[Request],
+    walks: &mut [Walk],
+) -> Result<(), SourceError> {
+    let Ok(id) = VersionSelector::id(&version.id) else {
+        walks.iter_mut().for_each(Walk::missed);
+        return Ok(());
+    };
+    let source = Source { secret: path.secret.clone(), version: id };
+    let open = requests.iter().zip(walks).filter(|(_, walk)| !walk.is_done());
+    let reads = open.map(|(request, walk)| {
+        let source = &source;
+        async move {
+            let asker = asker(context, request, version);
+            (request, walk, context.reader.read(&path.identity, source, asker).await)
+        }
+    });
+    for (request, walk, answer) in futures::future::join_all(reads).await {
+        match answer {
+            Ok(read) => {
+                let allowed = |member: &str| request.access.permits_key(&read.name, member);
+                walk.saw(version.created, |key| {
+                    let trace = &request.unaged.get(key)?.trace;
+                    trace.fingerprint_in(&read.payload, &request.binding.namespace, &allowed, &context.key)
+                });
+            }
+            Err(error) if is_final(&error) => walk.missed(),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn asker(context: &Arc<Context>, request: &Request, version: &ListedVersion) -> Asker {
+    let (context, binding, access) = (context.clone(), request.binding.clone(), request.access.clone());
+    let entries = || request.unaged.values().map(|one| &one.trace.entry);
+    let selection = Selection {
+        keys: entries().filter_map(|entry| entry.json_key.clone()).collect(),
+        whole_payload: entries().any(|entry| entry.json_key.is_none()),
+    };
+    let secret = entries().next().map(|entry| entry.source.secret.clone());
+    Asker {
+        binding: request.name.clone(),
+        grant: request.access.grant.clone(),
+        reason: ReadReason::Age,
+        wanted: Some(version.id.clone()),
+        judge: Arc::new(move |version| {
+            let permits =
+                |secret: &SecretId| context.still_permits(&binding, &access, secret, &version.arn, &version.name);
+            if secret.as_ref().is_some_and(permits) { Ok(selection.clone()) } else { Err(SourceErrorKind::NotGranted) }
+        }),
+    }
+}
+
+/// When the secret was created. `None` where IAM does not allow to ask.
+async fn secret_created(context: &Arc<Context>, path: &Path) -> Result<Option<Timestamp>, SourceError> {
+    let want = Want { fresh: Duration::ZERO, failed: Duration::ZERO, confirmed: true, versions: &[] };
+    match context.reader.versions().look(&path.identity, &path.secret, &want).await {
+        Ok(seen) => Ok(seen.and_then(|seen| seen.description.created)),
+        Err(error) if is_final(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The version of each source that was read.
+pub(super) fn read_version(version: &crate::source::SecretVersion) -> ReadVersion {
+    ReadVersion { arn: version.arn.clone(), version_id: version.version_id.clone(), created: version.created }
+}
