@@ -15,7 +15,7 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use support::operator::Setup;
-use support::{Operator, World, eventually};
+use support::{Operator, World, eventually, workloads};
 
 const HOME: &str = "bindery-system";
 
@@ -181,6 +181,7 @@ async fn the_operator_works_under_the_shipped_rights_uses_each_and_leaves_every_
         )],
         ..world.setup()
     };
+    workloads::install_argo_rollouts(&world.client).await;
     let mut operator = Operator::start(setup.clone());
     for (name, target) in [("app", "app-env"), ("worker", "worker-env")] {
         let spec = json!({"dataFrom": [{"secret": world.secret_id("app")}], "target": {"name": target}});
@@ -224,6 +225,17 @@ async fn the_operator_works_under_the_shipped_rights_uses_each_and_leaves_every_
         .await;
     world.bind("by-account", json!({"grant": by_account, "dataFrom": [{"secret": world.secret_id("app")}]})).await;
     world.wait_ready("by-account").await;
+    // A change restarts the workloads of a binding that asks for it, of every kind.
+    let restarted = json!({"grant": world.namespace, "dataFrom": [{"secret": world.secret_id("app")}], "target": {"name": "app-env"}, "restart": {"policy": "Consumers"}});
+    world.bind("app", restarted).await;
+    world.wait("app", "RolledOut", "True/RolledOut").await;
+    workloads::one_of_each(&world, "app-env").await;
+    world.put("app", &json!({"A": "canary-7f3a-value-d", "B": "canary-7f3a-value-b"})).await;
+    world.annotate("app", "bindery.dev/sync", "restart").await;
+    eventually("each workload to be restarted", Duration::from_secs(60), || async {
+        workloads::all_marked(&world, "app-env").await.then_some(())
+    })
+    .await;
     for name in ["app", "worker"] {
         let target = format!("{name}-env");
         let spec = json!({"grant": world.namespace, "dataFrom": [{"secret": world.secret_id("app")}], "target": {"name": target}});
