@@ -99,7 +99,7 @@ pub async fn one_of_each(world: &World, secret: &str) {
             let app = Some(kind.to_lowercase());
             pods.iter().any(|pod| pod.metadata.labels.as_ref().and_then(|labels| labels.get("app")) == app.as_ref())
         };
-        KINDS.iter().all(|kind| has(kind)).then_some(())
+        KINDS.iter().all(has).then_some(())
     })
     .await;
     // So that none is of the second of the change that follows.
