@@ -165,6 +165,7 @@ async fn published(world: &World) -> usize {
 
 /// A change restarts the workloads of a binding that asks for it, of every kind.
 async fn restart_all(world: &World) {
+    workloads::install_argo_rollouts(&world.client).await;
     let restarted = json!({"grant": world.namespace, "dataFrom": [{"secret": world.secret_id("app")}], "target": {"name": "app-env"}, "restart": {"policy": "Consumers"}});
     world.bind("app", restarted).await;
     world.wait("app", "RolledOut", "True/RolledOut").await;
@@ -195,15 +196,12 @@ async fn the_operator_works_under_the_shipped_rights_uses_each_and_leaves_every_
         )],
         ..world.setup()
     };
-    workloads::install_argo_rollouts(&world.client).await;
     let mut operator = Operator::start(setup.clone());
     for (name, target) in [("app", "app-env"), ("worker", "worker-env")] {
         let spec = json!({"dataFrom": [{"secret": world.secret_id("app")}], "target": {"name": target}});
         world.bind(name, spec).await;
     }
-    for name in ["app", "worker"] {
-        world.wait_ready(name).await;
-    }
+    futures::future::join(world.wait_ready("app"), world.wait_ready("worker")).await;
     let before = world.data("worker-env").await;
     world.secrets().delete("worker-env", &DeleteParams::default()).await.unwrap();
     eventually("the Secret to be back", Duration::from_secs(5), || world.data("worker-env")).await;
