@@ -146,6 +146,8 @@ fn is_final(error: &SourceError) -> bool {
             | SourceErrorKind::VersionNotFound
             | SourceErrorKind::SecretNotFound
             | SourceErrorKind::SecretPendingDeletion
+            | SourceErrorKind::InvalidReference
+            | SourceErrorKind::WrongSecret
     )
 }
 
@@ -161,7 +163,7 @@ async fn walk(
         return Ok(End::Beyond);
     };
     let history = match context.reader.versions().history(&path.identity, &path.secret).await {
-        Ok(history) if history.arn == read.arn => history.versions,
+        Ok(history) if history.iter().any(|version| version.id == read.version_id) => history,
         Ok(_) => return Ok(End::Beyond),
         Err(error) if is_final(&error) => return Ok(End::Beyond),
         Err(error) => return Err(error),
