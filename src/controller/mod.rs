@@ -223,6 +223,7 @@ pub async fn lead(
         () = grant_status::tell(&context) => {}
         () = context.events.publish(|| context.requests.available_permits() == 0) => {}
     }
+    context.walks.stop().await;
     context.events.flush().await;
 }
 
@@ -303,6 +304,7 @@ impl Context {
     fn forget(&self, binding: &BindingName) {
         self.memories.forget(binding);
         self.reader.versions().forget(binding);
+        self.walks.forget(binding);
         self.first_looks.looked_at(binding);
         self.metrics.forget(&binding.namespace, &binding.name);
     }

@@ -103,7 +103,7 @@ impl<'a> Pass<'a> {
                 progress.done.extend([ConditionType::Fetched, ConditionType::Rendered, ConditionType::Applied]);
                 progress.rotation.aws = sight.and_then(|sight| sight.rotations);
                 let leftovers = Box::pin(clean_up(binding, context, memory, turn)).await;
-                Box::pin(self.find_ages(&access, memory, progress)).await;
+                self.find_ages(&access, memory, progress);
                 progress.published = Some(published(binding, &observed, leftovers));
                 return Ok(());
             }
@@ -137,6 +137,7 @@ impl<'a> Pass<'a> {
         let leftovers = Box::pin(clean_up(binding, context, memory, turn)).await;
         progress.published = Some(self::published(binding, &published, leftovers));
         progress.done.push(ConditionType::Applied);
+        self.find_ages(&access, memory, progress);
         Ok(())
     }
 
