@@ -334,13 +334,21 @@ impl Pass<'_> {
         let mut parties = vec![party];
         if let Some(overlap) = due.rule.overlap.as_ref().filter(|overlap| overlap.strategy == OverlapStrategy::Staged) {
             let members = self.context.group(&self.binding.namespace, &overlap.group);
-            let first = members.iter().map(|(_, name, _)| &name.name).min();
+            let acting = members.iter().filter(|(binding, _, _)| !binding.suspend);
+            let first = acting.map(|(_, name, _)| &name.name).min();
             if let Some(first) = first.filter(|first| **first < self.name.name) {
                 return Outcome::under_way(format!("the binding {first:?} makes the value for the group"), POLL);
             }
             for (binding, name, status) in members {
                 if name == *self.name {
                     continue;
+                }
+                if binding.suspend {
+                    // Its source would be left behind, and the group with it.
+                    return Outcome::failed(format!(
+                        "the binding {:?} of the group {:?} is suspended; no value is made until it is not, or is deleted",
+                        name.name, overlap.group
+                    ));
                 }
                 match self.other(binding, &name, &status, &overlap.group).await {
                     Ok(party) => parties.push(party),
@@ -410,7 +418,7 @@ impl Pass<'_> {
 }
 
 impl Context {
-    /// The bindings of a namespace whose keys overlap in one group, that have published and are not suspended.
+    /// The bindings of a namespace whose keys overlap in one group, that have published.
     fn group(&self, namespace: &str, group: &str) -> Vec<(Arc<Binding>, BindingName, crate::api::SecretBindingStatus)> {
         let of_group = |rule: &Rule| {
             rule.overlap
@@ -423,9 +431,9 @@ impl Context {
             .filter_map(|watched| {
                 let manifest = watched.0.as_ref().ok()?;
                 let status = manifest.status.clone()?;
-                let rests = manifest.spec.suspend.unwrap_or_default() || manifest.metadata.deletion_timestamp.is_some();
+                let ends = manifest.metadata.deletion_timestamp.is_some();
                 let binding = Binding::parse(manifest, &self.settings.denied_metadata).ok()?;
-                let counts = !rests && status.binding.is_some() && binding.rotation.iter().any(of_group);
+                let counts = !ends && status.binding.is_some() && binding.rotation.iter().any(of_group);
                 counts.then(|| (Arc::new(binding), watch::name_of(&watched), status))
             })
             .collect()
