@@ -10,6 +10,7 @@ use std::time::Duration;
 use k8s_openapi::jiff::Timestamp;
 
 use super::action::{Due, Outcome};
+use super::memory::Memory;
 use super::pass::Pass;
 use super::rotation::Found;
 use super::status::to_second;
@@ -65,7 +66,7 @@ fn stage(rule: &Rule, was: Option<&RotationStatus>, ages: &BTreeMap<String, KeyA
 
 impl Pass<'_> {
     /// Acts on the rules that are due, one step each, and answers when to look again.
-    pub(super) async fn act_on_rules(&self, found: &mut Found) -> Option<Duration> {
+    pub(super) async fn act_on_rules(&self, found: &mut Found, memory: &mut Memory) -> Option<Duration> {
         let rules = &self.binding.rotation;
         let has_any = rules.iter().any(|rule| rule.action != Action::Notify)
             || self.before.rotation.iter().any(|was| was.acted_for.is_some());
@@ -90,7 +91,7 @@ impl Pass<'_> {
                         self.is_known(ages, key, arn, json_key, value)
                     };
                     let due = Due { rule, due, still_due, is_known: &is_known };
-                    (due.due, Box::pin(self.act(&access, &due)).await)
+                    (due.due, Box::pin(self.act(&access, &due, memory)).await)
                 }
             };
             let (this, again) = match outcome {

@@ -14,6 +14,7 @@ use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::error::Error;
+use super::memory::Memory;
 use super::pass::Pass;
 use super::target::owner_reference;
 use super::{Context, watch};
@@ -129,8 +130,8 @@ struct Party {
 
 impl Pass<'_> {
     /// Goes on with the action of a rule that is due, or was when the action began.
-    pub(super) async fn act(&self, access: &Arc<Access>, due: &Due<'_>) -> Outcome {
-        let party = match self.party(access, &due.rule.keys).await {
+    pub(super) async fn act(&self, access: &Arc<Access>, due: &Due<'_>, memory: &mut Memory) -> Outcome {
+        let party = match self.remembered_party(access, &due.rule.keys, memory).await {
             Ok(party) => party,
             Err(error) => return unread(&error),
         };
@@ -143,6 +144,35 @@ impl Pass<'_> {
             Action::RotateSecret => self.rotate(&party, due).await,
             Action::Generate(recipe) => Box::pin(self.generate(party, due, *recipe)).await,
         }
+    }
+
+    /// Where keys come from; the payloads are not asked again as long as they are the same, so that an action that takes
+    /// its time costs no reads.
+    async fn remembered_party(
+        &self,
+        access: &Arc<Access>,
+        keys: &[TargetKey],
+        memory: &mut Memory,
+    ) -> Result<Party, Error> {
+        let mut of = vec![self.binding.generation.to_string(), access.grant.clone(), access.generation.to_string()];
+        of.extend(self.before.sources.iter().flat_map(|source| [source.arn.clone(), source.version_id.clone()]));
+        if let Some((known, sources)) = &memory.key_sources
+            && *known == of
+            && keys.iter().all(|key| sources.contains_key(key))
+        {
+            let sources = keys.iter().filter_map(|key| Some((key.clone(), sources.get(key)?.clone()))).collect();
+            let (binding, name) = (self.binding.clone(), self.name.clone());
+            return Ok(Party { binding, name, access: access.clone(), sources });
+        }
+        let party = self.party(access, keys).await?;
+        let mut sources = party.sources.clone();
+        if let Some((known, others)) = memory.key_sources.take()
+            && known == of
+        {
+            sources.extend(others);
+        }
+        memory.key_sources = Some((of, sources));
+        Ok(party)
     }
 
     /// Where keys come from, which for `dataFrom` only the payloads tell.
