@@ -694,22 +694,27 @@ pub fn activities(
         let by_key = || before.rotation.iter().find(|was| was.keys.iter().any(|age| age.key == report.key.as_str()));
         let name = report.rule.clone().or_else(|| Some(by_key()?.name.clone()))?;
         let record = report.record.as_ref()?;
-        let what = |flight: &Flight, why: &str| {
+        let what = |flight: &Flight| {
             let action = if flight.aborted { "goes back to the old value" } else { "comes to a new value" };
-            format!("the key {} {action} ({}): {why}", report.key, flight.phase.as_str())
+            format!("the key {} {action} ({})", report.key, flight.phase.as_str())
         };
         let activity = record.flight.as_ref().map(|flight| match &report.waits {
-            Some(Wait::Blocked(why)) => {
-                Activity { trouble: Some((Reason::OverlapBlocked, what(flight, why))), ..Activity::default() }
+            Some(Wait::Blocked(why)) => Activity {
+                under_way: Some(what(flight)),
+                trouble: Some((Reason::OverlapBlocked, why.clone())),
+                ..Activity::default()
+            },
+            Some(Wait::For(why)) => {
+                Activity { under_way: Some(format!("{}: {why}", what(flight))), ..Activity::default() }
             }
-            Some(Wait::For(why)) => Activity { under_way: Some(what(flight, why)), ..Activity::default() },
-            None => Activity { under_way: Some(what(flight, "it was just published")), ..Activity::default() },
+            None => Activity { under_way: Some(what(flight)), ..Activity::default() },
         });
         let blocked = match (&record.flight, &report.waits) {
             (None, Some(Wait::Blocked(why))) => Some((Reason::OverlapBlocked, why.clone())),
             _ => None,
         };
-        let activity = activity.unwrap_or(Activity { trouble: blocked, ..Activity::default() });
+        let waits = blocked.as_ref().map(|_| format!("the key {} has a new value that is not taken up", report.key));
+        let activity = activity.unwrap_or(Activity { under_way: waits, trouble: blocked, ..Activity::default() });
         let phase = record.phase().map(|phase| phase.as_str().to_owned());
         Some((name, Activity { phase, record: Some(copy(record, written)), ..activity }))
     };

@@ -220,7 +220,7 @@ fn kept_overlap(was: &RotationStatus) -> Option<Activity> {
     let own = was.acted_for.is_none();
     let rotating = own && was.state == Some(RotationState::Rotating);
     let (under_way, phase) = (rotating.then(|| "see its last Event".to_owned()), was.phase.clone());
-    let trouble = was.failure.clone().filter(|_| own).map(|what| (Reason::RotationFailed, what));
+    let trouble = was.failure.clone().filter(|_| own).map(|what| (Reason::OverlapBlocked, what));
     let record = was.overlap.clone();
     let is_any = rotating || trouble.is_some() || phase.is_some() || record.is_some();
     is_any.then_some(Activity { under_way, trouble, phase, record })

@@ -53,7 +53,7 @@ async fn five_hundred_identities_neither_leak_nor_evict_each_other() {
             (bindings.iter().filter(|binding| is_ready(binding)).count() == count).then_some(())
         }
     };
-    eventually("all bindings to be ready", Duration::from_secs(120), || all_ready(IDENTITIES + 1)).await;
+    eventually("all bindings to be ready", Duration::from_secs(240), || all_ready(IDENTITIES + 1)).await;
     assert_eq!(world.proxy.count("AssumeRole"), IDENTITIES, "each role is assumed once");
     let after = operator.resident_kib();
 

@@ -18,7 +18,7 @@ fn is_ready(binding: &SecretBinding) -> bool {
 }
 
 async fn all_ready(world: &World, count: usize) {
-    eventually("all bindings to be ready", Duration::from_secs(60), || async {
+    eventually("all bindings to be ready", Duration::from_secs(150), || async {
         let bindings = world.bindings().list(&ListParams::default()).await.unwrap();
         (bindings.iter().filter(|binding| is_ready(binding)).count() == count).then_some(())
     })
@@ -161,7 +161,7 @@ async fn a_value_that_waits_for_its_turn_is_not_written_for_a_binding_that_is_de
     });
     futures::future::join_all(all).await;
     let at_once = published(&world).await;
-    eventually("all that are left to be suspended", Duration::from_secs(60), || async {
+    eventually("all that are left to be suspended", Duration::from_secs(150), || async {
         let bindings = world.bindings().list(&ListParams::default()).await.unwrap();
         let suspended = |binding: &SecretBinding| {
             let conditions = binding.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
@@ -181,7 +181,7 @@ async fn a_value_that_waits_for_its_turn_is_not_written_once_its_grant_is_withdr
     let (world, _operator) = waiting("withdrawn").await;
     world.delete_grant(&world.namespace).await;
     let at_once = published(&world).await;
-    eventually("all bindings to know where they stand", Duration::from_secs(60), || async {
+    eventually("all bindings to know where they stand", Duration::from_secs(150), || async {
         let bindings = world.bindings().list(&ListParams::default()).await.unwrap();
         let judged = |binding: &SecretBinding| {
             let conditions = binding.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
