@@ -14,6 +14,7 @@ mod audit;
 mod enforced;
 mod faults;
 mod gitops;
+mod guide;
 mod identities;
 mod lifecycle;
 mod overlap;
