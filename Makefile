@@ -6,7 +6,7 @@ CLUSTER := tests/cluster/cluster
 export RUST_TEST_THREADS ?= 8
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench unit lint generate image clean
+.PHONY: help demo test soak bench unit lint generate image clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -19,6 +19,10 @@ demo: ## See Bindery at work on a real control plane (KEEP=1 leaves it running)
 test: ## All tests: unit, property, golden, and behaviour on a real control plane and moto
 	cargo build --locked --tests
 	$(CLUSTER) run --crds crds/ -- cargo test --locked --no-fail-fast
+
+soak: ## Rotations of app and worker under random interleavings (SOAK=10 worlds of 10 pairs for each of two layouts)
+	cargo build --locked --tests
+	$(CLUSTER) run --crds crds/ -- env BINDERY_SOAK=$${SOAK:-10} cargo test --locked --test behaviour -- --nocapture --exact overlap::a_staged_rotation_of_a_shared_secret_loses_no_row overlap::a_staged_rotation_of_two_secrets_loses_no_row
 
 # What it measures is said by variables: `make bench N=10000 M=1000`, `make bench GROWTH=1`, `make bench PHASES=floor,cold`.
 bench: ## Measure the operator at scale (N=1000 bindings over M=100 secrets; GROWTH=1: four sizes)

@@ -290,3 +290,26 @@ impl Metrics {
         Ok(text)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Metrics;
+
+    #[test]
+    fn the_series_of_a_rule_go_with_it_and_with_its_binding() {
+        let metrics = Metrics::default();
+        let shown = |rule: &str| {
+            let series =
+                format!("bindery_rotation_next_timestamp_seconds{{namespace=\"n\",name=\"b\",rule=\"{rule}\"}} ");
+            metrics.encode().unwrap().lines().find_map(|line| line.strip_prefix(&series).map(str::to_owned))
+        };
+        metrics.rotation("n", "b", [("x", 5), ("y", 7)].into_iter());
+        metrics.rotation("n", "c", [("x", 9)].into_iter());
+        assert_eq!((shown("x").as_deref(), shown("y").as_deref()), (Some("5"), Some("7")));
+        metrics.rotation("n", "b", [("y", 8)].into_iter());
+        assert_eq!((shown("x"), shown("y").as_deref()), (None, Some("8")));
+        metrics.forget("n", "b");
+        assert_eq!(shown("y"), None);
+        assert!(metrics.encode().unwrap().contains("name=\"c\",rule=\"x\""));
+    }
+}

@@ -17,8 +17,8 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use bindery::api::SecretGrant;
-use futures::FutureExt as _;
 use futures::future::{BoxFuture, join_all};
+use futures::{FutureExt as _, StreamExt as _};
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
@@ -34,7 +34,7 @@ use tokio::time::{sleep, timeout};
 use support::account::apply;
 use support::operator::{Setup, read_log};
 use support::world::CANARY;
-use support::{Operator, World, eventually};
+use support::{Operator, World, eventually, workloads};
 
 /// The namespace for which the manifests are rendered; each test puts its own in its place.
 const RENDERED: &str = "rendered-for-a-test";
@@ -318,7 +318,7 @@ impl<'a> Installation<'a> {
         let (client, name, gone) = (&self.home.client, &self.home.namespace, DeleteParams::default());
         Api::<ClusterRoleBinding>::all(client.clone()).delete(name, &gone).await.unwrap();
         Api::<ClusterRole>::all(client.clone()).delete(name, &gone).await.unwrap();
-        for policy in ["secrets", "tokens"] {
+        for policy in ["secrets", "tokens", "workloads"] {
             let policy = format!("{name}-{policy}");
             // Not each installation has them.
             let _ = Api::<ValidatingAdmissionPolicyBinding>::all(client.clone()).delete(&policy, &gone).await;
@@ -358,6 +358,8 @@ enum Attempt {
     Delete(&'static str),
     /// Asks for a token of the ServiceAccount `default`.
     Token(Value),
+    /// Changes the workload `web` of this kind by a merge patch, as a restart does.
+    Workload(&'static str, Value),
 }
 
 async fn attempt(client: &Client, namespace: &str, attempt: &Attempt) -> Result<(), kube::Error> {
@@ -383,6 +385,10 @@ async fn attempt(client: &Client, namespace: &str, attempt: &Attempt) -> Result<
         Attempt::Delete(name) => {
             let params = DeleteParams { dry_run: true, ..DeleteParams::default() };
             secrets.delete(name, &params).await.map(|_| ())
+        }
+        Attempt::Workload(kind, change) => {
+            let params = PatchParams { dry_run: true, ..PatchParams::default() };
+            workloads::api(client, namespace, kind).patch("web", &params, &Patch::Merge(change)).await.map(|_| ())
         }
         Attempt::Token(spec) => {
             let request = serde_json::from_value(json!({"spec": spec})).unwrap();
@@ -469,7 +475,50 @@ const WITHOUT_MARKS: &str = "carry its label and name their binding";
 const BY_TYPE: &str = "of a type that holds credentials";
 const BY_CONTROLLER: &str = "no other controller";
 const NOT_ITS_OWN: &str = "the binding's already or consent";
+const BEYOND_TEMPLATES: &str = "nothing of a workload but annotations of its pod template";
+const NOT_ITS_MARK: &str = "no annotations of a pod template but its own";
 const NOT_TO_DELETE: &str = "deletes only Secrets that are a binding's";
+
+/// What the thief of a token tries with somebody's workloads, and the words by which it is refused.
+fn refused_of_workloads() -> Vec<(Attempt, &'static str)> {
+    use Attempt::Workload;
+    let of_pods = |metadata: Value, spec: Value| json!({"spec": {"template": {"metadata": metadata, "spec": spec}}});
+    let container = |fields: Value| {
+        of_pods(json!({}), json!({"containers": [with(json!({"name": "c", "image": "example.com/c:1"}), &fields)]}))
+    };
+    let beyond: Vec<(&'static str, Value)> = vec![
+        ("Deployment", container(json!({"image": "example.com/evil:1"}))),
+        ("Deployment", container(json!({"command": ["sh"]}))),
+        ("Deployment", of_pods(json!({}), json!({"serviceAccountName": "admin"}))),
+        ("Deployment", of_pods(json!({}), json!({"hostPID": true}))),
+        ("Deployment", of_pods(json!({"labels": {"more": "x"}}), json!({}))),
+        ("Deployment", of_pods(json!({"annotations": {"secrets.bindery.dev/env": "x"}}), json!({"hostNetwork": true}))),
+        ("Deployment", json!({"spec": {"replicas": 5}})),
+        ("Deployment", json!({"spec": {"paused": true}})),
+        ("Deployment", json!({"spec": {"minReadySeconds": 5}})),
+        ("Deployment", json!({"spec": {"strategy": {"type": "Recreate", "rollingUpdate": null}}})),
+        ("Deployment", json!({"metadata": {"labels": {"more": "x"}}})),
+        ("Deployment", json!({"metadata": {"annotations": {"more": "x"}}})),
+        ("Deployment", json!({"metadata": {"finalizers": ["example.com/x"]}})),
+        ("StatefulSet", container(json!({"image": "example.com/evil:1"}))),
+        ("StatefulSet", json!({"spec": {"replicas": 5}})),
+        ("StatefulSet", json!({"spec": {"updateStrategy": {"type": "OnDelete", "rollingUpdate": null}}})),
+        ("DaemonSet", container(json!({"image": "example.com/evil:1"}))),
+        ("DaemonSet", json!({"spec": {"minReadySeconds": 5}})),
+        ("Rollout", container(json!({"image": "example.com/evil:1"}))),
+        ("Rollout", json!({"spec": {"analysis": {"x": 1}}})),
+        ("Rollout", json!({"spec": {"template": {"spec": null}}})),
+    ];
+    let foreign = |kind| {
+        (Workload(kind, of_pods(json!({"annotations": {"example.com/inject": "true"}}), json!({}))), NOT_ITS_MARK)
+    };
+    let removed = Workload("Deployment", of_pods(json!({"annotations": {"example.com/theirs": null}}), json!({})));
+    let mut refused: Vec<(Attempt, &'static str)> =
+        beyond.into_iter().map(|(kind, change)| (Workload(kind, change), BEYOND_TEMPLATES)).collect();
+    refused.extend([foreign("Deployment"), foreign("StatefulSet"), foreign("DaemonSet"), foreign("Rollout")]);
+    refused.push((removed, NOT_ITS_MARK));
+    refused
+}
 
 /// What the thief of a token tries in a namespace of somebody else, and the words by which it is refused.
 fn refused_attempts(owners: &BTreeMap<&str, Value>) -> Vec<(Attempt, &'static str)> {
@@ -479,8 +528,9 @@ fn refused_attempts(owners: &BTreeMap<&str, Value>) -> Vec<(Attempt, &'static st
     let mut account = new(marks("worker"));
     account["annotations"] = for_account;
     let typed = |type_: &str| json!({"type": type_});
+    let mut refused = refused_of_workloads();
     let token = |audiences: Value, seconds: Value| json!({"audiences": audiences, "expirationSeconds": seconds});
-    vec![
+    refused.extend([
         (Create(new(json!({})), json!({})), WITHOUT_MARKS),
         (Create(new(json!({"labels": marks("worker")["labels"]})), json!({})), WITHOUT_MARKS),
         (Create(new(json!({"annotations": marks("worker")["annotations"]})), json!({})), WITHOUT_MARKS),
@@ -540,14 +590,22 @@ fn refused_attempts(owners: &BTreeMap<&str, Value>) -> Vec<(Attempt, &'static st
         (Token(token(json!(["sts.amazonaws.com", "vault"]), json!(600))), "for AWS STS alone"),
         (Token(token(json!(["sts.amazonaws.com"]), json!(3600))), "of ten minutes"),
         (Token(token(json!(["sts.amazonaws.com"]), json!(null))), "of ten minutes"),
-    ]
+    ]);
+    refused
 }
 
 /// What the operator does.
 fn passed_attempts(owners: &BTreeMap<&str, Value>) -> Vec<Attempt> {
-    use Attempt::{Apply, Change, Create, Delete, Token};
+    use Attempt::{Apply, Change, Create, Delete, Token, Workload};
     let mine = with(marks("worker"), &owners["worker"]);
+    let marked = |kind| {
+        Workload(kind, json!({"spec": {"template": {"metadata": {"annotations": {"secrets.bindery.dev/env": "x"}}}}}))
+    };
     vec![
+        marked("Deployment"),
+        marked("StatefulSet"),
+        marked("DaemonSet"),
+        marked("Rollout"),
         Apply("new", mine.clone()),
         Apply("new", marks("worker")),
         Create(with(mine.clone(), &json!({"name": "tls"})), json!({"type": "example.com/other"})),
@@ -579,6 +637,12 @@ async fn the_holder_of_the_operators_token_can_do_what_the_operator_does_and_nob
     let installation = Installation::fenced(&home).await;
     let operator = installation.client("bindery").await;
     let owners = furnish(&world).await;
+    workloads::install_argo_rollouts(&world.client).await;
+    for kind in ["Deployment", "StatefulSet", "DaemonSet", "Rollout"] {
+        let mut object = workloads::manifest(kind, "web", &json!({}));
+        object["spec"]["template"]["metadata"]["annotations"] = json!({"example.com/theirs": "x"});
+        workloads::apply(&world, "test", &object).await;
+    }
 
     // Somebody with the same rights, whom the policies do not name.
     let accounts: Api<ServiceAccount> = Api::namespaced(home.client.clone(), &home.namespace);
@@ -629,7 +693,7 @@ async fn the_holder_of_the_operators_token_can_do_what_the_operator_does_and_nob
 
     // The API server finds no mistake of type in the expressions.
     let policies: Api<ValidatingAdmissionPolicy> = Api::all(home.client.clone());
-    for policy in ["secrets", "tokens"] {
+    for policy in ["secrets", "tokens", "workloads"] {
         let name = format!("{}-{policy}", home.namespace);
         let checked = eventually("the check of types", Duration::from_secs(30), || async {
             policies.get(&name).await.unwrap().status.filter(|status| status.observed_generation.is_some())
@@ -833,13 +897,14 @@ const HEAR_OF_GRANTS: &str = "hear of a new grant";
 const HEAR_OF_LABELS: &str = "hear of a new label of the namespace";
 const REPAIR: &str = "put back a deleted Secret";
 const CLEAN_UP: &str = "delete the Secret of an earlier name";
+const RESTART: &str = "restart a workload of each kind";
 const IMPERSONATE: &str = "read as a ServiceAccount";
 const TELL: &str = "publish an Event";
 const COUNT: &str = "count the bindings of a grant";
 const RENEW: &str = "renew the lease";
 
 /// Which duty is not done where a right is missing.
-const NEEDED: [(&str, &str, &str, &str); 26] = [
+const NEEDED: [(&str, &str, &str, &str); 31] = [
     ("list", "bindery.dev", "secretgrants", PUBLISH),
     ("watch", "bindery.dev", "secretgrants", HEAR_OF_GRANTS),
     ("patch", "bindery.dev", "secretgrants/status", COUNT),
@@ -858,6 +923,11 @@ const NEEDED: [(&str, &str, &str, &str); 26] = [
     ("list", "apps", "daemonsets", CLEAN_UP),
     ("list", "apps", "deployments", CLEAN_UP),
     ("list", "apps", "statefulsets", CLEAN_UP),
+    ("patch", "apps", "daemonsets", RESTART),
+    ("patch", "apps", "deployments", RESTART),
+    ("patch", "apps", "statefulsets", RESTART),
+    ("list", "argoproj.io", "rollouts", RESTART),
+    ("patch", "argoproj.io", "rollouts", RESTART),
     ("list", "batch", "cronjobs", CLEAN_UP),
     ("list", "batch", "jobs", CLEAN_UP),
     ("get", "", "serviceaccounts", IMPERSONATE),
@@ -884,6 +954,7 @@ async fn undone(
     world: &World,
     setup: Setup,
     by_label: &str,
+    restarts: bool,
     end: impl Future<Output = ()> + Send,
 ) -> BTreeSet<&'static str> {
     world.put("app", &payload(1)).await;
@@ -907,6 +978,12 @@ async fn undone(
         ("granted", &late),
     ] {
         world.bind(name, spec(grant, name)).await;
+    }
+    world.put("restarted", &payload(1)).await;
+    let restarted = json!([{"secret": world.secret_id("restarted")}]);
+    let restarted = json!({"grant": own, "dataFrom": restarted, "restart": {"policy": "Consumers"}});
+    if restarts {
+        world.bind("restarted", restarted).await;
     }
     let operator = Operator::start(setup);
 
@@ -949,6 +1026,16 @@ async fn undone(
         world.bind("moved", spec(own, "moved2")).await;
         until(|| async { there("moved2").await && !there("moved").await }).await;
     };
+    let restart = async {
+        if !restarts {
+            return;
+        }
+        until(|| ready("restarted")).await;
+        workloads::one_of_each(world, "restarted").await;
+        world.put("restarted", &payload(2)).await;
+        world.annotate("restarted", "bindery.dev/sync", "2").await;
+        until(|| workloads::all_marked(world, "restarted")).await;
+    };
     let impersonate = until(|| ready("account"));
     let tell = until(|| async { !world.events("early").await.is_empty() });
     let count = async {
@@ -962,13 +1049,14 @@ async fn undone(
         let first = renewed().await;
         until(|| async { renewed().await != first }).await;
     };
-    let duties: [(&str, BoxFuture<'_, ()>); 10] = [
+    let duties: [(&str, BoxFuture<'_, ()>); 11] = [
         (PUBLISH, Box::pin(publish)),
         (HEAR_OF_BINDINGS, Box::pin(hear_of("new"))),
         (HEAR_OF_GRANTS, Box::pin(hear_of("granted"))),
         (HEAR_OF_LABELS, Box::pin(hear_of("labelled"))),
         (REPAIR, Box::pin(repair)),
         (CLEAN_UP, Box::pin(clean_up)),
+        (RESTART, Box::pin(restart)),
         (IMPERSONATE, Box::pin(impersonate)),
         (TELL, Box::pin(tell)),
         (COUNT, Box::pin(count)),
@@ -1038,7 +1126,9 @@ async fn run_without(right: Option<&Right>, duty: Option<&str>, by_label: &str) 
             }
         }
     };
-    let undone = undone(&world, installation.setup(&world), by_label, end).await;
+    // Workloads are a burden to the control plane, so they are made only where the right is about them.
+    let restarts = right.is_none_or(|right| ["apps", "argoproj.io"].contains(&right.group.as_str()));
+    let undone = undone(&world, installation.setup(&world), by_label, restarts, end).await;
     let refused = refused_calls(&user);
     if refused.as_ref().is_some_and(|refused| *refused != missing) {
         wrong.push(format!("without {missing:?} these calls were refused: {refused:?}"));
@@ -1066,10 +1156,12 @@ async fn without_any_one_of_its_rights_the_operator_fails_at_something() {
     let named: BTreeSet<Right> = needed.keys().cloned().collect();
     assert_eq!(named, shipped_rights(), "each right has a duty that needs it");
     let world = World::without_grant("rights").await;
+    workloads::install_argo_rollouts(&world.client).await;
     let by_label = grant_by_label(&world).await;
     assert_eq!(run_without(None, None, &by_label).await, Vec::<String>::new(), "with all rights all is done");
     let runs = needed.iter().map(|(right, duty)| run_without(Some(right), Some(duty), &by_label));
-    let wrong = join_all(runs).await;
+    // More of them at a time would be too slow to come to what they may not do.
+    let wrong: Vec<Vec<String>> = futures::stream::iter(runs).buffer_unordered(10).collect().await;
     assert_eq!(wrong.concat(), Vec::<String>::new());
     world.delete_grant(&by_label).await;
     world.end_without_records().await;

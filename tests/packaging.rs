@@ -18,7 +18,7 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use support::operator::Setup;
-use support::{Operator, World, eventually};
+use support::{Operator, World, eventually, workloads};
 
 const HOME: &str = "bindery-system";
 
@@ -166,6 +166,21 @@ async fn published(world: &World) -> usize {
     count
 }
 
+/// A change restarts the workloads of a binding that asks for it, of every kind.
+async fn restart_all(world: &World) {
+    workloads::install_argo_rollouts(&world.client).await;
+    let restarted = json!({"grant": world.namespace, "dataFrom": [{"secret": world.secret_id("app")}], "target": {"name": "app-env"}, "restart": {"policy": "Consumers"}});
+    world.bind("app", restarted).await;
+    world.wait("app", "RolledOut", "True/RolledOut").await;
+    workloads::one_of_each(world, "app-env").await;
+    world.put("app", &json!({"A": "canary-7f3a-value-d", "B": "canary-7f3a-value-b"})).await;
+    world.annotate("app", "bindery.dev/sync", "restart").await;
+    eventually("each workload to be restarted", Duration::from_secs(60), || async {
+        workloads::all_marked(world, "app-env").await.then_some(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_operator_works_under_the_shipped_rights_uses_each_and_leaves_every_secret_when_it_goes() {
     let world = World::new("packaging").await;
@@ -189,9 +204,7 @@ async fn the_operator_works_under_the_shipped_rights_uses_each_and_leaves_every_
         let spec = json!({"dataFrom": [{"secret": world.secret_id("app")}], "target": {"name": target}});
         world.bind(name, spec).await;
     }
-    for name in ["app", "worker"] {
-        world.wait_ready(name).await;
-    }
+    futures::future::join(world.wait_ready("app"), world.wait_ready("worker")).await;
     let before = world.data("worker-env").await;
     world.secrets().delete("worker-env", &DeleteParams::default()).await.unwrap();
     eventually("the Secret to be back", Duration::from_secs(5), || world.data("worker-env")).await;
@@ -227,6 +240,7 @@ async fn the_operator_works_under_the_shipped_rights_uses_each_and_leaves_every_
         .await;
     world.bind("by-account", json!({"grant": by_account, "dataFrom": [{"secret": world.secret_id("app")}]})).await;
     world.wait_ready("by-account").await;
+    restart_all(&world).await;
     for name in ["app", "worker"] {
         let target = format!("{name}-env");
         let spec = json!({"grant": world.namespace, "dataFrom": [{"secret": world.secret_id("app")}], "target": {"name": target}});

@@ -19,6 +19,7 @@ use bindery::grant::GrantError;
 use bindery::kubernetes::write::WriteError;
 use bindery::rotation::rule::Rule;
 use bindery::rotation::state::{Facts, stand};
+use bindery::restart::outcome::Report;
 use bindery::source::{SourceError, SourceErrorKind};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -238,12 +239,28 @@ fn overdue() -> String {
     stand(&rule.unwrap(), facts, "2026-11-09T00:00:00Z".parse().unwrap()).message
 }
 
+/// Restarts that are not done.
+fn rollouts() -> Vec<Report> {
+    let at = |text: &str| text.to_owned();
+    let pending = vec![
+        at("Deployment worker: its pods are being replaced"),
+        at("StatefulSet queue: its update strategy is OnDelete; delete its pods to have them made anew"),
+    ];
+    let failed = vec![at(
+        "Deployment worker: its new pods did not become available within its progressDeadlineSeconds; see why they do not start",
+    )];
+    vec![Report { pending, ..Report::default() }, Report { failed, ..Report::default() }]
+}
+
 #[test]
 fn the_messages_of_the_document_are_those_that_the_program_says() {
     let entries = entries(&document());
     let (mut shown, mut missing) = (BTreeSet::new(), Vec::new());
-    for failure in failures() {
-        let (reason, message) = (failure.reason().as_str(), failure.to_string());
+    let failures = failures().into_iter().map(|failure| (failure.reason(), failure.to_string()));
+    let rollouts =
+        rollouts().into_iter().map(|report| report.condition()).map(|(_, reason, message)| (reason, message));
+    for (reason, message) in failures.chain(rollouts) {
+        let reason = reason.as_str();
         let line = format!("    Message:  {message}");
         if !entries[reason].text.lines().any(|shown| shown == line) {
             missing.push(format!("{reason}: {message}"));

@@ -55,20 +55,26 @@ impl Pass<'_> {
         (progress.rotation.ages, progress.rotation.changed) = (Some(aged.records), aged.changed);
     }
 
-    /// Finds out since when keys have their values that have no age yet. What fails is tried again later; it is no
-    /// failure of the binding.
-    pub(super) async fn find_ages(&self, access: &Arc<Access>, memory: &mut Memory, progress: &mut Progress) {
+    /// Lets it be found out since when keys have their values that have no age yet, and takes what was found. The pass
+    /// does not wait for it, and what fails is tried again later: it is no failure of the binding.
+    pub(super) fn find_ages(&self, access: &Arc<Access>, memory: &mut Memory, progress: &mut Progress) {
         let now = Instant::now();
         let ruled = age::ruled(&self.binding.rotation);
         memory.unaged.retain(|key, _| ruled.contains(key.as_str()));
-        if memory.unaged.is_empty() || memory.walk_again.is_some_and(|again| again > now) {
+        if let Some(mut found) = self.context.walks.take(self.name) {
+            (memory.walking, memory.walk_again) = (false, Some(now + WALK_PAUSE));
+            // The value may be another by now.
+            found.retain(|key, age| memory.unaged.get(key).is_some_and(|unaged| unaged.fingerprint == age.fingerprint));
+            memory.unaged.retain(|key, _| !found.contains_key(key));
+            let ages = progress.rotation.ages.take();
+            let mut ages = ages.unwrap_or_else(|| age::records(self.before));
+            ages.extend(found);
+            progress.rotation.ages = Some(ages);
+        }
+        if memory.unaged.is_empty() || memory.walking || memory.walk_again.is_some_and(|again| again > now) {
             return;
         }
-        let found = self.context.find_ages(&self.binding, self.name, access, &memory.unaged).await;
-        memory.unaged.retain(|key, _| !found.contains_key(key));
-        memory.walk_again = (!memory.unaged.is_empty()).then(|| Instant::now() + WALK_PAUSE);
-        let mut ages = age::records(self.before);
-        ages.extend(found);
-        progress.rotation.ages = Some(ages);
+        memory.walking = true;
+        self.context.begin_walk(self.binding.clone(), self.name.clone(), access.clone(), memory.unaged.clone());
     }
 }

@@ -39,6 +39,8 @@ pub struct Memory {
     pub rollout: plan::Memory,
     /// The keys of which it is to be found out since when they have their values.
     pub unaged: BTreeMap<String, Unaged>,
+    /// Whether that is under way.
+    pub walking: bool,
     /// When that is tried again, where it failed.
     pub walk_again: Option<Instant>,
     repairs: VecDeque<Instant>,
@@ -78,11 +80,12 @@ impl Memory {
         self.pause / 2
     }
 
-    /// How long until older versions are looked through for the ages of keys; `None` where that is not to be done.
+    /// How long until older versions are looked through for the ages of keys; `None` where that is not to be done, or
+    /// is under way.
     #[must_use]
     pub fn next_walk(&self, publishes: bool, now: Instant) -> Option<Duration> {
         let at = || self.walk_again.map_or(Duration::ZERO, |again| again.saturating_duration_since(now));
-        (publishes && !self.unaged.is_empty()).then(at)
+        (publishes && !self.unaged.is_empty() && !self.walking).then(at)
     }
 
     /// Notes that the target was put right.

@@ -260,6 +260,7 @@ pub async fn lead(
         () = grant_status::tell(&context) => {}
         () = context.events.publish(|| context.requests.available_permits() == 0) => {}
     }
+    context.walks.stop().await;
     context.events.flush().await;
 }
 
@@ -340,6 +341,7 @@ impl Context {
     fn forget(&self, binding: &BindingName) {
         self.memories.forget(binding);
         self.reader.versions().forget(binding);
+        self.walks.forget(binding);
         self.first_looks.looked_at(binding);
         self.first_looks.rollouts.arrived(binding);
         self.release(binding);

@@ -113,7 +113,7 @@ impl<'a> Pass<'a> {
                 progress.done.extend([ConditionType::Fetched, ConditionType::Rendered, ConditionType::Applied]);
                 progress.rotation.aws = sight.and_then(|sight| sight.rotations);
                 let leftovers = Box::pin(clean_up(binding, context, memory, turn)).await;
-                Box::pin(self.find_ages(&access, memory, progress)).await;
+                self.find_ages(&access, memory, progress);
                 progress.published = Some(published(binding, &observed, leftovers));
                 progress.observed = Some(observed);
                 return Ok(());
@@ -149,6 +149,7 @@ impl<'a> Pass<'a> {
         progress.published = Some(self::published(binding, &published, leftovers));
         progress.observed = Some(published);
         progress.done.push(ConditionType::Applied);
+        self.find_ages(&access, memory, progress);
         Ok(())
     }
 

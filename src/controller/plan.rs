@@ -307,6 +307,8 @@ mod tests {
         let blank = SecretBindingStatus::default();
 
         assert_eq!(reason(&Situation { target: &current, ..base.clone() }), None);
+        assert_eq!(reason(&Situation { target: &current, unaged: true, ..base.clone() }), Some(ReadReason::Age));
+        assert_eq!(reason(&Situation { target: &drifted, unaged: true, ..base.clone() }), Some(ReadReason::Drift));
         assert_eq!(reason(&base), Some(ReadReason::Missing));
         assert_eq!(reason(&Situation { status: &blank, ..base.clone() }), Some(ReadReason::Created));
         assert_eq!(reason(&Situation { target_name: "renamed", ..base.clone() }), Some(ReadReason::Created));

@@ -79,6 +79,27 @@ pub fn bindings_aiming_at(bindings: &Store<Watched>, namespace: &str, name: &str
     bindings.state().iter().filter(aims).map(|binding| name_of(binding)).collect()
 }
 
+/// The groups of overlaps that a binding belongs to.
+fn groups(binding: &Watched) -> BTreeSet<&str> {
+    let rules = binding.0.iter().flat_map(|manifest| &manifest.spec.rotation);
+    rules.filter_map(|rule| Some(rule.overlap.as_ref()?.group.as_ref().unwrap_or(&rule.name).as_str())).collect()
+}
+
+/// Triggers the other bindings of the groups of a binding, whose overlaps may wait for it.
+pub fn fellows_of(context: &Context, name: &BindingName) {
+    let Some(binding) = context.current(name) else { return };
+    let own = groups(&binding);
+    if own.is_empty() {
+        return;
+    }
+    for fellow in context.bindings_in(&name.namespace) {
+        let of = name_of(&fellow);
+        if of != *name && !groups(&fellow).is_disjoint(&own) {
+            context.trigger(&of);
+        }
+    }
+}
+
 /// Triggers the bindings that a change of grants or namespaces concerns.
 pub fn bindings_of(context: &Context, concern: &Concern) {
     for scope in &context.scopes {

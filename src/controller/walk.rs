@@ -1,13 +1,14 @@
-//! The look at the older versions of a secret, to find out since when keys have their values: after the publication, at
-//! most once for each key, once for all bindings that ask at about the same time. Each value that is read goes through
+//! The look at the older versions of a secret, to find out since when keys have their values: after the publication and
+//! beside the passes, at most once for each key, once for all bindings that ask at about the same time. Each value that is read goes through
 //! the [`Reader`](crate::source::reader::Reader), with the grant judged for each binding and with a record.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Context;
@@ -28,6 +29,8 @@ const LINGER: Duration = Duration::from_millis(250);
 const LONGEST_LINGER: Duration = Duration::from_secs(3);
 /// A walk that takes longer is given up for now.
 const WALK_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a process that ends waits for reads under way.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One secret as one identity sees it, from one version back.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -46,20 +49,111 @@ struct Request {
     answer: oneshot::Sender<Option<BTreeMap<String, KeyAge>>>,
 }
 
-/// Those who wait for a walk, by what is walked.
-#[derive(Default)]
-pub struct Walks(Mutex<HashMap<Path, Vec<Request>>>);
+/// The walks under way: those who wait for one, by what is walked, and what was found, until a pass takes it.
+pub struct Walks {
+    waiting: Mutex<HashMap<Path, Vec<Request>>>,
+    found: Mutex<HashMap<BindingName, BTreeMap<String, KeyAge>>>,
+    /// How many bindings wait.
+    running: watch::Sender<usize>,
+    stopping: AtomicBool,
+}
+
+impl Default for Walks {
+    fn default() -> Self {
+        let (running, _) = watch::channel(0);
+        Self { waiting: Mutex::default(), found: Mutex::default(), running, stopping: AtomicBool::new(false) }
+    }
+}
 
 impl Walks {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Path, Vec<Request>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn waiting(&self) -> MutexGuard<'_, HashMap<Path, Vec<Request>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn found(&self) -> MutexGuard<'_, HashMap<BindingName, BTreeMap<String, KeyAge>>> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes what was found for a binding; `None` while nothing has come.
+    pub(super) fn take(&self, binding: &BindingName) -> Option<BTreeMap<String, KeyAge>> {
+        self.found().remove(binding)
+    }
+
+    /// Forgets a deleted binding.
+    pub(super) fn forget(&self, binding: &BindingName) {
+        self.found().remove(binding);
+    }
+
+    /// Breaks the walks off and waits until the reads under way are on record.
+    pub(super) async fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        let mut running = self.running.subscribe();
+        // The sender is right here.
+        let _ = timeout(STOP_TIMEOUT, running.wait_for(|running| *running == 0)).await;
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+}
+
+/// Puts what was found where a pass takes it, and lets one come, also where the walk panics.
+struct Finding {
+    context: Arc<Context>,
+    name: BindingName,
+    ages: BTreeMap<String, KeyAge>,
+}
+
+impl Finding {
+    fn end(mut self, ages: BTreeMap<String, KeyAge>) {
+        self.ages = ages;
+    }
+}
+
+impl Drop for Finding {
+    fn drop(&mut self) {
+        let walks = &self.context.walks;
+        walks.found().insert(self.name.clone(), std::mem::take(&mut self.ages));
+        walks.running.send_modify(|running| *running -= 1);
+        self.context.trigger(&self.name);
+    }
+}
+
+/// Lets those who come later begin anew, where the walk that they would wait for panics.
+struct Serving {
+    context: Arc<Context>,
+    path: Path,
+    /// Whether nobody waits any more.
+    ended: bool,
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.context.walks.waiting().remove(&self.path);
+        }
     }
 }
 
 impl Context {
-    /// Finds out since when keys have their values. Answers what is known then; what could not be told for a passing
-    /// cause is left out.
-    pub(super) async fn find_ages(
+    /// Begins to find out since when keys have their values. [`Walks::take`] then answers what is known; what could not
+    /// be told for a passing cause is left out.
+    pub(super) fn begin_walk(
+        self: &Arc<Self>,
+        binding: Arc<Binding>,
+        name: BindingName,
+        access: Arc<Access>,
+        unaged: BTreeMap<String, Unaged>,
+    ) {
+        self.walks.running.send_modify(|running| *running += 1);
+        let finding = Finding { context: self.clone(), name, ages: BTreeMap::new() };
+        tokio::spawn(async move {
+            let ages = finding.context.find_ages(&binding, &finding.name, &access, &unaged).await;
+            finding.end(ages);
+        });
+    }
+
+    async fn find_ages(
         self: &Arc<Self>,
         binding: &Arc<Binding>,
         name: &BindingName,
@@ -78,13 +172,13 @@ impl Context {
             let (binding, access) = (binding.clone(), access.clone());
             let request = Request { binding, name: name.clone(), access, unaged, answer };
             let first = {
-                let mut waiting = self.walks.lock();
+                let mut waiting = self.walks.waiting();
                 let first = !waiting.contains_key(&path);
                 waiting.entry(path.clone()).or_default().push(request);
                 first
             };
             if first {
-                tokio::spawn(serve(self.clone(), path));
+                tokio::spawn(serve(Serving { context: self.clone(), path, ended: false }));
             }
             // Without an answer the walk has panicked, and a later pass asks again.
             async { answered.await.ok().flatten() }
@@ -94,15 +188,17 @@ impl Context {
 }
 
 /// Walks for those who have gathered, until nobody waits.
-async fn serve(context: Arc<Context>, path: Path) {
+async fn serve(mut serving: Serving) {
+    let (context, path) = (serving.context.clone(), serving.path.clone());
     loop {
         gather(&context, &path).await;
         let requests = {
-            let mut waiting = context.walks.lock();
+            let mut waiting = context.walks.waiting();
             match waiting.get_mut(&path) {
                 Some(requests) if !requests.is_empty() => std::mem::take(requests),
                 _ => {
                     waiting.remove(&path);
+                    serving.ended = true;
                     return;
                 }
             }
@@ -118,7 +214,6 @@ async fn serve(context: Arc<Context>, path: Path) {
             Err(_) => None,
         };
         for (request, walk) in requests.into_iter().zip(walks) {
-            // What a walk that was broken off has settled holds all the same.
             let ages = end.map(|end| walk.end(end));
             let _ = request.answer.send(ages);
         }
@@ -129,8 +224,8 @@ async fn gather(context: &Context, path: &Path) {
     let (started, mut seen) = (Instant::now(), 0);
     while started.elapsed() < LONGEST_LINGER {
         sleep(LINGER).await;
-        let now = context.walks.lock().get(path).map_or(0, Vec::len);
-        if now == seen || now == 0 {
+        let now = context.walks.waiting().get(path).map_or(0, Vec::len);
+        if now == seen || now == 0 || context.walks.is_stopping() {
             return;
         }
         seen = now;
@@ -146,6 +241,8 @@ fn is_final(error: &SourceError) -> bool {
             | SourceErrorKind::VersionNotFound
             | SourceErrorKind::SecretNotFound
             | SourceErrorKind::SecretPendingDeletion
+            | SourceErrorKind::InvalidReference
+            | SourceErrorKind::WrongSecret
     )
 }
 
@@ -161,7 +258,7 @@ async fn walk(
         return Ok(End::Beyond);
     };
     let history = match context.reader.versions().history(&path.identity, &path.secret).await {
-        Ok(history) if history.arn == read.arn => history.versions,
+        Ok(history) if history.iter().any(|version| version.id == read.version_id) => history,
         Ok(_) => return Ok(End::Beyond),
         Err(error) if is_final(&error) => return Ok(End::Beyond),
         Err(error) => return Err(error),
@@ -170,6 +267,9 @@ async fn walk(
     for version in &back {
         if walks.iter().all(Walk::is_done) {
             return Ok(End::Beyond);
+        }
+        if context.walks.is_stopping() {
+            return Err(SourceError::new(SourceErrorKind::Unavailable, path.secret.to_string()));
         }
         look_into(context, path, version, requests, walks).await?;
     }

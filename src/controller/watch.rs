@@ -161,6 +161,7 @@ fn bindings(context: &Arc<Context>, scope: &Scope, writer: Writer<Watched>) -> i
         .for_each(move |binding| {
             if let Ok(binding) = binding {
                 of_trigger.trigger(&name_of(&binding));
+                trigger::fellows_of(&of_trigger, &name_of(&binding));
             }
             ready(())
         })
@@ -181,6 +182,9 @@ async fn targets(context: &Arc<Context>, scope: &Scope) {
                         });
                         for binding in &concerned {
                             context.trigger(binding);
+                            if touched.sighting.observed.rotation_state.is_some() {
+                                trigger::fellows_of(context, binding);
+                            }
                         }
                     }
                 }

@@ -110,6 +110,7 @@ mod tests {
         Uses::Keys(keys.iter().map(|(key, optional)| ((*key).to_owned(), *optional)).collect())
     }
 
+    #[allow(clippy::needless_pass_by_value, reason = "it is given json! literals")]
     fn env(secret: &str, key: &str, optional: Value) -> Value {
         json!({"name": "V", "valueFrom": {"secretKeyRef": {"name": secret, "key": key, "optional": optional}}})
     }

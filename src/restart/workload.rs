@@ -222,6 +222,7 @@ mod tests {
         })
     }
 
+    #[allow(clippy::needless_pass_by_value, reason = "it is given json! literals")]
     fn pod(kind: &str, owner: &str, app: &str, more: serde_json::Value) -> Option<PodSeen> {
         let owners = json!([{"apiVersion": "apps/v1", "kind": kind, "name": owner, "uid": "u", "controller": true}]);
         let metadata = json!({"name": "p", "creationTimestamp": "2027-01-01T00:00:00Z", "labels": {"app": app}, "ownerReferences": owners});

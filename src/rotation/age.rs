@@ -2,8 +2,9 @@
 //!
 //! Of each key that a rule names, the status keeps a keyed fingerprint of its value and the creation time of the version
 //! that brought it. A read whose value has another fingerprint is a change, also where an old value comes back; a
-//! change of other keys of the same secret is none. The value is that of the source: what an overlap publishes under
-//! the key in the meantime does not count.
+//! change of other keys of the same secret is none. Where AWSCURRENT moves back to an older version, the time is that
+//! version's, since the value is as old. The value is that of the source: what an overlap publishes under the key in
+//! the meantime does not count.
 //!
 //! - A key that a template makes has no single origin. Its fingerprint is that of the rendered text; the time is the
 //!   creation time of the newest version that the binding reads, and may be too late at first sight.

@@ -42,7 +42,7 @@ pub enum Clock {
     /// So long after its keys were changed.
     Every(Duration),
     /// At the first of these times after its keys were changed.
-    Schedule(Schedule),
+    Schedule(Box<Schedule>),
 }
 
 impl Clock {
@@ -134,7 +134,7 @@ impl Rule {
             }
             (None, Some(schedule)) => {
                 let schedule = Schedule::parse(schedule, manifest.time_zone.as_deref());
-                Some(Clock::Schedule(schedule.map_err(|error| ("schedule", error.to_string()))?))
+                Some(Clock::Schedule(Box::new(schedule.map_err(|error| ("schedule", error.to_string()))?)))
             }
             (None, None) => None,
         };

@@ -92,10 +92,6 @@ pub struct ListedVersion {
 /// One page of `ListSecretVersionIds`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VersionPage {
-    /// The full ARN of the secret.
-    pub arn: String,
-    /// The name of the secret.
-    pub name: String,
     /// Versions, in no order.
     pub versions: Vec<ListedVersion>,
     /// The token of the next page.

@@ -434,12 +434,7 @@ impl SecretsApi for SecretsManager {
                     created: entry.created_date.and_then(|date| second(&date)),
                 })
             });
-            Ok(VersionPage {
-                versions: versions.collect(),
-                arn: output.arn.ok_or_else(|| incomplete(&id))?,
-                name: output.name.ok_or_else(|| incomplete(&id))?,
-                next: output.next_token,
-            })
+            Ok(VersionPage { versions: versions.collect(), next: output.next_token })
         }
         .boxed()
     }

@@ -51,6 +51,82 @@ async fn bad_manifests_are_refused_with_a_sentence() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn bad_rules_and_restarts_are_refused_with_a_sentence_and_good_ones_are_taken() {
+    let world = World::without_grant("rules").await;
+    let spec = |rules: serde_json::Value, more: serde_json::Value| {
+        let mut spec = json!({"dataFrom": [{"secret": "a/b"}], "rotation": rules});
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        spec
+    };
+    let rule = |edit: serde_json::Value| {
+        let mut rule = json!({"name": "r", "keys": ["A"]});
+        rule.as_object_mut().unwrap().extend(edit.as_object().unwrap().clone());
+        spec(json!([rule]), json!({}))
+    };
+    let restart = |restart: serde_json::Value| spec(json!([]), json!({"restart": restart}));
+    let staged = json!([{"name": "r", "keys": ["A"], "overlap": {"strategy": "Staged", "hold": "1d"}}]);
+    let one = json!([{"kind": "Deployment", "name": "worker"}]);
+    for (spec, sentence) in [
+        (rule(json!({"every": "7d", "schedule": "0 9 * * MON"})), "give every or schedule, not both"),
+        (rule(json!({"every": "7d", "timeZone": "UTC"})), "timeZone belongs to schedule"),
+        (rule(json!({"action": "RotateSecret"})), "an action needs a clock"),
+        (rule(json!({"every": "7d", "action": "RunJob"})), "RunJob and runJob belong together"),
+        (rule(json!({"every": "7d", "runJob": {"cronJob": "j"}})), "RunJob and runJob belong together"),
+        (rule(json!({"every": "7d", "generate": {"bytes": 32}})), "generate belongs to action: Generate"),
+        (
+            rule(json!({"keys": ["A", "B"], "overlap": {"strategy": "Immediate", "hold": "1d"}})),
+            "overlap is for one key",
+        ),
+        (
+            rule(json!({"overlap": {"strategy": "Immediate", "hold": "1d", "nextKey": "B"}})),
+            "belong to strategy: Staged",
+        ),
+        (rule(json!({"every": "weekly"})), "every"),
+        (rule(json!({"warnBefore": "1w"})), "warnBefore"),
+        (rule(json!({"keys": []})), "keys"),
+        (rule(json!({"keys": ["A", "A"]})), "duplicate"),
+        (rule(json!({"keys": ["A B"]})), "keys"),
+        (rule(json!({"name": "R"})), "name"),
+        (rule(json!({"every": "7d", "action": "Rotate"})), "action"),
+        (rule(json!({"every": "7d", "action": "Generate", "generate": {"bytes": 8}})), "bytes"),
+        (spec(json!([{"name": "r", "keys": ["A"]}, {"name": "r", "keys": ["B"]}]), json!({})), "duplicate"),
+        (spec(staged.clone(), json!({})), "needs pods that are restarted"),
+        (spec(staged.clone(), json!({"restart": {"policy": "Never"}})), "needs pods that are restarted"),
+        (
+            spec(
+                staged.clone(),
+                json!({"restart": {"policy": "Consumers"}, "target": {"template": {"X": "x"}, "templateOnly": true}}),
+            ),
+            "templateOnly does not allow",
+        ),
+        (restart(json!({"policy": "Listed"})), "policy: Listed and workloads belong together"),
+        (restart(json!({"policy": "Consumers", "workloads": one})), "policy: Listed and workloads belong together"),
+        (
+            restart(json!({"policy": "Listed", "workloads": [{"kind": "Job", "name": "x"}]})),
+            "Unsupported value: \"Job\"",
+        ),
+    ] {
+        let refused = world.try_bind("refused", spec.clone()).await;
+        let message = refused.err().unwrap_or_else(|| panic!("accepted: {spec}")).to_string();
+        assert!(message.to_lowercase().contains(&sentence.to_lowercase()), "{spec}: {message}");
+    }
+    for spec in [
+        rule(json!({})),
+        rule(json!({"every": "7d", "warnBefore": "1d", "contact": {"name": "x"}, "notAfter": "2026-12-01T00:00:00Z"})),
+        rule(json!({"schedule": "0 9 * * MON", "timeZone": "Europe/Berlin", "action": "RotateSecret"})),
+        rule(json!({"every": "7d", "action": "RunJob", "runJob": {"cronJob": "j"}})),
+        rule(json!({"every": "90d", "action": "Generate", "generate": {"bytes": 32, "encoding": "Hex"}})),
+        rule(json!({"overlap": {"strategy": "Immediate", "hold": "1d", "previousKey": "B"}})),
+        spec(staged, json!({"restart": {"policy": "Consumers"}})),
+        restart(json!({"policy": "Listed", "workloads": one})),
+        restart(json!({"policy": "Consumers", "window": {"schedule": "0 2 * * *", "duration": "3h"}})),
+    ] {
+        world.try_bind("accepted", spec.clone()).await.unwrap_or_else(|error| panic!("refused: {spec}: {error}"));
+    }
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bad_grants_are_refused_with_a_sentence() {
     let world = World::without_grant("refused-grant").await;
     let base = json!({"namespaces": {"names": ["n"]}, "secrets": [{"name": "a/*"}]});

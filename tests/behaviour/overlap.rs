@@ -15,12 +15,10 @@ use pair::{Layout, Pair};
 
 const STAGED: Layout = Layout { strategy: "Staged", grouped: true, shared: true };
 
-/// How many pairs a world has.
-const PAIRS: u64 = 10;
-
-/// How many worlds of pairs are run: few in `make test`, many in `make soak`.
-fn worlds() -> u64 {
-    std::env::var("BINDERY_SOAK").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
+/// How many worlds are run, and how many pairs each has: few in `make test`, many in `make soak`.
+fn extent() -> (u64, u64) {
+    let soak = std::env::var("BINDERY_SOAK").ok().and_then(|text| text.parse().ok());
+    soak.map_or((1, 4), |worlds| (worlds, 10))
 }
 
 /// Runs pairs through rotations, with the operator killed at random, until all are at rest; or, where a violation is
@@ -37,7 +35,7 @@ async fn run(name: &str, pairs: u64, first_seed: u64, layout: Layout, expected: 
     let api: Api<Pod> = Api::namespaced(world.client.clone(), &world.namespace);
     let mut random = fastrand::Rng::with_seed(first_seed);
     let started = Instant::now();
-    let (disturbed_for, limit) = (Duration::from_secs(25), Duration::from_secs(180));
+    let (disturbed_for, limit) = (Duration::from_secs(25), Duration::from_secs(300));
     let mut settled = vec![false; all.len()];
     let mut all_run = false;
     while !settled.iter().all(|settled| *settled) {
@@ -84,11 +82,11 @@ async fn run(name: &str, pairs: u64, first_seed: u64, layout: Layout, expected: 
 }
 
 async fn holds(name: &str, layout: Layout) {
-    let mut runs = 0;
-    for world in 0..worlds() {
-        let violations = run(name, PAIRS, world * 100, layout, false).await;
+    let ((worlds, pairs), mut runs) = (extent(), 0);
+    for world in 0..worlds {
+        let violations = run(name, pairs, world * 100, layout, false).await;
         assert_eq!(violations, Vec::<String>::new(), "world {world}");
-        runs += PAIRS;
+        runs += pairs;
     }
     println!("{runs} seeded rotations of app and worker, {layout:?}: no pod met a row that it could not decrypt");
 }
@@ -106,13 +104,13 @@ async fn a_staged_rotation_of_two_secrets_loses_no_row() {
 /// A counter-example: with the new key in use at once, a pod that started before cannot read what a new one wrote.
 #[tokio::test(flavor = "multi_thread")]
 async fn immediate_is_not_for_a_key_that_several_pods_encrypt_with() {
-    let violations = run("immediate", PAIRS, 0, Layout { strategy: "Immediate", ..STAGED }, true).await;
+    let violations = run("immediate", 4, 0, Layout { strategy: "Immediate", ..STAGED }, true).await;
     assert!(!violations.is_empty(), "if this holds, Staged is not needed");
 }
 
 /// A counter-example: each program waits for its own pods only, and does not know when the other's can read the new key.
 #[tokio::test(flavor = "multi_thread")]
 async fn staged_without_a_common_group_is_not_for_programs_that_share_rows() {
-    let violations = run("ungrouped", PAIRS, 0, Layout { grouped: false, shared: false, ..STAGED }, true).await;
+    let violations = run("ungrouped", 6, 0, Layout { grouped: false, shared: false, ..STAGED }, true).await;
     assert!(!violations.is_empty(), "if this holds, groups are not needed");
 }

@@ -7,11 +7,11 @@ use std::time::Duration;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
-use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 
 use crate::support::operator::Setup;
+use crate::support::workloads::{self, apply, manifest};
 use crate::support::world::CANARY;
 use crate::support::{Operator, World, eventually};
 
@@ -30,38 +30,11 @@ fn by_key(key: &str) -> Value {
 }
 
 fn whole() -> Value {
-    json!({"envFrom": [{"secretRef": {"name": "env"}}]})
-}
-
-fn manifest(kind: &str, name: &str, container: &Value) -> Value {
-    let mut of_pod = json!({"name": "c", "image": "example.com/c:1"});
-    of_pod.as_object_mut().unwrap().extend(container.as_object().unwrap().clone());
-    let mut spec = json!({
-        "selector": {"matchLabels": {"app": name}},
-        "template": {"metadata": {"labels": {"app": name}}, "spec": {"containers": [of_pod], "terminationGracePeriodSeconds": 0}},
-    });
-    if kind != "DaemonSet" {
-        spec["replicas"] = json!(2);
-    }
-    if kind == "StatefulSet" {
-        spec["serviceName"] = json!(name);
-    }
-    let version = if kind == "Rollout" { "argoproj.io/v1alpha1" } else { "apps/v1" };
-    json!({"apiVersion": version, "kind": kind, "metadata": {"name": name}, "spec": spec})
+    workloads::whole("env")
 }
 
 fn api(world: &World, kind: &str) -> Api<DynamicObject> {
-    let (group, version) = if kind == "Rollout" { ("argoproj.io", "v1alpha1") } else { ("apps", "v1") };
-    let plural = format!("{}s", kind.to_lowercase());
-    let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), &plural);
-    Api::namespaced_with(world.client.clone(), &world.namespace, &resource)
-}
-
-/// Applies a manifest as a deployment tool does.
-async fn apply(world: &World, manager: &str, manifest: &Value) {
-    let (kind, name) = (manifest["kind"].as_str().unwrap(), manifest["metadata"]["name"].as_str().unwrap());
-    let params = PatchParams::apply(manager).force();
-    api(world, kind).patch(name, &params, &Patch::Apply(manifest)).await.unwrap();
+    workloads::api(&world.client, &world.namespace, kind)
 }
 
 async fn merge(world: &World, kind: &str, name: &str, patch: Value) {
@@ -114,8 +87,7 @@ async fn replaced(world: &World, app: &str, before: &[String]) {
 }
 
 async fn mark(world: &World, kind: &str, name: &str) -> Option<String> {
-    let object = api(world, kind).get(name).await.unwrap();
-    object.data["spec"]["template"]["metadata"]["annotations"][MARK].as_str().map(str::to_owned)
+    workloads::mark(world, kind, name, "env").await
 }
 
 async fn bind(world: &World, restart: Value) {
@@ -538,29 +510,10 @@ async fn a_restart_that_is_undone_three_times_is_not_fought_for() {
     world.end().await;
 }
 
-/// The CRD of Argo Rollouts, as far as it matters here.
-async fn install_argo_rollouts(world: &World) {
-    use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-    use kube::runtime::{conditions, wait::await_condition};
-    let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
-    let schema = json!({"openAPIV3Schema": {"type": "object", "properties": {"spec": open, "status": open}}});
-    let version =
-        json!({"name": "v1alpha1", "served": true, "storage": true, "subresources": {"status": {}}, "schema": schema});
-    let crd = json!({
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": {"name": "rollouts.argoproj.io"},
-        "spec": {"group": "argoproj.io", "scope": "Namespaced", "names": {"plural": "rollouts", "kind": "Rollout"}, "versions": [version]},
-    });
-    let api: Api<CustomResourceDefinition> = Api::all(world.client.clone());
-    api.patch("rollouts.argoproj.io", &PatchParams::apply("test").force(), &Patch::Apply(&crd)).await.unwrap();
-    let served = await_condition(api, "rollouts.argoproj.io", conditions::is_crd_established());
-    tokio::time::timeout(Duration::from_secs(20), served).await.unwrap().unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn argo_rollouts_are_restarted_where_they_are_installed() {
     let world = World::new("argo").await;
-    install_argo_rollouts(&world).await;
+    workloads::install_argo_rollouts(&world.client).await;
     world.put("app", &payload("1", "1")).await;
     let operator = world.operator();
     bind(&world, consumers()).await;
@@ -569,15 +522,6 @@ async fn argo_rollouts_are_restarted_where_they_are_installed() {
     apply(&world, "tool", &rollout).await;
     // The test plays the controller: it makes the ReplicaSets and the status.
     let replica_sets: Api<ReplicaSet> = Api::namespaced(world.client.clone(), &world.namespace);
-    let replica_set = async |hash: &str| {
-        let mut object = manifest("ReplicaSet", &format!("canary-{hash}"), &whole());
-        let labels = json!({"app": "canary", "pod-template-hash": hash});
-        object["spec"]["replicas"] = json!(1);
-        object["spec"]["selector"]["matchLabels"] = labels.clone();
-        object["spec"]["template"]["metadata"]["labels"] = labels;
-        let name = object["metadata"]["name"].as_str().unwrap().to_owned();
-        replica_sets.patch(&name, &PatchParams::apply("argo"), &Patch::Apply(object)).await.unwrap();
-    };
     let status = |generation: i64, updated: i64| {
         let phase = if updated == 1 { "Healthy" } else { "Progressing" };
         json!({"apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", "status": {"observedGeneration": generation.to_string(), "phase": phase, "replicas": 1, "updatedReplicas": updated, "availableReplicas": 1}})
@@ -589,7 +533,7 @@ async fn argo_rollouts_are_restarted_where_they_are_installed() {
             .await
             .unwrap();
     };
-    replica_set("1a").await;
+    workloads::replica_set(&world, "canary", "1a", &whole()).await;
     running(&world, "canary", 1).await;
     report(1, 1).await;
     tokio::time::sleep(Duration::from_millis(1100)).await;
@@ -598,7 +542,7 @@ async fn argo_rollouts_are_restarted_where_they_are_installed() {
     pending_with(&world, "Rollout canary: its pods are being replaced").await;
     let generation = api(&world, "Rollout").get("canary").await.unwrap().metadata.generation.unwrap();
     report(generation, 0).await;
-    replica_set("2b").await;
+    workloads::replica_set(&world, "canary", "2b", &whole()).await;
     running(&world, "canary", 2).await;
     replica_sets.delete("canary-1a", &DeleteParams::background()).await.unwrap();
     report(generation, 1).await;

@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::json;
 use zeroize::Zeroizing;
 
+#[allow(clippy::needless_pass_by_value, reason = "it is given json! literals")]
 fn binding(restart: serde_json::Value) -> Binding {
     let spec: SecretBindingSpec =
         serde_json::from_value(json!({"dataFrom": [{"secret": "a"}], "target": {"name": "env"}, "restart": restart}))

@@ -23,6 +23,7 @@ fn nothing() -> Value {
     json!({"containers": [{"name": "c"}]})
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "it is given json! literals")]
 fn workload(kind: WorkloadKind, pod: &Value, spec: Value, status: Value, mark: Option<&str>) -> Workload {
     let mut annotations = json!({});
     if let Some(mark) = mark {
@@ -152,14 +153,13 @@ async fn every_standing_of_a_workload_has_its_verdict() {
                     let verdict = judge(&standing(is, mark, opts_out), stale, MARK, &Memory::default(), now);
                     let marked = mark == Some(MARK);
                     let expected = match (stale, marked, is) {
-                        // Whatever its own rollouts do, its pods have the current values.
-                        (false, false, _) => "current",
                         (true, _, _) if opts_out => "out",
                         (_, true, Is::Rolling) => "under way",
                         (_, true, Is::Failed) => "failed",
                         (true, _, Is::Paused | Is::OnDelete) | (true, true, Is::Partitioned) => "pending",
-                        (_, true, Is::Done) | (false, true, _) => "current",
                         (true, false, _) => "due",
+                        // Whatever its own rollouts do, its pods have the current values.
+                        (false, _, _) | (_, true, Is::Done) => "current",
                     };
                     assert_eq!(word(&verdict), expected, "{is:?} {mark:?} stale={stale} out={opts_out}");
                     assert!(stale || verdict != Verdict::Due, "what is current is never restarted");

@@ -4,7 +4,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
 use super::super::event::NamedSecret;
-use super::super::{Batch, Page, SecretRotation, SecretsApi, VersionPage};
+use super::super::{Batch, ListedVersion, Page, SecretRotation, SecretsApi, VersionPage};
 use super::*;
 use crate::binding::payload::Payload;
 use crate::binding::value::Value;
@@ -17,6 +17,7 @@ struct World {
     described: BTreeMap<String, Result<Description, SourceErrorKind>>,
     listed: BTreeMap<String, Description>,
     list_error: Option<SourceErrorKind>,
+    history: Vec<Vec<ListedVersion>>,
     calls: Vec<String>,
 }
 
@@ -144,9 +145,16 @@ impl SecretsApi for Fake {
         &'a self,
         _: &'a Identity,
         _: &'a SecretId,
-        _: Option<String>,
+        page: Option<String>,
     ) -> BoxFuture<'a, Result<VersionPage, SourceError>> {
-        unreachable!("nobody asks")
+        async move {
+            let number = page.map_or(0, |page| page.parse().unwrap());
+            self.world().calls.push(format!("versions {number}"));
+            let versions = self.world().history[number].clone();
+            let next = (number + 1 < self.world().history.len()).then(|| (number + 1).to_string());
+            Ok(VersionPage { versions, next })
+        }
+        .boxed()
     }
 
     fn account<'a>(&'a self, _: &'a Identity) -> BoxFuture<'a, Result<String, SourceError>> {
@@ -441,4 +449,28 @@ async fn what_nobody_asks_about_any_more_is_forgotten() {
         }
     }
     assert!(versions.index().views.is_empty() && versions.index().interests.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_versions_of_a_secret_come_from_all_pages_the_newest_first() {
+    let fake = Fake::default();
+    let version = |id: &str, second| ListedVersion {
+        id: id.to_owned(),
+        stages: BTreeSet::new(),
+        created: Timestamp::from_second(second).ok(),
+    };
+    fake.world().history =
+        vec![vec![version("b", 20), version("d", 40)], vec![], vec![version("a", 10), version("c", 30)]];
+    let (versions, _changes) = versions(&fake);
+    let found = versions.history(&Identity::default(), &name(0).parse().unwrap()).await.unwrap();
+    assert_eq!(found.iter().map(|version| version.id.as_str()).collect::<Vec<_>>(), ["d", "c", "b", "a"]);
+    assert_eq!(fake.calls(), ["versions 0", "versions 1", "versions 2"]);
+}
+
+#[test]
+fn a_version_that_waits_to_become_current_is_pending() {
+    assert!(description("s", &[("v2", "AWSPENDING"), ("v1", "AWSCURRENT")]).has_pending());
+    // After a rotation that ended well the label may stay beside the current one.
+    assert!(!description("s", &[("v2", "AWSPENDING"), ("v2", "AWSCURRENT"), ("v1", "AWSPREVIOUS")]).has_pending());
+    assert!(!description("s", &[("v1", "AWSCURRENT")]).has_pending());
 }

@@ -7,6 +7,8 @@ pub mod board;
 pub mod iam;
 pub mod operator;
 pub mod release;
+#[allow(dead_code, reason = "the tests of rights and packages use the rest")]
+pub mod workloads;
 pub mod world;
 
 pub use aws_proxy::Fault;
