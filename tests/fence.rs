@@ -22,10 +22,11 @@ use futures::{FutureExt as _, StreamExt as _};
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use serde_json::{Value, json};
@@ -896,6 +897,7 @@ const HEAR_OF_BINDINGS: &str = "hear of a new binding";
 const HEAR_OF_GRANTS: &str = "hear of a new grant";
 const HEAR_OF_LABELS: &str = "hear of a new label of the namespace";
 const REPAIR: &str = "put back a deleted Secret";
+const RUN: &str = "run a Job when a rule is due";
 const CLEAN_UP: &str = "delete the Secret of an earlier name";
 const RESTART: &str = "restart a workload of each kind";
 const IMPERSONATE: &str = "read as a ServiceAccount";
@@ -904,7 +906,7 @@ const COUNT: &str = "count the bindings of a grant";
 const RENEW: &str = "renew the lease";
 
 /// Which duty is not done where a right is missing.
-const NEEDED: [(&str, &str, &str, &str); 31] = [
+const NEEDED: [(&str, &str, &str, &str); 34] = [
     ("list", "bindery.dev", "secretgrants", PUBLISH),
     ("watch", "bindery.dev", "secretgrants", HEAR_OF_GRANTS),
     ("patch", "bindery.dev", "secretgrants/status", COUNT),
@@ -930,6 +932,9 @@ const NEEDED: [(&str, &str, &str, &str); 31] = [
     ("patch", "argoproj.io", "rollouts", RESTART),
     ("list", "batch", "cronjobs", CLEAN_UP),
     ("list", "batch", "jobs", CLEAN_UP),
+    ("get", "batch", "cronjobs", RUN),
+    ("get", "batch", "jobs", RUN),
+    ("create", "batch", "jobs", RUN),
     ("get", "", "serviceaccounts", IMPERSONATE),
     ("create", "", "serviceaccounts/token", IMPERSONATE),
     ("create", "events.k8s.io", "events", TELL),
@@ -949,6 +954,23 @@ async fn until<F: Future<Output = bool>>(mut look: impl FnMut() -> F) {
     }
 }
 
+/// Makes a CronJob, and a binding with a rule that has it run now.
+async fn run_a_job_of(world: &World, grant: &str, source: &Value) {
+    let cron_job = json!({
+        "metadata": {"name": "renew", "annotations": {"bindery.dev/run": "allowed"}},
+        "spec": {"schedule": "0 0 1 1 *", "suspend": true, "jobTemplate": {"spec": {"template": {"spec": {
+            "restartPolicy": "Never", "containers": [{"name": "c", "image": "example.com/c"}],
+        }}}}},
+    });
+    let cron_jobs: Api<CronJob> = Api::namespaced(world.client.clone(), &world.namespace);
+    cron_jobs.create(&PostParams::default(), &serde_json::from_value(cron_job).unwrap()).await.unwrap();
+    let key = payload(1).as_object().unwrap().keys().next().unwrap().clone();
+    let rule =
+        json!({"name": "key", "keys": [key], "every": "90d", "action": "RunJob", "runJob": {"cronJob": "renew"}});
+    world.bind("jobs", json!({"grant": grant, "dataFrom": source, "rotation": [rule]})).await;
+    world.annotate("jobs", "bindery.dev/rotation", "emergency-key").await;
+}
+
 /// Gives an operator every duty once, and answers which of them it has not done when the time is over.
 async fn undone(
     world: &World,
@@ -961,7 +983,7 @@ async fn undone(
     let source = json!([{"secret": world.secret_id("app")}]);
     let spec = |grant: &str, target: &str| json!({"grant": grant, "dataFrom": source, "target": {"name": target}});
     let own = world.namespace.as_str();
-    let [by_account, late] = ["account", "late"].map(|name| format!("{own}-{name}"));
+    let [by_account, late, by_jobs] = ["account", "late", "jobs"].map(|name| format!("{own}-{name}"));
     let secrets = json!([{"name": "{namespace}/*"}]);
     let granted = |namespaces: Value, aws: Value| json!({"namespaces": namespaces, "secrets": secrets, "aws": aws});
     let region = json!({"region": "eu-west-1"});
@@ -969,6 +991,10 @@ async fn undone(
     accounts.create(&PostParams::default(), &reader()).await.unwrap();
     let aws = json!({"region": "eu-west-1", "accountId": "123456789012", "serviceAccountName": "reader"});
     world.grant_with(&by_account, granted(json!({"names": [own]}), aws)).await;
+    let granted_jobs = json!([{"action": "RunJob", "secrets": ["{namespace}/*"], "keys": ["*"]}]);
+    let spec_of_jobs = with(granted(json!({"names": [own]}), region.clone()), &json!({"rotation": granted_jobs}));
+    world.grant_with(&by_jobs, spec_of_jobs).await;
+    run_a_job_of(world, &by_jobs, &source).await;
     for (name, grant) in [
         ("early", own),
         ("lost", own),
@@ -1037,6 +1063,10 @@ async fn undone(
         until(|| workloads::all_marked(world, "restarted")).await;
     };
     let impersonate = until(|| ready("account"));
+    let ran = until(|| async {
+        let jobs: Api<Job> = Api::namespaced(world.client.clone(), own);
+        !jobs.list(&ListParams::default()).await.unwrap().items.is_empty()
+    });
     let tell = until(|| async { !world.events("early").await.is_empty() });
     let count = async {
         let grants: Api<SecretGrant> = Api::all(world.client.clone());
@@ -1058,6 +1088,7 @@ async fn undone(
         (CLEAN_UP, Box::pin(clean_up)),
         (RESTART, Box::pin(restart)),
         (IMPERSONATE, Box::pin(impersonate)),
+        (RUN, Box::pin(ran)),
         (TELL, Box::pin(tell)),
         (COUNT, Box::pin(count)),
         (RENEW, Box::pin(renew)),
@@ -1074,7 +1105,7 @@ async fn undone(
     });
     let undone = join_all(outcomes).await.into_iter().flatten().collect();
     drop(operator);
-    for grant in [&by_account, &late] {
+    for grant in [&by_account, &late, &by_jobs] {
         // The last is there only if the operator got so far.
         let _ = Api::<SecretGrant>::all(world.client.clone()).delete(grant, &DeleteParams::default()).await;
     }

@@ -252,6 +252,31 @@ async fn the_operator_works_under_the_shipped_rights_uses_each_and_leaves_every_
         (status.bindings == Some(1)).then_some(())
     })
     .await;
+    // A due rule runs a Job.
+    let cron_job = json!({
+        "apiVersion": "batch/v1", "kind": "CronJob",
+        "metadata": {"name": "renew", "annotations": {"bindery.dev/run": "allowed"}},
+        "spec": {"schedule": "0 0 1 1 *", "suspend": true, "jobTemplate": {"spec": {"template": {"spec": {
+            "restartPolicy": "Never", "containers": [{"name": "c", "image": "example.com/c"}],
+        }}}}},
+    });
+    let cron_jobs: kube::Api<k8s_openapi::api::batch::v1::CronJob> =
+        kube::Api::namespaced(world.client.clone(), &world.namespace);
+    cron_jobs.patch("renew", &PatchParams::apply("test"), &Patch::Apply(&cron_job)).await.unwrap();
+    let grants: kube::Api<bindery::api::SecretGrant> = kube::Api::all(world.client.clone());
+    let rotation = json!([{"action": "RunJob", "secrets": [world.secret_id("app")], "keys": ["*"]}]);
+    let edit = json!({"spec": {"rotation": rotation}});
+    grants.patch(&world.namespace, &PatchParams::default(), &Patch::Merge(&edit)).await.unwrap();
+    let rule = json!({"name": "a", "keys": ["A"], "every": "90d", "action": "RunJob", "runJob": {"cronJob": "renew"}});
+    let spec = json!({"grant": world.namespace, "dataFrom": [{"secret": world.secret_id("app")}], "target": {"name": "app-env"}, "rotation": [rule]});
+    world.bind("app", spec).await;
+    world.annotate("app", "bindery.dev/rotation", "emergency-a").await;
+    let jobs: kube::Api<k8s_openapi::api::batch::v1::Job> =
+        kube::Api::namespaced(world.client.clone(), &world.namespace);
+    eventually("the Job", Duration::from_secs(30), || async {
+        jobs.list(&kube::api::ListParams::default()).await.unwrap().items.pop()
+    })
+    .await;
     // A second start finds the lease and the key of the first.
     assert_eq!(operator.terminate().await, Some(0));
     operator.restart();

@@ -313,7 +313,7 @@ pub struct RotationStatus {
     /// The record of the overlap as it stands on the target, in case the target is deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlap: Option<String>,
-    /// The due time for which the action was last begun.
+    /// The due time for which an action is under way. Absent where none is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acted_for: Option<Time>,
     /// What failed, where the action did.

@@ -289,7 +289,7 @@ impl Pass<'_> {
             return Outcome::Done;
         }
         if has("AWSPENDING") {
-            if Timestamp::now().duration_since(due.due) > ROTATED_WITHIN {
+            if self.is_late(party, source, &token, due.due).await {
                 return Outcome::failed(format!(
                     "Secrets Manager was asked to rotate {secret:?}, and its version {token} is still labelled AWSPENDING; look at the log of its rotation function"
                 ));
@@ -313,6 +313,19 @@ impl Pass<'_> {
                 _ => Outcome::of_error(&error),
             },
         }
+    }
+
+    /// Whether a rotation has taken longer than it may. It began when its version was created; where AWS does not tell
+    /// that, the due time stands for it.
+    async fn is_late(&self, party: &Party, source: &KeySource, token: &str, due: Timestamp) -> bool {
+        let late = |began: Timestamp| Timestamp::now().duration_since(began) > ROTATED_WITHIN;
+        if !late(due) {
+            return false;
+        }
+        let versions = self.context.reader.versions();
+        let history = versions.history(&party.access.identity, &source.source.secret).await.unwrap_or_default();
+        let version = history.versions.iter().find(|version| version.id == token);
+        late(version.and_then(|version| version.created).unwrap_or(due))
     }
 
     /// A new value for each key of the rule; where values overlap, one for the whole group.

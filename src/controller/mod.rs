@@ -9,6 +9,7 @@
 //! | `age` | the ages of keys in a pass |
 //! | [`walk`] | since when keys have their values, from older versions |
 //! | [`plan`] | what is to be done, pure |
+//! | [`acting`], [`action`] | what is done when rules are due |
 //! | [`rollout`] | how workloads come to run what was published |
 //! | [`target`] | the target Secret from metadata alone, pure |
 //! | [`status`] | the status a pass leads to, pure |
@@ -24,6 +25,7 @@
 //! | [`start`] | the first looks after a start |
 //! | [`error`] | every failure, its condition and its cure |
 
+pub mod acting;
 pub mod action;
 mod age;
 pub mod error;

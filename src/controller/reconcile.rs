@@ -81,7 +81,7 @@ async fn reconcile_with(
         return if reported { Action::await_change() } else { retry_report() };
     }
 
-    let (mut progress, mut turn, mut rollout_next) = (Progress::default(), None, None);
+    let (mut progress, mut turn, mut rollout_next, mut action_next) = (Progress::default(), None, None, None);
     let binding = Binding::parse(manifest, &context.settings.denied_metadata).map(Arc::new);
     let (refresh, outcome) = match &binding {
         Err(error) => {
@@ -93,6 +93,10 @@ async fn reconcile_with(
             let this = Pass { binding: binding.clone(), name, context, before: &before };
             let pass = Box::pin(this.run(memory, &mut progress, &mut turn));
             let outcome = timeout(DEADLINE, pass).await.unwrap_or(Err(Error::Deadline(DEADLINE.as_secs())));
+            if outcome.is_ok() {
+                let acting = Box::pin(this.act_on_rules(&mut progress.rotation));
+                action_next = timeout(DEADLINE, acting).await.unwrap_or_default();
+            }
             if outcome != Err(Error::Superseded) {
                 let rollout = Rollout { binding: &this.binding, name, context, before: &before };
                 rollout_next = Box::pin(rollout.advance(memory, &mut progress, &mut turn)).await;
@@ -150,7 +154,7 @@ async fn reconcile_with(
     let overlaps = progress.overlaps.iter().flatten().filter_map(|overlap| overlap.again).min();
     let wake = wake.map(|wake| plan::until(wake, Timestamp::now()));
     let walk = memory.next_walk(error.is_none(), Instant::now());
-    let next = [next, expiry, overlaps, rollout_next, wake, walk].into_iter().flatten().min();
+    let next = [next, expiry, overlaps, rollout_next, action_next, wake, walk].into_iter().flatten().min();
     let leaves_over = progress.published.as_ref().is_some_and(|published| !published.leftovers.is_empty());
     match next {
         _ if !reported => retry_report(),

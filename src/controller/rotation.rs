@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
+use super::acting::Acted;
 use super::status::to_second;
 use crate::api::{ConditionType, KeyAge, Reason, RotationState, RotationStatus, SecretBindingStatus};
 use crate::binding::mapping::Mapping;
@@ -26,6 +27,8 @@ pub struct Found {
     pub changed: BTreeSet<String>,
     /// AWS's own rotation of the sources.
     pub aws: Option<BTreeMap<SecretId, AwsRotation>>,
+    /// How far actions are, by rule; the rules without one are not in it.
+    pub acted: Option<BTreeMap<String, Acted>>,
     /// What is under way, by rule.
     pub activities: Option<BTreeMap<String, Activity>>,
 }
@@ -71,8 +74,8 @@ pub fn tell(binding: &Binding, before: &SecretBindingStatus, found: &Found, now:
     for rule in &binding.rotation {
         let was = before.rotation.iter().find(|was| was.name == rule.name);
         let emergency = emergency(rule, was, declared == Some(&rule.name), &found.changed, now);
-        let kept = was.filter(|_| found.activities.is_none()).and_then(kept_activity);
-        let activity = found.activities.as_ref().map_or(kept.as_ref(), |activities| activities.get(&rule.name));
+        let (activity, acted_for) = activity(&rule.name, was, found);
+        let activity = activity.as_ref();
         let aws: Vec<&AwsRotation> = found.aws.iter().flat_map(|aws| sources(rule, &binding.mapping, aws)).collect();
         let facts = Facts { ages, emergency: emergency.as_ref(), activity, aws: &aws };
         let standing = stand(rule, facts, now);
@@ -85,6 +88,7 @@ pub fn tell(binding: &Binding, before: &SecretBindingStatus, found: &Found, now:
             next_rotation_time: standing.due.map(|time| Time(to_second(time))),
             phase: activity.and_then(|activity| activity.phase.clone()),
             overlap: activity.and_then(|activity| activity.record.clone()),
+            acted_for: acted_for.map(Time),
             failure: trouble.map(|(_, what)| what.clone()),
             emergency_since: emergency.as_ref().map(|emergency| Time(emergency.since)),
             emergency_keys: emergency.map(|emergency| emergency.keys).unwrap_or_default(),
@@ -114,7 +118,7 @@ pub fn tell(binding: &Binding, before: &SecretBindingStatus, found: &Found, now:
     told.state = summary(&told.rotation);
     told.condition = condition(&judged, complaint.as_deref());
     // What this pass could not find out is no reason to say anything else than before.
-    if (found.aws.is_none() || found.activities.is_none())
+    if (found.aws.is_none() || found.activities.is_none() || found.acted.is_none())
         && told.rotation == before.rotation
         && let (Some((_, reason, message)), Some(was)) = (&mut told.condition, verdict(before))
         && let Some(was_reason) = Reason::ALL.iter().find(|reason| reason.as_str() == was.reason)
@@ -183,11 +187,41 @@ fn emergency(
     (!keys.is_empty()).then_some(Emergency { since, keys })
 }
 
-/// What was under way, where a pass did not come to look.
-fn kept_activity(was: &RotationStatus) -> Option<Activity> {
-    let rotating = was.state == Some(RotationState::Rotating);
-    let (under_way, phase) = (rotating.then(|| "see its last Event".to_owned()), was.phase.clone());
+/// What is under way for a rule, its action and its overlap together, and the due time for which the action is.
+fn activity(name: &str, was: Option<&RotationStatus>, found: &Found) -> (Option<Activity>, Option<Timestamp>) {
+    let acted = match &found.acted {
+        Some(acted) => acted.get(name).cloned(),
+        None => was.and_then(kept_action),
+    };
+    let overlap = match &found.activities {
+        Some(activities) => activities.get(name).cloned(),
+        None => was.and_then(kept_overlap),
+    };
+    let due = acted.as_ref().and_then(|acted| acted.due);
+    let both = acted.map(|acted| acted.activity).into_iter().chain(overlap);
+    let together = both.reduce(|action, overlap| Activity {
+        under_way: action.under_way.or(overlap.under_way),
+        trouble: action.trouble.or(overlap.trouble),
+        ..overlap
+    });
+    (together, due)
+}
+
+/// The action that was under way, where a pass did not come to look.
+fn kept_action(was: &RotationStatus) -> Option<Acted> {
+    let due = was.acted_for.as_ref()?.0;
     let trouble = was.failure.clone().map(|what| (Reason::RotationFailed, what));
+    let under_way = trouble.is_none().then(|| "see its last Event".to_owned());
+    Some(Acted { due: Some(due), activity: Activity { under_way, trouble, ..Activity::default() } })
+}
+
+/// The overlap that was under way, where a pass did not come to look.
+fn kept_overlap(was: &RotationStatus) -> Option<Activity> {
+    // While an action is under way, state and failure are its own.
+    let own = was.acted_for.is_none();
+    let rotating = own && was.state == Some(RotationState::Rotating);
+    let (under_way, phase) = (rotating.then(|| "see its last Event".to_owned()), was.phase.clone());
+    let trouble = was.failure.clone().filter(|_| own).map(|what| (Reason::RotationFailed, what));
     let record = was.overlap.clone();
     let is_any = rotating || trouble.is_some() || phase.is_some() || record.is_some();
     is_any.then_some(Activity { under_way, trouble, phase, record })

@@ -8,6 +8,7 @@ mod standin;
 mod support;
 
 mod access;
+mod actions;
 mod admission;
 mod ages;
 mod audit;

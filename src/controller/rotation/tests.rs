@@ -38,7 +38,13 @@ fn ages(of: &[(&str, &str)]) -> BTreeMap<String, KeyAge> {
 
 fn found(of: &[(&str, &str)], changed: &[&str]) -> Found {
     let changed = changed.iter().map(ToString::to_string).collect();
-    Found { ages: Some(ages(of)), changed, aws: Some(BTreeMap::new()), activities: Some(BTreeMap::new()) }
+    Found {
+        ages: Some(ages(of)),
+        changed,
+        aws: Some(BTreeMap::new()),
+        activities: Some(BTreeMap::new()),
+        acted: Some(BTreeMap::new()),
+    }
 }
 
 /// One pass: the status after it, and what was told.

@@ -304,14 +304,24 @@ impl World {
         served
     }
 
-    /// The audit records as they stand in the log, one for each value that AWS sent or may have sent.
+    /// The audit records of reads as they stand in the log, one for each value that AWS sent or may have sent.
     pub fn records(&self) -> Vec<Value> {
+        self.of_kind("read")
+    }
+
+    /// The audit records of writes.
+    pub fn writes(&self) -> Vec<Value> {
+        self.of_kind("write")
+    }
+
+    fn of_kind(&self, kind: &str) -> Vec<Value> {
         let logs = self.audit_logs.lock().unwrap().clone();
         let lines: Vec<String> = logs
             .iter()
             .flat_map(|log| read_log(&self.folder, log).lines().map(str::to_owned).collect::<Vec<_>>())
             .collect();
-        lines.iter().map(|line| serde_json::from_str(line).expect("an audit log holds records only")).collect()
+        let records = lines.iter().map(|line| serde_json::from_str(line).expect("an audit log holds records only"));
+        records.filter(|record: &Value| record["kind"] == kind).collect()
     }
 
     /// The audit logs of this world's operators, where they are not standard output.
