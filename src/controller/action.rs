@@ -324,7 +324,7 @@ impl Pass<'_> {
         }
         let versions = self.context.reader.versions();
         let history = versions.history(&party.access.identity, &source.source.secret).await.unwrap_or_default();
-        let version = history.versions.iter().find(|version| version.id == token);
+        let version = history.iter().find(|version| version.id == token);
         late(version.and_then(|version| version.created).unwrap_or(due))
     }
 
