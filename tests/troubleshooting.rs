@@ -17,9 +17,9 @@ use bindery::controller::error::{Error, Rejection};
 use bindery::controller::target::TargetError;
 use bindery::grant::GrantError;
 use bindery::kubernetes::write::WriteError;
+use bindery::restart::outcome::Report;
 use bindery::rotation::rule::Rule;
 use bindery::rotation::state::{Facts, stand};
-use bindery::restart::outcome::Report;
 use bindery::source::{SourceError, SourceErrorKind};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
