@@ -114,5 +114,49 @@ async fn the_manifests_of_the_guide_are_ready_and_the_due_session_is_renewed_by_
     assert_eq!(job.annotations().get("bindery.dev/rule").map(String::as_str), Some("tiktok-session"));
     aws.put(&world.secret_id("worker"), &payload(2).to_string());
     world.wait_value("worker-env", "TIKTOK_SESSION_ID", "canary-7f3a-TIKTOK_SESSION_ID-2").await;
+    world.wait("worker", "RotationCurrent", "True/Current").await;
+    world.end().await;
+}
+
+/// The quarterly rotation, in an emergency: one new value in both secrets, both programs through both phases, and the Job.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_encryption_key_of_the_guide_goes_through_its_phases_in_app_and_worker_together() {
+    let (world, _aws) = start("guide-key").await;
+    let _operator = world.operator();
+    apply(&world, "7d").await;
+    for binding in ["app", "worker"] {
+        world.wait_ready(binding).await;
+        world.wait(binding, "RotationCurrent", "True/Current").await;
+    }
+    let old = world.data("app-env").await.unwrap()["TOKEN_ENCRYPTION_KEY"].clone();
+    world.annotate("app", "bindery.dev/rotation", "emergency-token-encryption-key").await;
+    let data = |key: &'static str| {
+        let world = &world;
+        move || async move {
+            let (app, worker) = (world.data("app-env").await?, world.data("worker-env").await?);
+            let value = app.get(key).filter(|value| worker.get(key) == Some(*value))?;
+            Some((value.clone(), app["TOKEN_ENCRYPTION_KEY"].clone()))
+        }
+    };
+    let limit = Duration::from_secs(60);
+    let (next, key) = eventually("the next key", limit, data("TOKEN_ENCRYPTION_KEY_NEXT")).await;
+    world.note_value(&next);
+    assert_eq!(key, old);
+    let (previous, key) = eventually("the previous key", limit, data("TOKEN_ENCRYPTION_KEY_PREVIOUS")).await;
+    assert_eq!((previous, key), (old, next));
+    let jobs: Api<Job> = Api::namespaced(world.client.clone(), &world.namespace);
+    eventually("the Job to run", limit, || async {
+        let jobs = jobs.list(&ListParams::default()).await.unwrap().items;
+        jobs.into_iter().find(|job| job.name_any().starts_with("reencrypt-tokens-"))
+    })
+    .await;
+    // Only the hold is left.
+    for binding in ["app", "worker"] {
+        eventually("the hold", limit, || async {
+            let (state, message) = world.condition(binding, "RotationCurrent").await?;
+            (state == "True/Rotating" && message.contains("the old value stays until")).then_some(())
+        })
+        .await;
+    }
     world.end().await;
 }
