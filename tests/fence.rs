@@ -3,7 +3,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
-#[allow(dead_code, reason = "these tests need no Secrets Manager of their own")]
 #[path = "standin/mod.rs"]
 mod standin;
 #[path = "behaviour/support/mod.rs"]
@@ -1079,7 +1078,7 @@ async fn undone(
         let first = renewed().await;
         until(|| async { renewed().await != first }).await;
     };
-    let duties: [(&str, BoxFuture<'_, ()>); 11] = [
+    let duties: [(&str, BoxFuture<'_, ()>); 12] = [
         (PUBLISH, Box::pin(publish)),
         (HEAR_OF_BINDINGS, Box::pin(hear_of("new"))),
         (HEAR_OF_GRANTS, Box::pin(hear_of("granted"))),

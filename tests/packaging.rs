@@ -3,7 +3,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
-#[allow(dead_code, reason = "these tests need no Secrets Manager of their own")]
 #[path = "standin/mod.rs"]
 mod standin;
 #[path = "behaviour/support/mod.rs"]
@@ -181,6 +180,56 @@ async fn restart_all(world: &World) {
     .await;
 }
 
+/// A due rule runs a Job.
+async fn run_a_job(world: &World) {
+    let cron_job = json!({
+        "apiVersion": "batch/v1", "kind": "CronJob",
+        "metadata": {"name": "renew", "annotations": {"bindery.dev/run": "allowed"}},
+        "spec": {"schedule": "0 0 1 1 *", "suspend": true, "jobTemplate": {"spec": {"template": {"spec": {
+            "restartPolicy": "Never", "containers": [{"name": "c", "image": "example.com/c"}],
+        }}}}},
+    });
+    let cron_jobs: kube::Api<k8s_openapi::api::batch::v1::CronJob> =
+        kube::Api::namespaced(world.client.clone(), &world.namespace);
+    cron_jobs.patch("renew", &PatchParams::apply("test"), &Patch::Apply(&cron_job)).await.unwrap();
+    let grants: kube::Api<bindery::api::SecretGrant> = kube::Api::all(world.client.clone());
+    let rotation = json!([{"action": "RunJob", "secrets": [world.secret_id("app")], "keys": ["*"]}]);
+    let edit = json!({"spec": {"rotation": rotation}});
+    grants.patch(&world.namespace, &PatchParams::default(), &Patch::Merge(&edit)).await.unwrap();
+    let rule = json!({"name": "a", "keys": ["A"], "every": "90d", "action": "RunJob", "runJob": {"cronJob": "renew"}});
+    let spec = json!({"grant": world.namespace, "dataFrom": [{"secret": world.secret_id("app")}], "target": {"name": "app-env"}, "rotation": [rule]});
+    world.bind("app", spec).await;
+    world.annotate("app", "bindery.dev/rotation", "emergency-a").await;
+    let jobs: kube::Api<k8s_openapi::api::batch::v1::Job> =
+        kube::Api::namespaced(world.client.clone(), &world.namespace);
+    eventually("the Job", Duration::from_secs(30), || async {
+        jobs.list(&kube::api::ListParams::default()).await.unwrap().items.pop()
+    })
+    .await;
+}
+
+/// A grant may have a secret read as a ServiceAccount of the namespace. Answers the name of such a grant.
+async fn read_as_an_account(world: &World) -> String {
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "reader", "annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::123456789012:role/reader"}}});
+    let accounts: kube::Api<k8s_openapi::api::core::v1::ServiceAccount> =
+        kube::Api::namespaced(world.client.clone(), &world.namespace);
+    accounts.patch("reader", &PatchParams::apply("test"), &Patch::Apply(&account)).await.unwrap();
+    let by_account = format!("{}-account", world.namespace);
+    world
+        .grant_with(
+            &by_account,
+            json!({
+                "namespaces": {"names": [world.namespace]},
+                "secrets": [{"name": world.secret_id("app")}],
+                "aws": {"region": "eu-west-1", "accountId": "123456789012", "serviceAccountName": "reader"},
+            }),
+        )
+        .await;
+    world.bind("by-account", json!({"grant": by_account, "dataFrom": [{"secret": world.secret_id("app")}]})).await;
+    world.wait_ready("by-account").await;
+    by_account
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_operator_works_under_the_shipped_rights_uses_each_and_leaves_every_secret_when_it_goes() {
     let world = World::new("packaging").await;
@@ -222,24 +271,7 @@ async fn the_operator_works_under_the_shipped_rights_uses_each_and_leaves_every_
     let spec = json!({"dataFrom": [{"secret": world.secret_id("app")}], "target": {"name": "worker-env"}});
     world.bind("worker", spec).await;
     world.wait_value("worker-env", "A", "canary-7f3a-value-a").await;
-    // A grant may have a secret read as a ServiceAccount of the namespace.
-    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "reader", "annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::123456789012:role/reader"}}});
-    let accounts: kube::Api<k8s_openapi::api::core::v1::ServiceAccount> =
-        kube::Api::namespaced(world.client.clone(), &world.namespace);
-    accounts.patch("reader", &PatchParams::apply("test"), &Patch::Apply(&account)).await.unwrap();
-    let by_account = format!("{}-account", world.namespace);
-    world
-        .grant_with(
-            &by_account,
-            json!({
-                "namespaces": {"names": [world.namespace]},
-                "secrets": [{"name": world.secret_id("app")}],
-                "aws": {"region": "eu-west-1", "accountId": "123456789012", "serviceAccountName": "reader"},
-            }),
-        )
-        .await;
-    world.bind("by-account", json!({"grant": by_account, "dataFrom": [{"secret": world.secret_id("app")}]})).await;
-    world.wait_ready("by-account").await;
+    let by_account = read_as_an_account(&world).await;
     restart_all(&world).await;
     for name in ["app", "worker"] {
         let target = format!("{name}-env");
@@ -252,31 +284,7 @@ async fn the_operator_works_under_the_shipped_rights_uses_each_and_leaves_every_
         (status.bindings == Some(1)).then_some(())
     })
     .await;
-    // A due rule runs a Job.
-    let cron_job = json!({
-        "apiVersion": "batch/v1", "kind": "CronJob",
-        "metadata": {"name": "renew", "annotations": {"bindery.dev/run": "allowed"}},
-        "spec": {"schedule": "0 0 1 1 *", "suspend": true, "jobTemplate": {"spec": {"template": {"spec": {
-            "restartPolicy": "Never", "containers": [{"name": "c", "image": "example.com/c"}],
-        }}}}},
-    });
-    let cron_jobs: kube::Api<k8s_openapi::api::batch::v1::CronJob> =
-        kube::Api::namespaced(world.client.clone(), &world.namespace);
-    cron_jobs.patch("renew", &PatchParams::apply("test"), &Patch::Apply(&cron_job)).await.unwrap();
-    let grants: kube::Api<bindery::api::SecretGrant> = kube::Api::all(world.client.clone());
-    let rotation = json!([{"action": "RunJob", "secrets": [world.secret_id("app")], "keys": ["*"]}]);
-    let edit = json!({"spec": {"rotation": rotation}});
-    grants.patch(&world.namespace, &PatchParams::default(), &Patch::Merge(&edit)).await.unwrap();
-    let rule = json!({"name": "a", "keys": ["A"], "every": "90d", "action": "RunJob", "runJob": {"cronJob": "renew"}});
-    let spec = json!({"grant": world.namespace, "dataFrom": [{"secret": world.secret_id("app")}], "target": {"name": "app-env"}, "rotation": [rule]});
-    world.bind("app", spec).await;
-    world.annotate("app", "bindery.dev/rotation", "emergency-a").await;
-    let jobs: kube::Api<k8s_openapi::api::batch::v1::Job> =
-        kube::Api::namespaced(world.client.clone(), &world.namespace);
-    eventually("the Job", Duration::from_secs(30), || async {
-        jobs.list(&kube::api::ListParams::default()).await.unwrap().items.pop()
-    })
-    .await;
+    run_a_job(&world).await;
     // A second start finds the lease and the key of the first.
     assert_eq!(operator.terminate().await, Some(0));
     operator.restart();

@@ -115,8 +115,7 @@ fn need(binding: &Binding, metadata: &Value, status: &SecretBindingStatus, versi
         versions: Some(&known),
         by_event: false,
         forced: false,
-        overlap: false,
-        unaged: false,
+        rotation: None,
         grant: "g",
         target_name: "target",
     };

@@ -24,6 +24,7 @@ use crate::binding::name::BindingName;
 use crate::binding::payload::pointer_root;
 use crate::binding::reference::{AWSCURRENT, SecretId, Source, VersionSelector};
 use crate::binding::spec::Binding;
+use crate::binding::template::Template;
 use crate::binding::value::Value;
 use crate::grant::Access;
 use crate::kubernetes::read::read_object;
@@ -138,7 +139,7 @@ impl Pass<'_> {
         }
         match &due.rule.action {
             Action::Notify => Outcome::Done,
-            Action::RunJob(cron_job) => self.run_job(&party, due, cron_job).await,
+            Action::RunJob(cron_job) => Box::pin(self.run_job(&party, due, cron_job)).await,
             Action::RotateSecret => self.rotate(&party, due).await,
             Action::Generate(recipe) => Box::pin(self.generate(party, due, *recipe)).await,
         }
@@ -440,7 +441,7 @@ fn unread(error: &Error) -> Outcome {
 
 /// Whether a template makes the key, so that no secret holds it.
 fn is_made(mapping: &Mapping, key: &TargetKey) -> bool {
-    mapping.template.iter().flat_map(|template| template.keys()).any(|made| made == key)
+    mapping.template.iter().flat_map(Template::keys).any(|made| made == key)
 }
 
 /// What the grant does not allow, or why a key cannot be acted on, in a sentence.

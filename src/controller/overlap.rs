@@ -89,7 +89,9 @@ pub(super) struct Material<'a> {
 
 /// The locks of groups, by namespace and name.
 #[derive(Debug, Default)]
-pub struct Groups(Mutex<HashMap<(String, String), Arc<tokio::sync::Mutex<()>>>>);
+pub struct Groups(Mutex<HashMap<(String, String), Lock>>);
+
+type Lock = Arc<tokio::sync::Mutex<()>>;
 
 impl Groups {
     /// Locks groups of a namespace until the answer is dropped.
@@ -258,9 +260,8 @@ impl Pass<'_> {
         let (namespace, client) = (&self.binding.namespace, &self.context.client);
         let name = job::name(cron_job, [self.binding.uid.as_str(), flight]);
         let unseen = |what: &str| Job::Failed(format!("the API server does not tell of the {what}; it is tried again"));
-        let standing = match read_object::<batch::Job>(client, namespace, &name).await {
-            Ok(standing) => standing,
-            Err(_) => return unseen(&format!("Job {name:?}")),
+        let Ok(standing) = read_object::<batch::Job>(client, namespace, &name).await else {
+            return unseen(&format!("Job {name:?}"));
         };
         let standing = match standing {
             Some(standing) if job::is_made_from(&standing, cron_job) => standing,
@@ -545,14 +546,10 @@ impl Pass<'_> {
                 let selected = mapping.select(|_| Some(&version.payload), &allowed);
                 Ok(selected.ok().and_then(|mut selected| selected.data.remove(key)))
             }
-            Err(SourceError { kind, .. })
-                if matches!(
-                    kind,
-                    SourceErrorKind::VersionNotFound | SourceErrorKind::SecretNotFound | SourceErrorKind::AccessDenied
-                ) =>
-            {
-                Ok(None)
-            }
+            Err(SourceError {
+                kind: SourceErrorKind::VersionNotFound | SourceErrorKind::SecretNotFound | SourceErrorKind::AccessDenied,
+                ..
+            }) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }

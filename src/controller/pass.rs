@@ -93,9 +93,10 @@ impl<'a> Pass<'a> {
         context.first_looks.interests.all().await;
         let forced = binding.sync.is_some() && binding.sync != before.last_handled_sync;
         let mut sight = Box::pin(self.sight(&access, &target, forced, memory, false)).await?;
-        let overlaps = match self.overlaps_any(&target) {
-            true => self.overlaps_rest(&Box::pin(self.look_at_overlaps(&target, Look::Cached)).await?),
-            false => Ok(Vec::new()),
+        let overlaps = if self.overlaps_any(&target) {
+            self.overlaps_rest(&Box::pin(self.look_at_overlaps(&target, Look::Cached)).await?)
+        } else {
+            Ok(Vec::new())
         };
         let steps = overlaps.is_err();
         if let Ok(overlaps) = overlaps {
@@ -207,8 +208,12 @@ impl<'a> Pass<'a> {
             versions,
             by_event: sight.is_some_and(|sight| sight.by_event),
             forced,
-            overlap,
-            unaged: age::needs_read(&self.binding.rotation, self.before, &memory.unaged, &self.context.key),
+            rotation: if overlap {
+                Some(ReadReason::Overlap)
+            } else {
+                let unaged = age::needs_read(&self.binding.rotation, self.before, &memory.unaged, &self.context.key);
+                unaged.then_some(ReadReason::Age)
+            },
             grant: &access.grant,
             target_name: &self.binding.target.name,
         };

@@ -38,10 +38,9 @@ pub struct Situation<'a> {
     pub by_event: bool,
     /// Whether somebody asks for a read.
     pub forced: bool,
-    /// Whether an overlap of two values has a step to take.
-    pub overlap: bool,
-    /// Whether only a read can tell the age of a key.
-    pub unaged: bool,
+    /// What rotation needs the values for, where it does: an overlap has a step to take, or only a read can tell the
+    /// age of a key.
+    pub rotation: Option<ReadReason>,
     /// The grant that serves the binding.
     pub grant: &'a str,
     /// The name of the target.
@@ -81,11 +80,12 @@ pub fn need(situation: &Situation<'_>, rejected: Option<&(String, Rejection)>, k
     };
     let Some(inputs) = &situation.inputs else { return Need::Read(ReadReason::Changed) };
     match compare(observed, inputs) {
-        Comparison::Current if situation.overlap => Need::Read(ReadReason::Overlap),
         // What is published is proven current, but the status that tells of it was lost: only a read gives it back.
         Comparison::Current if !is_recorded(situation) => Need::Read(ReadReason::Restart),
-        Comparison::Current if situation.unaged => Need::Read(ReadReason::Age),
-        Comparison::Current => Need::Nothing(observed.clone()),
+        Comparison::Current => match situation.rotation {
+            Some(reason) => Need::Read(reason),
+            None => Need::Nothing(observed.clone()),
+        },
         Comparison::Drifted if is_marked_by_another_key(observed, key) => Need::Read(ReadReason::Restart),
         Comparison::Drifted => Need::Read(ReadReason::Drift),
         Comparison::Outdated if situation.status.grant.as_deref().is_some_and(|grant| grant != situation.grant) => {
@@ -290,8 +290,7 @@ mod tests {
             versions: Some(&known),
             by_event: false,
             forced: false,
-            overlap: false,
-            unaged: false,
+            rotation: None,
             grant: "g",
             target_name: "worker",
         };
@@ -307,8 +306,14 @@ mod tests {
         let blank = SecretBindingStatus::default();
 
         assert_eq!(reason(&Situation { target: &current, ..base.clone() }), None);
-        assert_eq!(reason(&Situation { target: &current, unaged: true, ..base.clone() }), Some(ReadReason::Age));
-        assert_eq!(reason(&Situation { target: &drifted, unaged: true, ..base.clone() }), Some(ReadReason::Drift));
+        assert_eq!(
+            reason(&Situation { target: &current, rotation: Some(ReadReason::Age), ..base.clone() }),
+            Some(ReadReason::Age)
+        );
+        assert_eq!(
+            reason(&Situation { target: &drifted, rotation: Some(ReadReason::Age), ..base.clone() }),
+            Some(ReadReason::Drift)
+        );
         assert_eq!(reason(&base), Some(ReadReason::Missing));
         assert_eq!(reason(&Situation { status: &blank, ..base.clone() }), Some(ReadReason::Created));
         assert_eq!(reason(&Situation { target_name: "renamed", ..base.clone() }), Some(ReadReason::Created));
@@ -336,8 +341,7 @@ mod tests {
             versions: Some(&known),
             by_event: false,
             forced,
-            overlap: false,
-            unaged: false,
+            rotation: None,
             grant: "g",
             target_name: "worker",
         };

@@ -93,7 +93,6 @@ pub fn tell(binding: &Binding, before: &SecretBindingStatus, found: &Found, now:
             emergency_since: emergency.as_ref().map(|emergency| Time(emergency.since)),
             emergency_keys: emergency.map(|emergency| emergency.keys).unwrap_or_default(),
             contact: rule.contact.clone(),
-            ..was.cloned().unwrap_or_default()
         };
         told.notes.extend(note(was, &status, &standing, trouble));
         told.due.extend(standing.due.map(|due| (rule.name.clone(), due)));

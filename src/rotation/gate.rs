@@ -114,7 +114,7 @@ mod tests {
     fn pods_that_see_the_key_must_be_newer_than_the_phase_by_a_whole_second() {
         let rs = Some("ReplicaSet");
         let all = named(&[("K", false), ("K_NEXT", true), ("K_PREVIOUS", true)]);
-        for (pod, older) in [
+        for (pod, older) in vec![
             (pod("a", 11, rs, "Running", &whole()), false),
             (pod("a", 10, rs, "Running", &whole()), true),
             (pod("a", 9, rs, "Pending", &whole()), true),

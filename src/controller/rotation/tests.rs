@@ -17,7 +17,7 @@ fn binding(rules: &serde_json::Value, command: Option<&str>) -> Binding {
     Binding::parse(&manifest, &[]).unwrap()
 }
 
-fn tiktok(clock: serde_json::Value) -> serde_json::Value {
+fn tiktok(clock: &serde_json::Value) -> serde_json::Value {
     let mut rule = json!({
         "name": "tiktok-session", "keys": ["TIKTOK_COOKIE", "TIKTOK_SESSION_ID"], "warnBefore": "1d",
         "contact": {"name": "Growth team", "email": "growth@example.com"},
@@ -113,7 +113,7 @@ fn the_weekly_rule_goes_its_way_at_exact_times_by_age_and_by_calendar() {
             "2026-11-09T08:00:00Z",
         ),
     ] {
-        let binding = binding(&tiktok(clock), None);
+        let binding = binding(&tiktok(&clock), None);
         let keys = [("TIKTOK_COOKIE", rotated), ("TIKTOK_SESSION_ID", "2026-11-06T00:00:00Z")];
         let mut status = SecretBindingStatus::default();
         let start = time("2026-11-06T00:00:01Z");
@@ -179,7 +179,7 @@ fn rules_without_a_clock_have_no_condition() {
 
 #[test]
 fn an_emergency_lasts_until_all_keys_were_changed_after_it_and_is_declared_once_per_text() {
-    let rules = tiktok(json!({"every": "7d"}));
+    let rules = tiktok(&json!({"every": "7d"}));
     let (calm, urgent) = (binding(&rules, None), binding(&rules, Some("emergency-tiktok-session")));
     let start = "2026-11-01T00:00:00Z";
     let keys = [("TIKTOK_COOKIE", start), ("TIKTOK_SESSION_ID", start)];
@@ -213,7 +213,7 @@ fn an_emergency_lasts_until_all_keys_were_changed_after_it_and_is_declared_once_
 #[test]
 fn a_command_for_no_rule_is_said_and_does_nothing() {
     for text in ["emergency-tiktok", "abort-x", "nonsense"] {
-        let binding = binding(&tiktok(json!({"every": "7d"})), Some(text));
+        let binding = binding(&tiktok(&json!({"every": "7d"})), Some(text));
         let start = "2026-11-01T00:00:00Z";
         let found = found(&[("TIKTOK_COOKIE", start), ("TIKTOK_SESSION_ID", start)], &[]);
         let (status, told) = pass(&binding, &SecretBindingStatus::default(), &found, time(start));

@@ -1,5 +1,7 @@
 //! Every state of a flight against everything that can happen to it.
 
+use std::fmt::Write as _;
+
 use k8s_openapi::jiff::Timestamp;
 
 use super::{Command, Gate, Job, Member, Situation, Step, Wait};
@@ -243,11 +245,11 @@ const STATES: [State; 11] = [
 fn every_state_meets_every_event() {
     let mut table = String::new();
     for (state, record) in STATES {
-        table.push_str(&format!("{state}\n"));
+        writeln!(table, "{state}").unwrap();
         for (event, happen) in EVENTS {
             let mut case = Case::of(record());
             happen(&mut case);
-            table.push_str(&format!("  {event}: {}\n", shown(&case.step())));
+            writeln!(table, "  {event}: {}", shown(&case.step())).unwrap();
         }
     }
     insta::assert_snapshot!(table);

@@ -15,7 +15,7 @@ pub const KEY: &str = "TOKEN_ENCRYPTION_KEY";
 /// A fresh value for it.
 pub fn new_key() -> String {
     let mut bytes = [0; 32];
-    bytes.iter_mut().for_each(|byte| *byte = fastrand::u8(..));
+    bytes.fill_with(|| fastrand::u8(..));
     STANDARD.encode(bytes)
 }
 
@@ -50,7 +50,7 @@ fn cipher(key: &str) -> LessSafeKey {
 impl Row {
     fn encrypt(plain: &[u8], key: &str) -> Self {
         let mut nonce = [0; 12];
-        nonce.iter_mut().for_each(|byte| *byte = fastrand::u8(..));
+        nonce.fill_with(|| fastrand::u8(..));
         let mut sealed = plain.to_vec();
         let cipher = cipher(key);
         cipher.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::empty(), &mut sealed).unwrap();
