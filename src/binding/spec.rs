@@ -39,6 +39,8 @@ pub struct Binding {
     pub uid: String,
     /// The generation that was parsed.
     pub generation: i64,
+    /// Whether it is suspended.
+    pub suspend: bool,
     /// The grant to read through, where the binding names one.
     pub grant: Option<String>,
     /// How often the sources are checked.
@@ -154,6 +156,7 @@ impl Binding {
             name: manifest.name_any(),
             uid: manifest.uid().unwrap_or_default(),
             generation: manifest.metadata.generation.unwrap_or_default(),
+            suspend: spec.suspend.unwrap_or_default(),
             grant: spec.grant.clone(),
             refresh: refresh(spec.refresh_interval.as_deref())?,
             mapping: Mapping { data_from, data, template, template_only, required_keys },

@@ -10,6 +10,7 @@ use std::time::Duration;
 use k8s_openapi::jiff::Timestamp;
 
 use super::action::{Due, Outcome};
+use super::memory::Memory;
 use super::pass::Pass;
 use super::rotation::Found;
 use super::status::to_second;
@@ -57,14 +58,15 @@ fn stage(rule: &Rule, was: Option<&RotationStatus>, ages: &BTreeMap<String, KeyA
     let is_met = |time: Timestamp| standing.rotated.is_some_and(|rotated| to_second(rotated) > time);
     match (acted_for, due) {
         (Some(acted_for), due) => Stage::Act(acted_for, due.is_some() && !is_met(acted_for)),
-        (None, Some(due)) if !is_met(due) => Stage::Begin(due),
+        // While an old and a new value live side by side, a still newer one would only wait.
+        (None, Some(due)) if !is_met(due) && was.is_none_or(|was| was.phase.is_none()) => Stage::Begin(due),
         (None, _) => Stage::Rest,
     }
 }
 
 impl Pass<'_> {
     /// Acts on the rules that are due, one step each, and answers when to look again.
-    pub(super) async fn act_on_rules(&self, found: &mut Found) -> Option<Duration> {
+    pub(super) async fn act_on_rules(&self, found: &mut Found, memory: &mut Memory) -> Option<Duration> {
         let rules = &self.binding.rotation;
         let has_any = rules.iter().any(|rule| rule.action != Action::Notify)
             || self.before.rotation.iter().any(|was| was.acted_for.is_some());
@@ -89,7 +91,7 @@ impl Pass<'_> {
                         self.is_known(ages, key, arn, json_key, value)
                     };
                     let due = Due { rule, due, still_due, is_known: &is_known };
-                    (due.due, Box::pin(self.act(&access, &due)).await)
+                    (due.due, Box::pin(self.act(&access, &due, memory)).await)
                 }
             };
             let (this, again) = match outcome {
@@ -180,6 +182,15 @@ mod tests {
         assert_eq!(stage(&rule, Some(&was), &ages(0), at(101)), Stage::Act(at(100), true));
         assert_eq!(stage(&rule, Some(&was), &ages(101), at(102)), Stage::Act(at(100), false));
         assert_eq!(stage(&rule, Some(&was), &BTreeMap::new(), at(102)), Stage::Act(at(100), false));
+    }
+
+    #[test]
+    fn no_action_begins_while_values_overlap() {
+        let rule = rule(Action::RotateSecret, None);
+        let flying = RotationStatus { phase: Some("Promoted".to_owned()), ..RotationStatus::default() };
+        assert_eq!(stage(&rule, Some(&flying), &ages(0), at(200)), Stage::Rest);
+        let settled = RotationStatus::default();
+        assert_eq!(stage(&rule, Some(&settled), &ages(0), at(200)), Stage::Begin(at(100)));
     }
 
     #[test]

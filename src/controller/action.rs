@@ -14,6 +14,7 @@ use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::error::Error;
+use super::memory::Memory;
 use super::pass::Pass;
 use super::target::owner_reference;
 use super::{Context, watch};
@@ -129,8 +130,8 @@ struct Party {
 
 impl Pass<'_> {
     /// Goes on with the action of a rule that is due, or was when the action began.
-    pub(super) async fn act(&self, access: &Arc<Access>, due: &Due<'_>) -> Outcome {
-        let party = match self.party(access, &due.rule.keys).await {
+    pub(super) async fn act(&self, access: &Arc<Access>, due: &Due<'_>, memory: &mut Memory) -> Outcome {
+        let party = match self.remembered_party(access, &due.rule.keys, memory).await {
             Ok(party) => party,
             Err(error) => return unread(&error),
         };
@@ -143,6 +144,35 @@ impl Pass<'_> {
             Action::RotateSecret => self.rotate(&party, due).await,
             Action::Generate(recipe) => Box::pin(self.generate(party, due, *recipe)).await,
         }
+    }
+
+    /// Where keys come from; the payloads are not asked again as long as they are the same, so that an action that takes
+    /// its time costs no reads.
+    async fn remembered_party(
+        &self,
+        access: &Arc<Access>,
+        keys: &[TargetKey],
+        memory: &mut Memory,
+    ) -> Result<Party, Error> {
+        let mut of = vec![self.binding.generation.to_string(), access.grant.clone(), access.generation.to_string()];
+        of.extend(self.before.sources.iter().flat_map(|source| [source.arn.clone(), source.version_id.clone()]));
+        if let Some((known, sources)) = &memory.key_sources
+            && *known == of
+            && keys.iter().all(|key| sources.contains_key(key))
+        {
+            let sources = keys.iter().filter_map(|key| Some((key.clone(), sources.get(key)?.clone()))).collect();
+            let (binding, name) = (self.binding.clone(), self.name.clone());
+            return Ok(Party { binding, name, access: access.clone(), sources });
+        }
+        let party = self.party(access, keys).await?;
+        let mut sources = party.sources.clone();
+        if let Some((known, others)) = memory.key_sources.take()
+            && known == of
+        {
+            sources.extend(others);
+        }
+        memory.key_sources = Some((of, sources));
+        Ok(party)
     }
 
     /// Where keys come from, which for `dataFrom` only the payloads tell.
@@ -334,13 +364,21 @@ impl Pass<'_> {
         let mut parties = vec![party];
         if let Some(overlap) = due.rule.overlap.as_ref().filter(|overlap| overlap.strategy == OverlapStrategy::Staged) {
             let members = self.context.group(&self.binding.namespace, &overlap.group);
-            let first = members.iter().map(|(_, name, _)| &name.name).min();
+            let acting = members.iter().filter(|(binding, _, _)| !binding.suspend);
+            let first = acting.map(|(_, name, _)| &name.name).min();
             if let Some(first) = first.filter(|first| **first < self.name.name) {
                 return Outcome::under_way(format!("the binding {first:?} makes the value for the group"), POLL);
             }
             for (binding, name, status) in members {
                 if name == *self.name {
                     continue;
+                }
+                if binding.suspend {
+                    // Its source would be left behind, and the group with it.
+                    return Outcome::failed(format!(
+                        "the binding {:?} of the group {:?} is suspended; no value is made until it is not, or is deleted",
+                        name.name, overlap.group
+                    ));
                 }
                 match self.other(binding, &name, &status, &overlap.group).await {
                     Ok(party) => parties.push(party),
@@ -410,7 +448,7 @@ impl Pass<'_> {
 }
 
 impl Context {
-    /// The bindings of a namespace whose keys overlap in one group, that have published and are not suspended.
+    /// The bindings of a namespace whose keys overlap in one group, that have published.
     fn group(&self, namespace: &str, group: &str) -> Vec<(Arc<Binding>, BindingName, crate::api::SecretBindingStatus)> {
         let of_group = |rule: &Rule| {
             rule.overlap
@@ -423,9 +461,9 @@ impl Context {
             .filter_map(|watched| {
                 let manifest = watched.0.as_ref().ok()?;
                 let status = manifest.status.clone()?;
-                let rests = manifest.spec.suspend.unwrap_or_default() || manifest.metadata.deletion_timestamp.is_some();
+                let ends = manifest.metadata.deletion_timestamp.is_some();
                 let binding = Binding::parse(manifest, &self.settings.denied_metadata).ok()?;
-                let counts = !rests && status.binding.is_some() && binding.rotation.iter().any(of_group);
+                let counts = !ends && status.binding.is_some() && binding.rotation.iter().any(of_group);
                 counts.then(|| (Arc::new(binding), watch::name_of(&watched), status))
             })
             .collect()

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::action::KeySource;
 use super::error::Rejection;
 use crate::api::SecretBindingStatus;
+use crate::binding::key::TargetKey;
 use crate::binding::name::BindingName;
 use crate::restart::plan;
 use crate::rotation::age::Unaged;
@@ -43,6 +45,8 @@ pub struct Memory {
     pub walking: bool,
     /// When that is tried again, where it failed.
     pub walk_again: Option<Instant>,
+    /// Where the keys of rules come from that are acted on, and of which versions and which binding that was found.
+    pub key_sources: Option<(Vec<String>, BTreeMap<TargetKey, KeySource>)>,
     repairs: VecDeque<Instant>,
 }
 

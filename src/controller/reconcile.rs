@@ -94,7 +94,7 @@ async fn reconcile_with(
             let pass = Box::pin(this.run(memory, &mut progress, &mut turn));
             let outcome = timeout(DEADLINE, pass).await.unwrap_or(Err(Error::Deadline(DEADLINE.as_secs())));
             if outcome.is_ok() {
-                let acting = Box::pin(this.act_on_rules(&mut progress.rotation));
+                let acting = Box::pin(this.act_on_rules(&mut progress.rotation, memory));
                 action_next = timeout(DEADLINE, acting).await.unwrap_or_default();
             }
             if outcome != Err(Error::Superseded) {

@@ -12,6 +12,7 @@ mod actions;
 mod admission;
 mod ages;
 mod audit;
+mod double_write;
 mod enforced;
 mod faults;
 mod gitops;
