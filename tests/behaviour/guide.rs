@@ -129,6 +129,13 @@ async fn the_encryption_key_of_the_guide_goes_through_its_phases_in_app_and_work
         world.wait(binding, "RotationCurrent", "True/Current").await;
     }
     let old = world.data("app-env").await.unwrap()["TOKEN_ENCRYPTION_KEY"].clone();
+    // The worker's is declared first, and waits for the app, which makes the value for both.
+    world.annotate("worker", "bindery.dev/rotation", "emergency-token-encryption-key").await;
+    eventually("the worker to wait for the app", Duration::from_secs(10), || async {
+        let (_, message) = world.condition("worker", "RotationCurrent").await?;
+        message.contains("makes the value for the group").then_some(())
+    })
+    .await;
     world.annotate("app", "bindery.dev/rotation", "emergency-token-encryption-key").await;
     let data = |key: &'static str| {
         let world = &world;
@@ -154,7 +161,9 @@ async fn the_encryption_key_of_the_guide_goes_through_its_phases_in_app_and_work
     for binding in ["app", "worker"] {
         eventually("the hold", limit, || async {
             let (state, message) = world.condition(binding, "RotationCurrent").await?;
-            (state == "True/Rotating" && message.contains("the old value stays until")).then_some(())
+            let status = world.bindings().get(binding).await.unwrap().status?;
+            let acts = status.rotation.iter().any(|rule| rule.acted_for.is_some());
+            (state == "True/Rotating" && message.contains("the old value stays until") && !acts).then_some(())
         })
         .await;
     }
