@@ -367,6 +367,9 @@ impl Pass<'_> {
             let acting = members.iter().filter(|(binding, _, _)| !binding.suspend);
             let first = acting.map(|(_, name, _)| &name.name).min();
             if let Some(first) = first.filter(|first| **first < self.name.name) {
+                if !due.still_due {
+                    return Outcome::Done;
+                }
                 return Outcome::under_way(format!("the binding {first:?} makes the value for the group"), POLL);
             }
             for (binding, name, status) in members {

@@ -15,7 +15,7 @@ use crate::binding::spec::Binding;
 use crate::kubernetes::report::Note;
 use crate::rotation::age;
 use crate::rotation::command::{Command, Verb};
-use crate::rotation::rule::Rule;
+use crate::rotation::rule::{Action, Rule};
 use crate::rotation::state::{Activity, AwsRotation, Emergency, Facts, Standing, stand};
 
 /// What a pass found out about rotation. What it did not come to is `None`, and stays as it was.
@@ -113,6 +113,10 @@ pub fn tell(binding: &Binding, before: &SecretBindingStatus, found: &Found, now:
         RotationStatus { state: None, next_rotation_time: None, phase, overlap, ..was.clone() }
     }));
     told.wake = judged.iter().filter_map(|judged| judged.standing.wake).min();
+    // An action begins once the status tells of what it is for, so the next pass is to follow at once.
+    if judged.iter().any(|judged| declared == Some(&judged.rule.name) && judged.rule.action != Action::Notify) {
+        told.wake = Some(now);
+    }
     told.next = told.due.iter().map(|(_, due)| *due).min().map(|due| Time(to_second(due)));
     told.state = summary(&told.rotation);
     told.condition = condition(&judged, complaint.as_deref());

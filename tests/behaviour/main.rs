@@ -16,6 +16,7 @@ mod double_write;
 mod enforced;
 mod faults;
 mod gitops;
+mod guide;
 mod identities;
 mod lifecycle;
 mod overlap;

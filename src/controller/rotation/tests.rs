@@ -272,3 +272,17 @@ fn what_is_not_known_yet_is_unknown_and_never_touches_ready() {
     assert_eq!(shown(&status), "False/RotationOverdue");
     assert!(status.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"));
 }
+
+#[test]
+fn a_new_emergency_has_its_action_begun_at_once_and_not_at_the_next_look_at_aws() {
+    let now = time("2026-11-02T12:00:00Z");
+    let found = found(&[("TIKTOK_COOKIE", "2026-11-01T12:00:00Z"), ("TIKTOK_SESSION_ID", "2026-11-01T12:00:00Z")], &[]);
+    for (clock, wake) in [(json!({"every": "7d", "action": "RotateSecret"}), Some(now)), (json!({"every": "7d"}), None)]
+    {
+        let urgent = binding(&tiktok(&clock), Some("emergency-tiktok-session"));
+        let (status, told) = pass(&urgent, &SecretBindingStatus::default(), &found, now);
+        assert_eq!(told.wake, wake);
+        let (_, told) = pass(&urgent, &status, &found, now);
+        assert_eq!(told.wake, None, "it is new once");
+    }
+}
