@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
+#[path = "standin/mod.rs"]
+mod standin;
 #[path = "behaviour/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "shared with the behaviour tests, which use all of it")]
 mod support;

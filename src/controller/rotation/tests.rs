@@ -17,6 +17,7 @@ fn binding(rules: &serde_json::Value, command: Option<&str>) -> Binding {
     Binding::parse(&manifest, &[]).unwrap()
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "literals are given away here")]
 fn tiktok(clock: serde_json::Value) -> serde_json::Value {
     let mut rule = json!({
         "name": "tiktok-session", "keys": ["TIKTOK_COOKIE", "TIKTOK_SESSION_ID"], "warnBefore": "1d",

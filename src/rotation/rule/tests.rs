@@ -2,6 +2,7 @@ use serde_json::json;
 
 use super::*;
 
+#[allow(clippy::needless_pass_by_value, reason = "literals are given away here")]
 fn parse(manifest: serde_json::Value) -> Result<Rule, RuleError> {
     let mut whole = json!({"name": "r", "keys": ["A"]});
     whole.as_object_mut().unwrap().extend(manifest.as_object().unwrap().clone());
