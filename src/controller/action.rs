@@ -364,7 +364,12 @@ impl Pass<'_> {
         let mut parties = vec![party];
         if let Some(overlap) = due.rule.overlap.as_ref().filter(|overlap| overlap.strategy == OverlapStrategy::Staged) {
             let members = self.context.group(&self.binding.namespace, &overlap.group);
-            let acting = members.iter().filter(|(binding, _, _)| !binding.suspend);
+            let generates = |rule: &Rule| {
+                matches!(rule.action, Action::Generate(_))
+                    && rule.overlap.as_ref().is_some_and(|theirs| theirs.group == overlap.group)
+            };
+            let acting =
+                members.iter().filter(|(binding, _, _)| !binding.suspend && binding.rotation.iter().any(generates));
             let first = acting.map(|(_, name, _)| &name.name).min();
             if let Some(first) = first.filter(|first| **first < self.name.name) {
                 if !due.still_due {

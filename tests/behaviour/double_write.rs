@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bindery::api::SecretGrant;
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{Pod, Secret};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 
@@ -150,6 +151,60 @@ async fn an_aborted_change_goes_back_and_the_value_is_not_followed_until_the_sou
     assert_eq!(labels(&world).await.len(), 1, "the source does not hold the value any more, so it stays kept");
     put(&world, &stand_in, "better", "db-1");
     holds(&world, &[(KEY, "better"), (PREVIOUS, "old")]).await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_comes_again_after_it_was_taken_back_is_encrypted_anew_again() {
+    let mut overlap = staged("1s");
+    overlap["reencrypt"] = json!({"cronJob": "reencrypt"});
+    let (world, stand_in, _operator) = published("again", &overlap).await;
+    let cron_job = json!({
+        "apiVersion": "batch/v1", "kind": "CronJob",
+        "metadata": {"name": "reencrypt", "annotations": {"bindery.dev/run": "allowed"}},
+        "spec": {"schedule": "0 0 1 1 *", "suspend": true, "jobTemplate": {"spec": {"template": {"spec": {
+            "restartPolicy": "Never",
+            "containers": [{"name": "c", "image": "i", "envFrom": [{"secretRef": {"name": "app"}}]}],
+        }}}}},
+    });
+    let cron_jobs: Api<CronJob> = Api::namespaced(world.client.clone(), &world.namespace);
+    cron_jobs.patch("reencrypt", &PatchParams::apply("test"), &Patch::Apply(&cron_job)).await.unwrap();
+    let jobs: Api<Job> = Api::namespaced(world.client.clone(), &world.namespace);
+    let count = || async { jobs.list(&ListParams::default()).await.unwrap().items.len() };
+    for (change, expected) in [("new", 1), ("old", 2), ("new", 3)] {
+        put(&world, &stand_in, change, "db-0");
+        holds(&world, &[(KEY, change)]).await;
+        assert_eq!(count().await, expected, "each change is encrypted anew by a Job of its own");
+    }
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_annotation_that_somebody_takes_away_is_put_back_and_the_old_value_stays() {
+    let (world, stand_in, _operator) = published("taken-away", &staged("1s")).await;
+    put(&world, &stand_in, "new", "db-0");
+    holds(&world, &[(KEY, "new"), (PREVIOUS, "old")]).await;
+    phase(&world, Some("Promoted")).await;
+    let edit = json!({"metadata": {"annotations": {"bindery.dev/rotation-state": null}}});
+    world.secrets().patch("app", &PatchParams::default(), &Patch::Merge(&edit)).await.unwrap();
+    eventually("the record to be back", SOON, || async {
+        let secret = world.secrets().get_metadata("app").await.unwrap();
+        secret.annotations().get("bindery.dev/rotation-state").filter(|record| record.contains("Promoted")).map(|_| ())
+    })
+    .await;
+    holds(&world, &[(KEY, "new"), (PREVIOUS, "old")]).await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_without_effect_is_told_once() {
+    let (world, _stand_in, _operator) = published("no-effect", &staged("1s")).await;
+    phase(&world, None).await;
+    world.annotate("app", "bindery.dev/rotation", "abort-token").await;
+    eventually("the Event", SOON, || async {
+        world.events("app").await.into_iter().find(|event| event.contains("abort-token has no effect"))
+    })
+    .await;
     world.end().await;
 }
 
