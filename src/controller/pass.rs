@@ -59,8 +59,9 @@ impl<'a> Pass<'a> {
         turn: &mut Turn<'a>,
     ) -> Result<(), Error> {
         let Self { binding, name, context, before } = self;
-        let access = match context.access(binding).await {
-            Ok(access) => Arc::new(access),
+        let access = Box::pin(context.access(binding)).await.map(Arc::new);
+        let access = match access {
+            Ok(access) => access,
             Err(error) => {
                 // What may not be read any more is not asked about either.
                 context.reader.versions().forget(name);
@@ -128,7 +129,7 @@ impl<'a> Pass<'a> {
                 return Err(SourceError::new(kind, source.secret.to_string()).into());
             }
         }
-        let published = Box::pin(self.publish(&access, reason, read, memory, progress)).await?;
+        let published = Box::pin(self.publish(&access, reason, read, target, memory, progress)).await?;
         let leftovers = Box::pin(clean_up(binding, context, memory, turn)).await;
         progress.published = Some(self::published(binding, &published, leftovers));
         progress.done.push(ConditionType::Applied);
@@ -245,6 +246,7 @@ impl<'a> Pass<'a> {
         access: &Access,
         reason: ReadReason,
         read: BTreeMap<Source, Arc<SharedVersion>>,
+        seen: TargetState,
         memory: &mut Memory,
         progress: &mut Progress,
     ) -> Result<Observed, Error> {
@@ -271,7 +273,7 @@ impl<'a> Pass<'a> {
         let created = read.values().filter_map(|version| version.created).max();
         drop(read);
 
-        let observed = self.write(&selected, &inputs, memory, progress).await?;
+        let observed = self.write(&selected, &inputs, seen, memory, progress).await?;
         if plan::is_repair(reason) {
             memory.repaired(Instant::now());
         }
@@ -291,18 +293,23 @@ impl<'a> Pass<'a> {
         })
     }
 
-    /// Writes the Secret, if it is not already as desired, on top of exactly what is observed just before.
+    /// Writes the Secret, if it is not already as desired, on top of exactly what was `seen` before, or of what is seen
+    /// then where that is not so any more.
     async fn write(
         &self,
         selected: &Rendered,
         inputs: &str,
+        seen: TargetState,
         memory: &mut Memory,
         progress: &mut Progress,
     ) -> Result<Observed, Error> {
         let Self { binding, context, before, .. } = self;
+        let mut seen = Some(seen);
         for _ in 0..RACES {
             let (target, old) = if binding.has_history() {
                 context.target_with_values(binding, before).await?
+            } else if let Some(seen) = seen.take() {
+                (seen, None)
             } else {
                 (context.target(binding, before, Look::Live).await?, None)
             };
@@ -330,6 +337,10 @@ impl<'a> Pass<'a> {
                     let TargetState::Owned(observed) = judge(binding, Some(&written), true) else {
                         return Err(WriteError::Raced.into());
                     };
+                    // What is as it should be needs no pass when the watch shows it.
+                    if compare(&observed, inputs) == Comparison::Current {
+                        context.targets.wrote(&binding.namespace, &desired.name, &observed.resource_version);
+                    }
                     tracing::info!(
                         namespace = %binding.namespace, name = %binding.name, secret = %desired.name, keys = desired.data.len(),
                         "published"
