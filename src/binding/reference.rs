@@ -19,8 +19,8 @@ const SUFFIX_LENGTH: usize = 7;
 pub enum SecretId {
     /// By name: 1 to 512 of the characters `A-Z a-z 0-9 / _ + = . @ ! -`.
     Name(String),
-    /// By full or partial ARN.
-    Arn(SecretArn),
+    /// By full or partial ARN. Few are, and a name takes a quarter of its room.
+    Arn(Box<SecretArn>),
 }
 
 /// The ARN of a secret, `arn:<partition>:secretsmanager:<region>:<account>:secret:<resource>`.
@@ -154,7 +154,7 @@ impl TryFrom<&str> for SecretId {
 
     fn try_from(text: &str) -> Result<Self, ReferenceError> {
         if text.starts_with("arn:") {
-            return SecretArn::try_from(text).map(Self::Arn);
+            return SecretArn::try_from(text).map(|arn| Self::Arn(Box::new(arn)));
         }
         if text.is_empty() {
             return Err(ReferenceError::EmptyName);

@@ -2,7 +2,8 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | [`reconcile`] | when a pass is made, what is said of it, when the next comes |
+//! | [`queue`] | when which binding is looked at next, pure |
+//! | [`reconcile`] | what is said of a pass, when the next comes |
 //! | `pass` | one pass, from the grant to the Secret |
 //! | [`observe`] | what a pass looks at |
 //! | [`overlap`] | the overlaps of old and new values in a pass |
@@ -19,6 +20,7 @@
 //! | [`leftover`] | what a renamed target leaves behind, pure |
 //! | [`memory`] | what is remembered between passes |
 //! | [`watch`] | the watches and their stores |
+//! | [`watched`] | a binding as the watch delivers it |
 //! | [`targets`] | the cache of published Secrets |
 //! | [`taken`] | which names of Secrets are taken, for many bindings at once |
 //! | [`trigger`] | which bindings a change concerns |
@@ -37,6 +39,7 @@ pub mod observe;
 pub mod overlap;
 mod pass;
 pub mod plan;
+pub mod queue;
 pub mod reconcile;
 pub mod rollout;
 pub mod rotation;
@@ -48,6 +51,7 @@ pub mod targets;
 pub mod trigger;
 pub mod walk;
 pub mod watch;
+pub mod watched;
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -55,16 +59,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures::{FutureExt as _, StreamExt as _};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Client;
-use kube::core::{DeserializeGuard, PartialObjectMeta};
-use kube::runtime::controller::{self, Controller};
+use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use tokio::sync::{OnceCell, Semaphore, mpsc};
-use tokio::time::timeout;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::api::{SecretBinding, SecretGrant};
+use crate::api::SecretGrant;
 use crate::binding::name::BindingName;
 use crate::fingerprint::FingerprintKey;
 use crate::kubernetes::report::Events;
@@ -74,13 +77,12 @@ use crate::settings::Settings;
 use crate::source::reader::Reader;
 use crate::source::writer::Writer;
 use memory::Memories;
+use queue::Queue;
 use start::FirstLooks;
 use taken::Taken;
 use targets::Targets;
 use watch::{Scope, WatchHealth, Writers};
-
-/// A binding as the watch delivers it: one that no longer parses must not stop the others.
-pub type Watched = DeserializeGuard<SecretBinding>;
+use watched::Watched;
 
 /// How long the labels of namespaces are waited for.
 const NAMESPACES_TIMEOUT: Duration = Duration::from_secs(10);
@@ -89,6 +91,10 @@ const FIRST_LOOKS: Duration = Duration::from_secs(10);
 
 /// How long after a start restarts under way are counted before others begin.
 const FIRST_ROLLOUTS: Duration = Duration::from_secs(60);
+/// No binding is left alone for longer; a point in time may not be any distance away.
+const LONGEST_PAUSE: Duration = Duration::from_hours(24);
+/// How many triggers are taken at once.
+const AT_ONCE: usize = 1024;
 
 /// What all passes share.
 pub struct Context {
@@ -134,6 +140,8 @@ pub struct Context {
     pub walks: walk::Walks,
     /// Whether the watches work.
     pub health: Arc<WatchHealth>,
+    /// Where the bindings to be looked at go.
+    triggers: mpsc::UnboundedSender<BindingName>,
     /// Whether passes are made here.
     leads: AtomicBool,
 }
@@ -146,12 +154,8 @@ pub struct AwsAccess {
     pub writer: Writer,
 }
 
-/// The bindings of a scope are shared out among this many controllers, since kube's looks at each pass under way
-/// whenever one of them ends.
-const SHARDS: usize = 32;
-
-/// The receiving ends of the triggers, those of each scope together.
-pub struct Triggers(Vec<Vec<mpsc::UnboundedReceiver<ObjectRef<Watched>>>>);
+/// The receiving end of the triggers.
+pub struct Triggers(mpsc::UnboundedReceiver<BindingName>);
 
 /// Puts together what passes share, what watches write, and where triggers come out.
 #[must_use]
@@ -168,14 +172,13 @@ pub fn prepare(
     } else {
         settings.watch_namespaces.iter().cloned().map(Some).collect()
     };
-    let (mut scopes, mut bindings_writers, mut receivers) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut scopes, mut bindings_writers) = (Vec::new(), Vec::new());
     for namespace in namespaces {
         let (bindings, writer) = reflector::store();
-        let (triggers, of_scope) = (0..SHARDS).map(|_| mpsc::unbounded_channel()).unzip();
-        scopes.push(Scope { namespace, bindings, triggers });
+        scopes.push(Scope { namespace, bindings });
         bindings_writers.push(writer);
-        receivers.push(of_scope);
     }
+    let (triggers, receiver) = mpsc::unbounded_channel();
     let (grants, grants_writer) = reflector::store();
     let (namespaces, namespaces_writer) = reflector::store();
     let context = Arc::new(Context {
@@ -199,11 +202,12 @@ pub fn prepare(
         absent_kinds: rollout::AbsentKinds::default(),
         walks: walk::Walks::default(),
         health,
+        triggers,
         leads: AtomicBool::new(false),
         settings,
     });
     let writers = Writers { bindings: bindings_writers, grants: grants_writer, namespaces: namespaces_writer };
-    (context, writers, Triggers(receivers))
+    (context, writers, Triggers(receiver))
 }
 
 /// Makes passes until `shutdown`, then lets those under way end.
@@ -211,17 +215,12 @@ pub async fn lead(
     context: Arc<Context>,
     triggers: Triggers,
     mut changes: mpsc::UnboundedReceiver<BindingName>,
-    shutdown: impl Future<Output = ()> + Send + 'static,
+    shutdown: impl Future<Output = ()>,
 ) {
-    let shutdown = shutdown.boxed().shared();
     if !context.is_complete().await {
         return;
     }
-    let running = context.scopes.iter().zip(triggers.0).flat_map(|(scope, triggers)| {
-        let control = |triggers| control(scope.bindings.clone(), triggers, context.clone(), shutdown.clone());
-        triggers.into_iter().map(control).collect::<Vec<_>>()
-    });
-    let running = futures::future::join_all(running);
+    let running = passes(context.clone(), triggers, shutdown);
     // What changes from here on is triggered by the watches, and what was there before, right now.
     context.leads.store(true, Ordering::SeqCst);
     let bindings: Vec<BindingName> = context
@@ -256,7 +255,7 @@ pub async fn lead(
         }
     };
     tokio::select! {
-        _ = running => {}
+        () = running => {}
         () = first_looks => {}
         () = changes => {}
         () = grant_status::tell(&context) => {}
@@ -266,29 +265,45 @@ pub async fn lead(
     context.events.flush().await;
 }
 
-async fn control(
-    bindings: Store<Watched>,
-    triggers: mpsc::UnboundedReceiver<ObjectRef<Watched>>,
-    context: Arc<Context>,
-    shutdown: impl Future<Output = ()> + Send + Sync + 'static,
-) {
-    let triggers = futures::stream::unfold(triggers, |mut triggers| async move {
-        triggers.recv().await.map(|binding| (binding, triggers))
-    });
-    Controller::for_stream(futures::stream::pending(), bindings)
-        .reconcile_on(triggers)
-        // Passes that wait for AWS take no place from those that need nothing of it.
-        .with_config(controller::Config::default().concurrency(0))
-        .graceful_shutdown_on(shutdown)
-        .run(reconcile::reconcile, |_, error: &std::convert::Infallible, _| match *error {}, context)
-        .for_each(|result| {
-            if let Err(error) = result {
-                // The binding was deleted while it waited.
-                tracing::debug!(%error, "a pass did not take place");
+/// Makes the passes that are asked for, each as a task of its own: one that waits for AWS takes no place from those that
+/// need nothing of it.
+async fn passes(context: Arc<Context>, mut triggers: Triggers, shutdown: impl Future<Output = ()>) {
+    let (mut queue, mut under_way) = (Queue::default(), JoinSet::new());
+    let mut asked = Vec::new();
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        while let Some(binding) = queue.next(Instant::now()) {
+            let context = context.clone();
+            under_way.spawn(async move {
+                let next = reconcile::reconcile(&binding, &context).await;
+                (binding, next)
+            });
+        }
+        let wakes = queue.wakes();
+        tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            Some(ended) = under_way.join_next() => match ended {
+                Ok((binding, next)) => {
+                    queue.ended(&binding, next.map(|pause| Instant::now() + pause.min(LONGEST_PAUSE)));
+                }
+                // What a pass left undone nobody knows, so the process ends and begins anew.
+                Err(error) => {
+                    if let Ok(panic) = error.try_into_panic() {
+                        std::panic::resume_unwind(panic);
+                    }
+                }
+            },
+            _ = triggers.0.recv_many(&mut asked, AT_ONCE) => {
+                let now = Instant::now();
+                for binding in asked.drain(..) {
+                    queue.ask(&binding, now);
+                }
             }
-            std::future::ready(())
-        })
-        .await;
+            () = sleep_until(wakes.unwrap_or_else(Instant::now)), if wakes.is_some() => {}
+        }
+    }
+    while under_way.join_next().await.is_some() {}
 }
 
 impl Context {
@@ -316,11 +331,8 @@ impl Context {
         if !self.leads.load(Ordering::SeqCst) {
             return;
         }
-        let covers =
-            |scope: &&Scope| scope.namespace.as_deref().is_none_or(|namespace| namespace == &*binding.namespace);
-        if let Some(scope) = self.scopes.iter().find(covers) {
-            scope.trigger(binding);
-        }
+        // Without a receiver the process is ending.
+        let _ = self.triggers.send(binding.clone());
     }
 
     /// A binding as the watch last told of it.
@@ -371,20 +383,4 @@ impl Context {
 #[must_use]
 pub fn binding_ref(namespace: &str, name: &str) -> ObjectRef<Watched> {
     ObjectRef::new(name).within(namespace)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn a_stored_binding_that_no_longer_parses_does_not_stop_the_others() {
-        let good = json!({"metadata": {"name": "good", "namespace": "n"}, "spec": {"dataFrom": [{"secret": "a"}]}});
-        let bad = json!({"metadata": {"name": "bad", "namespace": "n"}, "spec": {"dataFrom": "a"}});
-        let list: Vec<Watched> = serde_json::from_value(json!([good, bad])).unwrap();
-        assert!(list[0].0.is_ok());
-        let invalid = list[1].0.as_ref().unwrap_err();
-        assert_eq!(invalid.metadata.name.as_deref(), Some("bad"));
-    }
 }

@@ -62,8 +62,9 @@ impl<'a> Pass<'a> {
         turn: &mut Turn<'a>,
     ) -> Result<(), Error> {
         let Self { binding, name, context, before } = self;
-        let access = match context.access(binding).await {
-            Ok(access) => Arc::new(access),
+        let access = Box::pin(context.access(binding)).await.map(Arc::new);
+        let access = match access {
+            Ok(access) => access,
             Err(error) => {
                 // What may not be read any more is not asked about either.
                 context.reader.versions().forget(name);
@@ -145,7 +146,7 @@ impl<'a> Pass<'a> {
                 return Err(SourceError::new(kind, source.secret.to_string()).into());
             }
         }
-        let published = Box::pin(self.publish(&access, reason, read, memory, progress)).await?;
+        let published = Box::pin(self.publish(&access, reason, read, target, memory, progress)).await?;
         let leftovers = Box::pin(clean_up(binding, context, memory, turn)).await;
         progress.published = Some(self::published(binding, &published, leftovers));
         progress.observed = Some(published);
@@ -272,6 +273,7 @@ impl<'a> Pass<'a> {
         access: &Arc<Access>,
         reason: ReadReason,
         read: BTreeMap<Source, Arc<SharedVersion>>,
+        seen: TargetState,
         memory: &mut Memory,
         progress: &mut Progress,
     ) -> Result<Observed, Error> {
@@ -309,7 +311,7 @@ impl<'a> Pass<'a> {
 
         let sights = Box::pin(self.sights(&selected, &read_versions)).await;
         let same_sources = rollout::same_sources(binding, self.before, &sources);
-        let observed = self.write(&selected, &material, same_sources, memory, progress).await?;
+        let observed = self.write(&selected, &material, (seen, same_sources), memory, progress).await?;
         self.age(sights, memory, progress);
         if plan::is_repair(reason) {
             memory.repaired(Instant::now());
@@ -321,24 +323,27 @@ impl<'a> Pass<'a> {
         Ok(observed)
     }
 
-    /// Writes the Secret, if it is not already as desired, on top of exactly what is observed just before.
+    /// Writes the Secret, if it is not already as desired, on top of exactly what was `seen` before, or of what is seen
+    /// then where that is not so any more.
     async fn write(
         &self,
         selected: &Rendered,
         material: &Material<'_>,
-        same_sources: bool,
+        (seen, same_sources): (TargetState, bool),
         memory: &mut Memory,
         progress: &mut Progress,
     ) -> Result<Observed, Error> {
         let Self { binding, context, before, .. } = self;
         let (access, versions) = (material.access, material.versions);
         let inputs = |records: Option<&str>| plan::inputs(binding, access, versions, records, &context.key);
-        let first = self.look_at_target().await?;
-        let overlaps = self.overlaps_any(&first);
-        let _groups = if overlaps { self.lock_groups(&first).await } else { Vec::new() };
+        let overlaps = self.overlaps_any(&seen);
+        let _groups = if overlaps { self.lock_groups(&seen).await } else { Vec::new() };
+        let mut seen = Some(seen);
         for _ in 0..RACES {
             let (target, old) = if overlaps || binding.has_history() {
                 context.target_with_values(binding, before).await?
+            } else if let Some(seen) = seen.take() {
+                (seen, None)
             } else {
                 (context.target(binding, before, Look::Live).await?, None)
             };
@@ -388,6 +393,10 @@ impl<'a> Pass<'a> {
                     let TargetState::Owned(observed) = judge(binding, Some(&written), true) else {
                         return Err(WriteError::Raced.into());
                     };
+                    // What is as it should be needs no pass when the watch shows it. A new phase does, since it waits.
+                    if !overlaps && compare(&observed, &inputs) == Comparison::Current {
+                        context.targets.wrote(&binding.namespace, &desired.name, &observed.resource_version);
+                    }
                     tracing::info!(
                         namespace = %binding.namespace, name = %binding.name, secret = %desired.name, keys = desired.data.len(),
                         "published"

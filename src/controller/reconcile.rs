@@ -1,14 +1,14 @@
 //! One pass over one binding: observe, plan, apply, report. Reads as the table of contents of the operator.
 
-use std::convert::Infallible;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
-use kube::runtime::controller::Action;
 use tokio::time::{Instant, timeout};
 
+use super::Context;
 use super::error::{Class, Error};
 use super::memory::Memory;
 use super::overlap;
@@ -17,7 +17,6 @@ use super::plan::{self};
 use super::rollout::Rollout;
 use super::rotation::{Told, tell};
 use super::status::{Findings, Progress, after_pass, suspended, transitions, with_rotation};
-use super::{Context, Watched, watch};
 use crate::api::{ConditionType, SecretBinding, SecretBindingStatus};
 use crate::binding::name::BindingName;
 use crate::binding::spec::{Binding, Refresh};
@@ -30,38 +29,39 @@ const DEADLINE: Duration = Duration::from_secs(600);
 /// How often a Secret of an earlier name is looked at while something still refers to it.
 const CLEAN_UP: Duration = Duration::from_secs(30);
 
-/// Brings one binding up to date and says when to look again.
-///
-/// # Errors
-/// Never: a failure is reported in the status of the binding and scheduled here.
-pub async fn reconcile(watched: Arc<Watched>, context: Arc<Context>) -> Result<Action, Infallible> {
-    let (name, began) = (watch::name_of(&watched), Instant::now());
-    let remembered = context.memories.take(&name);
-    // The store is asked once more, since a written status is remembered only until the store has it.
-    let action = match context.current(&name).as_ref().map(|watched| &watched.0) {
+/// When a status that could not be written is tried again.
+const RETRY_REPORT: Duration = Duration::from_secs(2);
+
+/// Brings one binding up to date, and answers after which pause to look again, where it is by the clock. A failure is
+/// reported in the status of the binding.
+pub async fn reconcile(name: &BindingName, context: &Arc<Context>) -> Option<Duration> {
+    let began = Instant::now();
+    let remembered = context.memories.take(name);
+    // The store is asked after that, since a written status is remembered only until the store has it.
+    let next = match context.current(name).as_ref().map(|watched| &watched.0) {
         Some(Ok(manifest)) if manifest.metadata.deletion_timestamp.is_none() => {
             let uid = manifest.uid().unwrap_or_default();
             // A binding of another uid under the same name begins anew.
             let same = remembered.filter(|(known, _)| *known == uid);
             let mut memory = same.map(|(_, memory)| memory).unwrap_or_default();
-            let action = reconcile_with(manifest, &name, &context, &mut memory).await;
-            context.memories.put(&name, uid, memory);
-            action
+            let next = Box::pin(reconcile_with(manifest, name, context, &mut memory)).await;
+            context.memories.put(name, uid, memory);
+            next
         }
         Some(Err(_)) => {
             tracing::warn!(namespace = %name.namespace, name = %name.name, "a stored SecretBinding cannot be read by this version and is left alone");
-            Action::await_change()
+            None
         }
-        Some(Ok(_)) | None => Action::await_change(),
+        Some(Ok(_)) | None => None,
     };
-    context.first_looks.looked_at(&name);
-    context.first_looks.rollouts.arrived(&name);
-    context.reader.versions().passed(&name, began);
+    context.first_looks.looked_at(name);
+    context.first_looks.rollouts.arrived(name);
+    context.reader.versions().passed(name, began);
     // The binding may have been deleted during the pass.
-    if context.current(&name).is_none() {
-        context.forget(&name);
+    if context.current(name).is_none() {
+        context.forget(name);
     }
-    Ok(action)
+    next
 }
 
 async fn reconcile_with(
@@ -69,7 +69,7 @@ async fn reconcile_with(
     name: &BindingName,
     context: &Arc<Context>,
     memory: &mut Memory,
-) -> Action {
+) -> Option<Duration> {
     let started = Instant::now();
     let before = latest_status(manifest, memory);
     let generation = manifest.metadata.generation.unwrap_or_default();
@@ -78,10 +78,11 @@ async fn reconcile_with(
         let status = suspended(&before, generation, Timestamp::now());
         let reported = Box::pin(report(manifest, context, memory, &before, &status, Vec::new(), &mut None)).await;
         context.metrics.reconciled("suspended", started.elapsed());
-        return if reported { Action::await_change() } else { retry_report() };
+        return (!reported).then_some(RETRY_REPORT);
     }
 
     let (mut progress, mut turn, mut rollout_next, mut action_next) = (Progress::default(), None, None, None);
+    // What is matched on is held while the pass waits, among thousands of others: so it is small.
     let binding = Binding::parse(manifest, &context.settings.denied_metadata).map(Arc::new);
     let (refresh, outcome) = match &binding {
         Err(error) => {
@@ -106,7 +107,7 @@ async fn reconcile_with(
     };
     if outcome == Err(Error::Superseded) {
         context.metrics.reconciled("superseded", started.elapsed());
-        return Action::await_change();
+        return None;
     }
     let interval = context.interval(refresh);
     let stale_interval = interval.unwrap_or(context.settings.stale_interval());
@@ -135,7 +136,7 @@ async fn reconcile_with(
     let reported = Box::pin(report(manifest, context, memory, &before, &status, notes, &mut turn)).await;
     drop(turn);
     for note in progress.overlaps.iter().flatten().filter_map(|overlap| overlap.note.clone()) {
-        context.events.note(manifest, note, Timestamp::now());
+        context.events.note(name, &manifest.uid().unwrap_or_default(), note, Timestamp::now());
     }
     context.metrics.reconciled(error.as_ref().map_or("ok", |error| error.reason().as_str()), started.elapsed());
 
@@ -157,23 +158,18 @@ async fn reconcile_with(
     let next = [next, expiry, overlaps, rollout_next, action_next, wake, walk].into_iter().flatten().min();
     let leaves_over = progress.published.as_ref().is_some_and(|published| !published.leftovers.is_empty());
     match next {
-        _ if !reported => retry_report(),
-        _ if leaves_over => Action::requeue(next.map_or(CLEAN_UP, |next| next.min(CLEAN_UP))),
-        Some(pause) => Action::requeue(pause),
-        None => Action::await_change(),
+        _ if !reported => Some(RETRY_REPORT),
+        _ if leaves_over => Some(next.map_or(CLEAN_UP, |next| next.min(CLEAN_UP))),
+        next => next,
     }
 }
 
-fn retry_report() -> Action {
-    Action::requeue(Duration::from_secs(2))
-}
-
 /// The status to go on from: the store may lag behind the last write of this process.
-fn latest_status(manifest: &SecretBinding, memory: &Memory) -> SecretBindingStatus {
+fn latest_status<'a>(manifest: &'a SecretBinding, memory: &Memory) -> Cow<'a, SecretBindingStatus> {
     let seen = manifest.metadata.resource_version.as_deref().and_then(|version| version.parse().ok());
     match &memory.reported {
-        Some((written, status)) if seen < Some(*written) => (**status).clone(),
-        _ => manifest.status.clone().unwrap_or_default(),
+        Some((written, status)) if seen < Some(*written) => Cow::Owned((**status).clone()),
+        _ => manifest.status.as_ref().map_or_else(Cow::default, Cow::Borrowed),
     }
 }
 
@@ -202,7 +198,7 @@ async fn report<'a>(
     if !context.is_current(&binding, &uid, manifest.metadata.generation.unwrap_or_default()) {
         return true;
     }
-    match write_status(&context.client, &namespace, &name, status).await {
+    match write_status(&context.client, (&namespace, &name), &uid, status).await {
         Ok(resource_version) => {
             let version = resource_version.parse().ok();
             memory.reported = version.map(|version| (version, Box::new(status.clone())));
@@ -219,7 +215,7 @@ async fn report<'a>(
         } else {
             tracing::info!(%namespace, %name, reason = %note.reason, "{}", note.text);
         }
-        context.events.note(manifest, note, Timestamp::now());
+        context.events.note(&binding, &uid, note, Timestamp::now());
     }
     true
 }

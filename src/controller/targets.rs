@@ -24,6 +24,8 @@ pub struct Touched {
 #[derive(Debug, Default)]
 struct State {
     namespaces: HashMap<String, BTreeMap<String, Arc<Sighting>>>,
+    /// The resource versions that writes of this process gave, until the watch shows them.
+    written: HashMap<(String, String), String>,
     /// By watch, what the list that is under way has shown so far.
     listed: HashMap<Option<String>, HashSet<(String, String)>>,
     /// The watches that have listed all at least once.
@@ -68,6 +70,17 @@ impl Targets {
         let _ = self.complete.subscribe().wait_for(|complete| *complete >= watches).await;
     }
 
+    /// Notes that a Secret was written as it should be, so that nobody need look at it when the watch shows that.
+    pub fn wrote(&self, namespace: &str, name: &str, resource_version: &str) {
+        let mut state = self.state();
+        let known = state.namespaces.get(namespace).and_then(|targets| targets.get(name));
+        let number = |version: &str| version.parse::<u64>().ok();
+        // The watch may have been faster.
+        if known.is_none_or(|known| number(&known.observed.resource_version) < number(resource_version)) {
+            state.written.insert((namespace.to_owned(), name.to_owned()), resource_version.to_owned());
+        }
+    }
+
     /// Notes an event of the watch of one namespace (`None` = all); answers the Secrets that changed.
     pub fn observe(&self, scope: Option<&str>, event: &Event<SecretMeta>, key: &FingerprintKey) -> Vec<Touched> {
         let mut state = self.state();
@@ -102,6 +115,7 @@ impl State {
     fn apply(&mut self, meta: &SecretMeta, key: &FingerprintKey) -> Vec<Touched> {
         let (namespace, name) = (meta.namespace().unwrap_or_default(), meta.name_any());
         let version = meta.resource_version().unwrap_or_default();
+        let own = self.written.remove(&(namespace.clone(), name.clone())).is_some_and(|written| written == version);
         let targets = self.namespaces.entry(namespace.clone()).or_default();
         // A list shows again what is known.
         if targets.get(&name).is_some_and(|known| known.observed.resource_version == version) {
@@ -109,10 +123,11 @@ impl State {
         }
         let sighting = Arc::new(Sighting::new(meta, key));
         targets.insert(name.clone(), sighting.clone());
-        vec![Touched { namespace, name, sighting }]
+        if own { Vec::new() } else { vec![Touched { namespace, name, sighting }] }
     }
 
     fn remove(&mut self, namespace: String, name: String) -> Option<Touched> {
+        self.written.remove(&(namespace.clone(), name.clone()));
         let targets = self.namespaces.get_mut(&namespace)?;
         let sighting = targets.remove(&name)?;
         if targets.is_empty() {
@@ -162,6 +177,21 @@ mod tests {
         assert!(targets.get("n", "b").is_none() && targets.get("n", "a").is_some());
         assert_eq!(observe(None, Event::Delete(secret("n", "a", "2"))), ["n/a"]);
         assert!(targets.of("n", BTreeMap::is_empty));
+    }
+
+    #[test]
+    fn who_wrote_a_secret_need_not_be_told_of_it() {
+        let (targets, key) = (Targets::default(), FingerprintKey::new(Zeroizing::new([1; 32])));
+        let apply = |version| names(&targets.observe(None, &Event::Apply(secret("n", "a", version)), &key));
+        targets.wrote("n", "a", "9");
+        assert!(apply("9").is_empty() && targets.get("n", "a").is_some());
+        targets.wrote("n", "a", "10");
+        assert_eq!(apply("11"), ["n/a"], "somebody wrote after that");
+        targets.wrote("n", "a", "11");
+        assert_eq!(apply("12"), ["n/a"], "the watch was faster");
+        targets.wrote("n", "a", "13");
+        targets.observe(None, &Event::Delete(secret("n", "a", "14")), &key);
+        assert_eq!(apply("13"), ["n/a"]);
     }
 
     #[tokio::test]

@@ -9,9 +9,10 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::Store;
 use kube::runtime::watcher::Event;
 
+use super::Context;
 use super::targets::Touched;
 use super::watch::name_of;
-use super::{Context, Watched};
+use super::watched::Watched;
 use crate::api::SecretGrant;
 use crate::binding::name::BindingName;
 

@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::future::{Future, ready};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,17 +12,17 @@ use futures::{FutureExt as _, StreamExt as _};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::PartialObjectMeta;
-use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
+use kube::runtime::reflector::{Store, store::Writer};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{Predicate as _, PredicateConfig, WatchStreamExt as _, predicates};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::Context;
 use super::target::SecretMeta;
 use super::trigger::{self, Concern, Grants, Namespaces};
-use super::{Context, Watched, binding_ref};
+use super::watched::Watched;
 use crate::api::{LABEL_MANAGED, SecretGrant};
 use crate::binding::name::BindingName;
 
@@ -38,23 +37,9 @@ pub struct Scope {
     pub namespace: Option<String>,
     /// Its bindings.
     pub bindings: Store<Watched>,
-    /// Where the bindings to be looked at go, each always to the same of them.
-    pub triggers: Vec<mpsc::UnboundedSender<ObjectRef<Watched>>>,
 }
 
 impl Scope {
-    /// Lets a binding be looked at.
-    pub fn trigger(&self, binding: &BindingName) {
-        let mut hasher = DefaultHasher::new();
-        binding.hash(&mut hasher);
-        let shards = self.triggers.len().max(1) as u64;
-        let shard = usize::try_from(hasher.finish() % shards).unwrap_or_default();
-        if let Some(triggers) = self.triggers.get(shard) {
-            // Without a receiver the process is ending.
-            let _ = triggers.send(binding_ref(&binding.namespace, &binding.name));
-        }
-    }
-
     fn api<K>(&self, client: &Client) -> Api<K>
     where
         K: Resource<Scope = NamespaceResourceScope>,
@@ -141,10 +126,6 @@ fn bindings(context: &Arc<Context>, scope: &Scope, writer: Writer<Watched>) -> i
             Err(error) => failed(&of_error, "SecretBinding", error),
         })
         .default_backoff()
-        .modify(|binding| {
-            binding.managed_fields_mut().clear();
-            binding.annotations_mut().remove(LAST_APPLIED);
-        })
         .reflect(writer)
         // After `reflect`, so that the store has what is noted.
         .inspect(move |event| match event {
@@ -194,9 +175,6 @@ async fn targets(context: &Arc<Context>, scope: &Scope) {
         })
         .await;
 }
-
-/// The annotation in which `kubectl apply` keeps a copy of the object.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// The name of a watched binding.
 #[must_use]

@@ -2,17 +2,20 @@
 
 use std::time::Duration;
 
+use http::{Request, header};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use kube::core::PartialObjectMeta;
 use kube::{Api, Client, Resource as _};
 use serde::Serialize;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{sleep, timeout};
 
 use crate::api::{Reason, STATUS_FIELD_MANAGER, SecretBinding, SecretBindingStatus, SecretGrant, SecretGrantStatus};
+use crate::binding::name::BindingName;
 
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -24,6 +27,9 @@ const MAX_WAITING: usize = 20_000;
 
 /// How long an Event waits at a time where there is more important work.
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
+
+/// No Event waits for longer, whatever else there is to do.
+const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(2);
 
 /// How long a process that ends goes on publishing Events.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -39,36 +45,59 @@ pub struct Note {
     pub text: String,
 }
 
-/// Writes the status by server-side apply. Answers the resource version that the binding then has.
+/// Replaces the status, where the binding is still the one of this uid. Answers the resource version that it then has.
+///
+/// Server-side apply would cost the API server several times as much here, and there is no other writer of the status
+/// to agree with.
 ///
 /// # Errors
 /// What Kubernetes refuses, or a time-out.
 pub async fn write_status(
     client: &Client,
-    namespace: &str,
-    name: &str,
+    (namespace, name): (&str, &str),
+    uid: &str,
     status: &SecretBindingStatus,
 ) -> Result<String, StatusError> {
-    #[derive(Debug, Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Body<'a> {
-        api_version: String,
-        kind: String,
-        status: &'a SecretBindingStatus,
-    }
-    let body = Body {
-        api_version: SecretBinding::api_version(&()).into_owned(),
-        kind: SecretBinding::kind(&()).into_owned(),
-        status,
-    };
-    let api: Api<SecretBinding> = Api::namespaced(client.clone(), namespace);
-    let params = PatchParams::apply(STATUS_FIELD_MANAGER).force();
-    match timeout(WRITE_TIMEOUT, api.patch_status(name, &params, &Patch::Apply(&body))).await {
+    let request = status_patch(namespace, name, uid, status)?;
+    // Nothing of the answer is of use but the resource version.
+    match timeout(WRITE_TIMEOUT, client.request::<PartialObjectMeta<SecretBinding>>(request)).await {
         Ok(Ok(written)) => Ok(written.metadata.resource_version.unwrap_or_default()),
         Ok(Err(kube::Error::Api(status))) if status.code == 404 => Err(StatusError::Gone),
         Ok(Err(error)) => Err(StatusError::Failed(Box::new(error))),
         Err(_) => Err(StatusError::TimedOut),
     }
+}
+
+/// One step of a JSON patch.
+#[derive(Serialize)]
+#[serde(tag = "op", rename_all = "lowercase")]
+enum Step<'a> {
+    Test {
+        path: &'static str,
+        value: &'a str,
+    },
+    /// Also replaces what is there.
+    Add {
+        path: &'static str,
+        value: &'a SecretBindingStatus,
+    },
+}
+
+fn status_patch(
+    namespace: &str,
+    name: &str,
+    uid: &str,
+    status: &SecretBindingStatus,
+) -> Result<Request<Vec<u8>>, StatusError> {
+    let path = SecretBinding::url_path(&(), Some(namespace));
+    let steps = [Step::Test { path: "/metadata/uid", value: uid }, Step::Add { path: "/status", value: status }];
+    let unbuilt = |error: &dyn std::fmt::Display| StatusError::Unbuilt(error.to_string());
+    let body = serde_json::to_vec(&steps).map_err(|error| unbuilt(&error))?;
+    Request::patch(format!("{path}/{name}/status?fieldManager={STATUS_FIELD_MANAGER}&fieldValidation=Ignore"))
+        .header(header::ACCEPT, "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1")
+        .header(header::CONTENT_TYPE, "application/json-patch+json")
+        .body(body)
+        .map_err(|error| unbuilt(&error))
 }
 
 /// Writes the status of a grant by server-side apply.
@@ -103,6 +132,9 @@ pub enum StatusError {
     /// No answer.
     #[error("the API server did not answer in time")]
     TimedOut,
+    /// The request could not be made.
+    #[error("the request cannot be made: {0}")]
+    Unbuilt(String),
 }
 
 /// The Events that wait to be published. They go out one after the other beside the passes, which never wait for one.
@@ -114,7 +146,8 @@ pub struct Events {
 }
 
 struct Queued {
-    regarding: ObjectReference,
+    binding: BindingName,
+    uid: String,
     note: Note,
     time: Timestamp,
 }
@@ -128,9 +161,9 @@ impl Events {
     }
 
     /// Lets an Event about a binding be published.
-    pub fn note(&self, binding: &SecretBinding, note: Note, time: Timestamp) {
-        let regarding = binding.object_ref(&());
-        if self.queue.try_send(Queued { regarding, note, time }).is_err() {
+    pub fn note(&self, binding: &BindingName, uid: &str, note: Note, time: Timestamp) {
+        let event = Queued { binding: binding.clone(), uid: uid.to_owned(), note, time };
+        if self.queue.try_send(event).is_err() {
             tracing::warn!("an Event was not published, since {MAX_WAITING} others wait; conditions tell all the same");
         }
     }
@@ -139,7 +172,7 @@ impl Events {
     pub async fn publish(&self, busy: impl Fn() -> bool) {
         let mut waiting = self.waiting.lock().await;
         while let Some(event) = waiting.recv().await {
-            let old = |event: &Queued| Timestamp::now().duration_since(event.time) > SignedDuration::from_secs(30);
+            let old = |event: &Queued| Timestamp::now().duration_since(event.time) > LONGEST_WAIT;
             while busy() && !old(&event) {
                 sleep(BUSY_PAUSE).await;
             }
@@ -161,15 +194,21 @@ impl Events {
     }
 
     /// Each is an object of its own, since they are sent on transitions only.
-    async fn send(&self, Queued { regarding, note, time }: Queued) {
-        let namespace = regarding.namespace.clone().unwrap_or_default();
-        let name = regarding.name.clone().unwrap_or_default();
+    async fn send(&self, Queued { binding: BindingName { namespace, name }, uid, note, time }: Queued) {
+        let regarding = ObjectReference {
+            api_version: Some(SecretBinding::api_version(&()).into_owned()),
+            kind: Some(SecretBinding::kind(&()).into_owned()),
+            namespace: Some(namespace.to_string()),
+            name: Some(name.to_string()),
+            uid: Some(uid),
+            ..ObjectReference::default()
+        };
         // A name may have no `-` or `.` just before the `.` that follows.
         let stem = cut(&name, 200).trim_end_matches(['-', '.']);
         let event = Event {
             metadata: ObjectMeta {
                 name: Some(format!("{stem}.{:x}", time.as_nanosecond())),
-                namespace: Some(namespace.clone()),
+                namespace: Some(namespace.to_string()),
                 ..ObjectMeta::default()
             },
             action: Some("Reconcile".to_owned()),

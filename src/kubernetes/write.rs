@@ -163,7 +163,8 @@ pub async fn apply_secret(
 ) -> Result<SecretMeta, WriteError> {
     let api: Api<Secret> = Api::namespaced(client.clone(), &desired.namespace);
     // Forced, since a field that somebody else took is taken back; what may be touched at all was judged before.
-    let params = PatchParams::apply(FIELD_MANAGER).force();
+    // Validation would make the API server parse the body once more; what it tells, it tells of our own typed fields.
+    let params = PatchParams::apply(FIELD_MANAGER).force().validation_ignore();
     let patch = Patch::Apply(ApplyBody { desired, observed });
     match timeout(WRITE_TIMEOUT, api.patch_metadata(&desired.name, &params, &patch)).await {
         Ok(Ok(written)) => Ok(written),

@@ -171,5 +171,6 @@ impl Writer {
 /// The secret by its full ARN, so that no other of a similar name is written.
 fn secret(mandate: &Mandate) -> Result<SecretId, SourceError> {
     let arn = SecretArn::try_from(mandate.arn.as_str());
-    arn.map(SecretId::Arn).map_err(|_| SourceError::new(SourceErrorKind::InvalidReference, mandate.arn.as_str()))
+    arn.map(|arn| SecretId::Arn(Box::new(arn)))
+        .map_err(|_| SourceError::new(SourceErrorKind::InvalidReference, mandate.arn.as_str()))
 }

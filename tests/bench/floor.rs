@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::Bench;
 use super::cluster::{Cluster, LABEL, work};
+use super::process::server_cpu;
 use super::world::{NAMESPACES, payload};
 
 /// The figure that others are compared with.
@@ -27,8 +28,11 @@ pub const SAME_KIND: &str = "same kind: server-side apply of both";
 /// Measures both.
 pub async fn run(bench: &mut Bench) {
     for (kind, name) in [(Kind::Plain, PLAIN), (Kind::Applied, SAME_KIND)] {
-        let time = measure(&bench.cluster, kind, bench.bindings).await;
+        let (time, server) = measure(&bench.cluster, kind, bench.bindings).await;
         bench.report.time("floor", name, time);
+        if let Some(server) = server {
+            bench.report.figure("floor", &format!("{name}, CPU time of the API server"), server, "s");
+        }
     }
 }
 
@@ -38,7 +42,8 @@ enum Kind {
     Applied,
 }
 
-async fn measure(cluster: &Cluster, kind: Kind, count: usize) -> Duration {
+/// How long it takes, and how much CPU time of the API server.
+async fn measure(cluster: &Cluster, kind: Kind, count: usize) -> (Duration, Option<f64>) {
     let world = format!("{}-floor-{}", cluster.run, if kind == Kind::Plain { "plain" } else { "same" });
     let namespaces: Arc<Vec<String>> = Arc::new((0..NAMESPACES).map(|number| format!("{world}-{number}")).collect());
     cluster.make_namespaces(&world, &namespaces).await;
@@ -46,6 +51,7 @@ async fn measure(cluster: &Cluster, kind: Kind, count: usize) -> Duration {
     let client = cluster.client.clone();
     let spread = namespaces.clone();
     let label = world.clone();
+    let before = server_cpu();
     let time = work("written", count, move |number| {
         let namespace = spread[number * NAMESPACES / count].clone();
         let secrets: Api<Secret> = Api::namespaced(client.clone(), &namespace);
@@ -82,8 +88,9 @@ async fn measure(cluster: &Cluster, kind: Kind, count: usize) -> Duration {
         }
     })
     .await;
+    let server = server_cpu().zip(before).map(|(now, before)| now - before);
     cluster.remove_world(&world).await;
-    time
+    (time, server)
 }
 
 /// Makes bindings that no operator sees, and answers their uids.

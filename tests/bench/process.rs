@@ -9,6 +9,7 @@ use axum::body::Body;
 use http_body_util::BodyExt as _;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
 
 use super::report::float;
 
@@ -99,11 +100,7 @@ impl Operator {
 
     /// The CPU time so far, in seconds.
     pub fn cpu(&self) -> f64 {
-        let stat = self.proc("stat");
-        // The name, in parentheses, may hold spaces; the fields behind it begin with the third.
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        let ticks: u64 = [11, 12].iter().map(|at| fields[*at].parse::<u64>().unwrap()).sum();
-        float(ticks) / TICKS_PER_SECOND
+        cpu_of(&self.proc("stat"))
     }
 
     fn proc(&self, file: &str) -> String {
@@ -163,6 +160,22 @@ impl Drop for Operator {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The CPU time in what `/proc/<pid>/stat` says, in seconds.
+fn cpu_of(stat: &str) -> f64 {
+    // The name, in parentheses, may hold spaces; the fields behind it begin with the third.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks: u64 = [11, 12].iter().map(|at| fields[*at].parse::<u64>().unwrap()).sum();
+    float(ticks) / TICKS_PER_SECOND
+}
+
+/// The CPU time so far of the API server, where the cluster is one of `tests/cluster`, in seconds.
+pub fn server_cpu() -> Option<f64> {
+    let folder = PathBuf::from(std::env::var_os("BINDERY_TEST_CLUSTER")?);
+    let processes: Value = serde_json::from_slice(&std::fs::read(folder.join("processes.json")).ok()?).ok()?;
+    let server = processes.as_array()?.iter().find(|process| process["name"] == "kube-apiserver")?;
+    Some(cpu_of(&std::fs::read_to_string(format!("/proc/{}/stat", server["pid"])).ok()?))
 }
 
 /// Whether the program has a flag.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::Bench;
 use crate::audit::by_kind;
 use crate::floor::PLAIN;
+use crate::process::server_cpu;
 use crate::report::float;
 use crate::watch::Board;
 
@@ -19,14 +20,21 @@ pub async fn run(bench: &mut Bench) {
     let world = bench.main_world().await;
     let mut board = Board::start(&bench.cluster.client, &world.name);
     bench.forget();
+    let server = server_cpu();
     let operator = bench.operator(&[]);
     let done = board.until(world.bindings, bench.patience()).await;
+    let server = server_cpu().zip(server).map(|(now, before)| now - before);
+    let own = operator.cpu();
     tokio::time::sleep(REST).await;
     let report = &mut bench.report;
     report.must("cold", "all bindings become Ready", Some(done.is_some()));
     if let Some(done) = done {
         let time = done - operator.started;
         report.time("cold", "all Ready after", time);
+        report.figure("cold", "CPU time until all are Ready", own, "s");
+        if let Some(server) = server {
+            report.figure("cold", "CPU time of the API server until all are Ready", server, "s");
+        }
         let floor = report.get("floor", PLAIN);
         let ratio = floor.map(|floor| time.as_secs_f64() / floor);
         if let Some(ratio) = ratio {
