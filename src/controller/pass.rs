@@ -301,8 +301,7 @@ impl<'a> Pass<'a> {
         let selected = match selected {
             Ok(selected) => selected,
             Err(error) => {
-                let target = self.look_at_target().await?;
-                return Err(reject(error, inputs(&target), memory));
+                return Err(reject(error, inputs(&seen), memory));
             }
         };
         let created = read.values().filter_map(|version| version.created).max();

@@ -91,7 +91,7 @@ async fn start(name: &str) -> (World, StandIn) {
 async fn the_manifests_of_the_guide_are_ready_and_the_due_session_is_renewed_by_its_job() {
     let (world, aws) = start("guide").await;
     let _operator = world.operator();
-    apply(&world, "12s").await;
+    apply(&world, "20s").await;
     for binding in ["app", "worker"] {
         world.wait_ready(binding).await;
         world.wait(binding, "RotationCurrent", "True/Current").await;
@@ -106,7 +106,7 @@ async fn the_manifests_of_the_guide_are_ready_and_the_due_session_is_renewed_by_
 
     // A week later, so to speak.
     let jobs: Api<Job> = Api::namespaced(world.client.clone(), &world.namespace);
-    let job = eventually("the Job to run", Duration::from_secs(30), || async {
+    let job = eventually("the Job to run", Duration::from_secs(45), || async {
         let jobs = jobs.list(&ListParams::default()).await.unwrap().items;
         jobs.into_iter().find(|job| job.name_any().starts_with("renew-tiktok-session-"))
     })
