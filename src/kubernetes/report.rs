@@ -29,7 +29,7 @@ const MAX_WAITING: usize = 20_000;
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
 
 /// No Event waits for longer, whatever else there is to do.
-const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(2);
+const LONGEST_WAIT: SignedDuration = SignedDuration::from_secs(30);
 
 /// How long a process that ends goes on publishing Events.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);

@@ -38,7 +38,7 @@ async fn every_failure_at_every_moment_is_named_and_changes_nothing_and_passes()
 
     for strike in &strikes {
         let expected = strike.events();
-        let limit = Duration::from_secs(20);
+        let limit = Duration::from_secs(60);
         let events = eventually(&format!("{expected:?} of {}", strike.binding), limit, || async {
             let events: Vec<String> = world.events(&strike.binding).await;
             (events.len() >= expected.len()).then_some(events)
