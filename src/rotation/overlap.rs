@@ -443,6 +443,16 @@ impl Situation<'_> {
 }
 
 fn begin(rule: &Overlap, phase: Phase, old: Print, new: Print, name: &impl Fn(&Print, &Print) -> String) -> Flight {
+    fresh(phase, old, new, Settings::from(rule), name)
+}
+
+/// The change in the other direction. All pods have both values, so it begins with the value it goes back to in use.
+fn take_back(flight: Flight, aborted: bool, name: &impl Fn(&Print, &Print) -> String) -> Flight {
+    Flight { aborted, ..fresh(Phase::Promoted, flight.new, flight.old, flight.settings, name) }
+}
+
+/// A change of which nothing but its first phase is done.
+fn fresh(phase: Phase, old: Print, new: Print, settings: Settings, name: &impl Fn(&Print, &Print) -> String) -> Flight {
     Flight {
         id: name(&old, &new),
         phase,
@@ -455,25 +465,7 @@ fn begin(rule: &Overlap, phase: Phase, old: Print, new: Print, name: &impl Fn(&P
         cleared: None,
         aborted: false,
         held: false,
-        settings: Settings::from(rule),
-    }
-}
-
-/// The change in the other direction. All pods have both values, so it begins with the value it goes back to in use.
-fn take_back(flight: Flight, aborted: bool, name: &impl Fn(&Print, &Print) -> String) -> Flight {
-    Flight {
-        id: name(&flight.new, &flight.old),
-        phase: Phase::Promoted,
-        since: None,
-        old: flight.new,
-        new: flight.old,
-        gate: None,
-        reencrypted: None,
-        retire: false,
-        cleared: None,
-        aborted,
-        held: false,
-        settings: flight.settings,
+        settings,
     }
 }
 

@@ -136,6 +136,14 @@ async fn rolled_out(world: &World) -> String {
     .await
 }
 
+/// Waits, after what held a rollout up is gone, until it has ended.
+async fn ended(world: &World) {
+    eventually("the rollout to end", Duration::from_secs(90), || async {
+        world.condition("worker", "RolledOut").await.filter(|(state, _)| state == "True/RolledOut")
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_key_restarts_the_pods_that_use_it_and_no_others() {
     let workloads = [
@@ -393,10 +401,7 @@ async fn one_at_a_time_and_what_waits_for_somebody_holds_no_place() {
     for name in ["a-paused", "b-ondelete", "c-partition"] {
         replaced(&world, name, &before[name]).await;
     }
-    eventually("the rollout to end", Duration::from_secs(90), || async {
-        world.condition("worker", "RolledOut").await.filter(|(state, _)| state == "True/RolledOut")
-    })
-    .await;
+    ended(&world).await;
     drop(operator);
     world.end().await;
 }
@@ -421,10 +426,7 @@ async fn a_rollout_that_fails_is_named_and_holds_no_place() {
     assert!(world.condition("worker", "Ready").await.unwrap().0 == "True/Published");
     let cured = json!({"spec": {"template": {"spec": {"nodeSelector": null}}}});
     merge(&world, "Deployment", "a-bad", cured).await;
-    eventually("the rollout to end", Duration::from_secs(90), || async {
-        world.condition("worker", "RolledOut").await.filter(|(state, _)| state == "True/RolledOut")
-    })
-    .await;
+    ended(&world).await;
     drop(operator);
     world.end().await;
 }
