@@ -241,7 +241,7 @@ impl<'a> Installation<'a> {
         let installation = Self::make(home, None, true).await;
         let unmarked = Attempt::Create(json!({"name": "probe"}), json!({}));
         let client = installation.client("bindery").await;
-        eventually("the fence to stand", Duration::from_secs(30), || async {
+        eventually("the fence to stand", Duration::from_secs(60), || async {
             let refused = attempt(&client, &home.namespace, &unmarked).await;
             matches!(refused, Err(kube::Error::Api(status)) if status.message.contains("denied request")).then_some(())
         })
@@ -695,7 +695,7 @@ async fn the_holder_of_the_operators_token_can_do_what_the_operator_does_and_nob
     let policies: Api<ValidatingAdmissionPolicy> = Api::all(home.client.clone());
     for policy in ["secrets", "tokens", "workloads"] {
         let name = format!("{}-{policy}", home.namespace);
-        let checked = eventually("the check of types", Duration::from_secs(30), || async {
+        let checked = eventually("the check of types", Duration::from_secs(60), || async {
             policies.get(&name).await.unwrap().status.filter(|status| status.observed_generation.is_some())
         })
         .await;
@@ -736,7 +736,7 @@ async fn repaired(world: &World, secret: &str, damage: Option<Value>) {
         None => drop(world.secrets().delete(secret, &DeleteParams::default()).await.unwrap()),
     }
     let what = format!("the repair of {secret} after {damage:?}");
-    eventually(&what, Duration::from_secs(10), || async {
+    eventually(&what, Duration::from_secs(60), || async {
         let now = world.secrets().get_opt(secret).await.unwrap()?;
         (shown(now) == before).then_some(())
     })
@@ -809,7 +809,7 @@ async fn the_operator_does_all_its_work_inside_the_fence() {
     // From Delete to Retain and back.
     for (policy, owners) in [("Retain", 0), ("Delete", 1)] {
         world.bind("owned", spec(json!({"deletionPolicy": policy}))).await;
-        eventually("the owner reference to follow", Duration::from_secs(10), || async {
+        eventually("the owner reference to follow", Duration::from_secs(60), || async {
             let secret = world.secrets().get("owned").await.unwrap();
             (secret.metadata.owner_references.unwrap_or_default().len() == owners).then_some(())
         })
@@ -818,7 +818,7 @@ async fn the_operator_does_all_its_work_inside_the_fence() {
 
     // Rename: the old Secret is deleted.
     world.bind("owned", spec(json!({"name": "renamed"}))).await;
-    eventually("the Secret of the earlier name to go", Duration::from_secs(15), || async {
+    eventually("the Secret of the earlier name to go", Duration::from_secs(60), || async {
         world.data("owned").await.is_none().then_some(())
     })
     .await;
@@ -858,7 +858,7 @@ async fn the_operator_does_all_its_work_inside_the_fence() {
         world.wait_ready(name).await;
     }
     for name in ["ends", "ends-retained"] {
-        eventually("the Secret to go with its grant", Duration::from_secs(20), || async {
+        eventually("the Secret to go with its grant", Duration::from_secs(60), || async {
             world.data(name).await.is_none().then_some(())
         })
         .await;

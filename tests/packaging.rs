@@ -202,7 +202,7 @@ async fn run_a_job(world: &World) {
     world.annotate("app", "bindery.dev/rotation", "emergency-a").await;
     let jobs: kube::Api<k8s_openapi::api::batch::v1::Job> =
         kube::Api::namespaced(world.client.clone(), &world.namespace);
-    eventually("the Job", Duration::from_secs(30), || async {
+    eventually("the Job", Duration::from_secs(60), || async {
         jobs.list(&kube::api::ListParams::default()).await.unwrap().items.pop()
     })
     .await;
@@ -256,7 +256,7 @@ async fn the_operator_works_under_the_shipped_rights_uses_each_and_leaves_every_
     futures::future::join(world.wait_ready("app"), world.wait_ready("worker")).await;
     let before = world.data("worker-env").await;
     world.secrets().delete("worker-env", &DeleteParams::default()).await.unwrap();
-    eventually("the Secret to be back", Duration::from_secs(5), || world.data("worker-env")).await;
+    eventually("the Secret to be back", Duration::from_secs(60), || world.data("worker-env")).await;
     let edit = json!({"stringData": {"A": "edited"}});
     world.secrets().patch("worker-env", &PatchParams::default(), &Patch::Merge(&edit)).await.unwrap();
     world.wait_value("worker-env", "A", "canary-7f3a-value-a").await;
@@ -264,7 +264,7 @@ async fn the_operator_works_under_the_shipped_rights_uses_each_and_leaves_every_
     // A rename deletes the Secret of the earlier name after a look at all that could read it.
     let spec = json!({"dataFrom": [{"secret": world.secret_id("app")}], "target": {"name": "worker-env2"}});
     world.bind("worker", spec.clone()).await;
-    eventually("the Secret of the earlier name to go", Duration::from_secs(10), || async {
+    eventually("the Secret of the earlier name to go", Duration::from_secs(60), || async {
         world.data("worker-env").await.is_none().then_some(())
     })
     .await;
@@ -278,7 +278,7 @@ async fn the_operator_works_under_the_shipped_rights_uses_each_and_leaves_every_
         let spec = json!({"grant": world.namespace, "dataFrom": [{"secret": world.secret_id("app")}], "target": {"name": target}});
         world.bind(name, spec).await;
     }
-    eventually("the grant to count its bindings", Duration::from_secs(30), || async {
+    eventually("the grant to count its bindings", Duration::from_secs(60), || async {
         let grants: kube::Api<bindery::api::SecretGrant> = kube::Api::all(world.client.clone());
         let status = grants.get(&by_account).await.unwrap().status?;
         (status.bindings == Some(1)).then_some(())
@@ -313,7 +313,7 @@ async fn the_operator_works_under_the_shipped_rights_uses_each_and_leaves_every_
     };
     let operator = Operator::start(setup);
     world.secrets().delete("app-env", &DeleteParams::default()).await.unwrap();
-    eventually("the Secret to be back", Duration::from_secs(30), || world.data("app-env")).await;
+    eventually("the Secret to be back", Duration::from_secs(60), || world.data("app-env")).await;
     drop(operator);
     run("helm", &["uninstall", "bindery", "--namespace", HOME]);
     assert_eq!(published(&world).await, 2, "uninstalling the chart deletes no Secret");

@@ -326,7 +326,7 @@ async fn a_message_taken_by_a_consumer_that_was_dropped_comes_to_the_next() {
         taking.fetch_add(1, Ordering::Relaxed);
         std::future::pending()
     });
-    eventually("the message", Duration::from_secs(10), || taken.load(Ordering::Relaxed) == 1).await;
+    eventually("the message", Duration::from_secs(60), || taken.load(Ordering::Relaxed) == 1).await;
     drop(first);
     let _second = bench.consume(|_| ready(true));
     bench.emptied(Duration::from_secs(30)).await;
@@ -339,7 +339,7 @@ async fn a_queue_that_does_not_exist_is_told_of_once_and_read_when_it_does() {
     let log = Log::default();
     let _logging = log.start();
     let consumer = bench.consume(|_| ready(true));
-    eventually("three failures", Duration::from_secs(20), || bench.health.is_broken()).await;
+    eventually("three failures", Duration::from_secs(60), || bench.health.is_broken()).await;
     assert!(!consumer.0.is_finished());
     let lines = bench.health.lines();
     let said = "cannot be read for ";
@@ -347,7 +347,7 @@ async fn a_queue_that_does_not_exist_is_told_of_once_and_read_when_it_does() {
     bench.create("30").await;
     bench.send([recorded()["delete-secret"].clone()]).await;
     bench.emptied(Duration::from_secs(30)).await;
-    eventually("the good news", Duration::from_secs(10), || log.count("can be read again") == 1).await;
+    eventually("the good news", Duration::from_secs(60), || log.count("can be read again") == 1).await;
     assert!(!bench.health.is_broken());
     let complaint = format!(
         "the queue {} cannot be read (AWS.SimpleQueueService.NonExistentQueue); changes are found by the sweep until it \
@@ -369,7 +369,7 @@ async fn an_idle_queue_is_polled_without_a_failure_and_its_next_message_is_taken
     assert!(!bench.metrics.encode().unwrap().contains("code=\"TimedOut\""));
     let sent = Instant::now();
     bench.send([recorded()["create-secret"].clone()]).await;
-    eventually("the message", Duration::from_secs(5), || bench.counted("handled") == 1).await;
+    eventually("the message", Duration::from_secs(60), || bench.counted("handled") == 1).await;
     println!("taken {} ms after it was sent", sent.elapsed().as_millis());
 }
 

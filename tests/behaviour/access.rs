@@ -81,7 +81,7 @@ async fn an_arn_is_judged_by_the_name_that_aws_answers() {
     world.bind("abroad", json!({"dataFrom": [{"secret": arn("app").replace("eu-west-1", "eu-west-2")}]})).await;
     world.wait("abroad", "Granted", "False/AccessDenied").await;
     assert_eq!(world.proxy.asked_for(), [arn("app")], "no value of another secret is read");
-    eventually("the Secret", Duration::from_secs(5), || world.data("partial")).await;
+    eventually("the Secret", Duration::from_secs(60), || world.data("partial")).await;
     assert!(world.data("other").await.is_none());
     world.end().await;
 }
@@ -127,7 +127,7 @@ async fn a_list_of_keys_bounds_what_is_published_and_what_may_be_asked_for() {
 
     // A narrower list takes the key out of what is published; that is no failure.
     world.grant_with(&world.namespace, spec(json!(["REDIS_URL"]))).await;
-    eventually("the keys to follow the grant", Duration::from_secs(10), || async {
+    eventually("the keys to follow the grant", Duration::from_secs(60), || async {
         let keys: Vec<String> = world.data("some").await?.into_keys().collect();
         (keys == ["ALL", "REDIS_URL"]).then_some(())
     })
@@ -199,7 +199,7 @@ async fn a_grant_ends_at_its_time_and_what_is_published_stays_or_goes_as_it_says
         world.wait(name, "Ready", "False/GrantExpired").await;
     }
     let calls = world.proxy.calls().len();
-    eventually("the Secret to be deleted", Duration::from_secs(5), || async {
+    eventually("the Secret to be deleted", Duration::from_secs(60), || async {
         world.data("deletes").await.is_none().then_some(())
     })
     .await;
@@ -262,7 +262,7 @@ async fn a_role_is_assumed_for_the_namespace_and_a_refusal_is_named_and_touches_
     let message = world.wait("refused", "Fetched", "False/CredentialsFailed").await;
     assert!(message.contains(&world.secret_id("app")), "{message}");
     world.annotate("plain", "bindery.dev/sync", "now").await;
-    eventually("the others to go on", Duration::from_secs(5), || async {
+    eventually("the others to go on", Duration::from_secs(60), || async {
         let status = world.bindings().get("plain").await.unwrap().status.unwrap();
         (status.last_handled_sync.as_deref() == Some("now")).then_some(())
     })

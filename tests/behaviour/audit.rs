@@ -65,7 +65,7 @@ async fn a_file_is_appended_to_and_opened_anew_on_sighup() {
         "until SIGHUP records go on to the old file"
     );
     operator.hang_up();
-    eventually("the new file", Duration::from_secs(5), || async { path.exists().then_some(()) }).await;
+    eventually("the new file", Duration::from_secs(60), || async { path.exists().then_some(()) }).await;
     bind("third").await;
     let records = read_log(&world.folder, "reads.jsonl");
     assert_eq!(records.lines().count(), 1);

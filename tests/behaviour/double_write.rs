@@ -16,7 +16,7 @@ use crate::support::{World, eventually};
 const KEY: &str = "TOKEN_ENCRYPTION_KEY";
 const NEXT: &str = "TOKEN_ENCRYPTION_KEY_NEXT";
 const PREVIOUS: &str = "TOKEN_ENCRYPTION_KEY_PREVIOUS";
-const SOON: Duration = Duration::from_secs(40);
+const SOON: Duration = Duration::from_secs(90);
 
 fn value(name: &str) -> String {
     format!("canary-7f3a-{name}")

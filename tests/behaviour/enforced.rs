@@ -77,7 +77,7 @@ async fn the_operator_works_with_exactly_the_shipped_policies() {
     let _operator = Operator::start(setup);
     world.bind("app", json!({"refreshInterval": "10s", "dataFrom": [{"secret": world.secret_id("app")}]})).await;
     world.wait_ready("app").await;
-    eventually("a look at the version", Duration::from_secs(20), || async {
+    eventually("a look at the version", Duration::from_secs(60), || async {
         (world.proxy.count("DescribeSecret") > 0).then_some(())
     })
     .await;
@@ -233,7 +233,7 @@ async fn a_staging_identity_gets_no_secret_of_production_by_any_trick() {
     }
     for (index, (trick, _)) in tricks.iter().enumerate() {
         let name = format!("trick{index}");
-        eventually(&format!("a verdict on: {trick}"), Duration::from_secs(40), || async {
+        eventually(&format!("a verdict on: {trick}"), Duration::from_secs(60), || async {
             let (ready, _) = world.condition(&name, "Ready").await?;
             assert!(!ready.starts_with("True"), "{trick} was published");
             Some(())

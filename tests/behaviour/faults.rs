@@ -87,7 +87,7 @@ async fn while_aws_cannot_be_reached_the_secret_stays_and_after_three_intervals_
     let secret = world.secrets().get("app").await.unwrap();
     let failing = board.wait("app", "the failure", |b| state(b, "Fetched") == "False/AwsUnavailable").await;
     assert_eq!(state(&failing, "Ready"), "True/Published");
-    eventually("the Event", Duration::from_secs(10), || async { (world.events("app").await.len() == 3).then_some(()) })
+    eventually("the Event", Duration::from_secs(60), || async { (world.events("app").await.len() == 3).then_some(()) })
         .await;
     // An operator that starts in the outage finds all as it was told.
     operator.kill();
@@ -218,7 +218,7 @@ async fn an_account_that_sts_does_not_tell_is_a_failure_of_credentials() {
     world.wait("by-arn", "Ready", "False/CredentialsFailed").await;
     assert!(world.data("by-arn").await.is_none());
     world.proxy.fail(&["GetCallerIdentity"], Fault::Error(503, "ServiceUnavailable", "try later"));
-    eventually("the next failure to be told", Duration::from_secs(40), || async {
+    eventually("the next failure to be told", Duration::from_secs(60), || async {
         world.condition("by-arn", "Fetched").await?.1.contains("ServiceUnavailable").then_some(())
     })
     .await;
@@ -253,7 +253,7 @@ async fn a_value_whose_read_cannot_be_recorded_is_dropped() {
         let operator = &operator;
         async move {
             operator.hang_up();
-            eventually("the audit log to be opened anew", Duration::from_secs(10), || async {
+            eventually("the audit log to be opened anew", Duration::from_secs(60), || async {
                 operator.open_files().contains(&target).then_some(())
             })
             .await;
@@ -350,7 +350,7 @@ async fn what_only_an_edit_cures_stalls_and_keeps_the_secret() {
             assert!(world.condition(name, "Stalled").await.is_none());
         }
         world.bindings().delete("new", &kube::api::DeleteParams::default()).await.unwrap();
-        eventually("the other Secret to go", Duration::from_secs(30), || async {
+        eventually("the other Secret to go", Duration::from_secs(60), || async {
             world.data("new").await.is_none().then_some(())
         })
         .await;

@@ -106,7 +106,7 @@ async fn the_manifests_of_the_guide_are_ready_and_the_due_session_is_renewed_by_
 
     // A week later, so to speak.
     let jobs: Api<Job> = Api::namespaced(world.client.clone(), &world.namespace);
-    let job = eventually("the Job to run", Duration::from_secs(45), || async {
+    let job = eventually("the Job to run", Duration::from_secs(60), || async {
         let jobs = jobs.list(&ListParams::default()).await.unwrap().items;
         jobs.into_iter().find(|job| job.name_any().starts_with("renew-tiktok-session-"))
     })
@@ -131,7 +131,7 @@ async fn the_encryption_key_of_the_guide_goes_through_its_phases_in_app_and_work
     let old = world.data("app-env").await.unwrap()["TOKEN_ENCRYPTION_KEY"].clone();
     // The worker's is declared first, and waits for the app, which makes the value for both.
     world.annotate("worker", "bindery.dev/rotation", "emergency-token-encryption-key").await;
-    eventually("the worker to wait for the app", Duration::from_secs(10), || async {
+    eventually("the worker to wait for the app", Duration::from_secs(60), || async {
         let (_, message) = world.condition("worker", "RotationCurrent").await?;
         message.contains("makes the value for the group").then_some(())
     })

@@ -113,7 +113,7 @@ async fn latencies(world: &World) -> Duration {
         let name = format!("b{index}");
         let started = Instant::now();
         world.annotate(&name, "bindery.dev/sync", &text).await;
-        eventually("the read", Duration::from_secs(10), || async {
+        eventually("the read", Duration::from_secs(60), || async {
             let status = world.bindings().get(&name).await.unwrap().status.unwrap();
             (status.last_handled_sync.as_deref() == Some(text.as_str())).then_some(())
         })

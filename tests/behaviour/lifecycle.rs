@@ -22,7 +22,7 @@ async fn the_secret_goes_with_its_binding_or_stays_as_the_policy_says() {
         world.wait_ready(binding).await;
     }
     world.bind("changes", spec("Retain")).await;
-    eventually("the owner reference to go", Duration::from_secs(10), || async {
+    eventually("the owner reference to go", Duration::from_secs(60), || async {
         let secret = world.secrets().get("changes").await.unwrap();
         secret.metadata.owner_references.unwrap_or_default().is_empty().then_some(())
     })
@@ -30,7 +30,7 @@ async fn the_secret_goes_with_its_binding_or_stays_as_the_policy_says() {
     for binding in ["goes", "stays", "changes"] {
         world.bindings().delete(binding, &DeleteParams::default()).await.unwrap();
     }
-    eventually("the Secret to be collected", Duration::from_secs(30), || async {
+    eventually("the Secret to be collected", Duration::from_secs(60), || async {
         world.data("goes").await.is_none().then_some(())
     })
     .await;
@@ -66,8 +66,8 @@ async fn a_rename_publishes_the_new_secret_first_and_deletes_the_old_one_when_no
     deployments.patch("user", &PatchParams::apply("test"), &Patch::Apply(&user)).await.unwrap();
 
     world.bind("app", spec("second")).await;
-    let second = eventually("the new Secret", Duration::from_secs(10), || world.data("second")).await;
-    eventually("the status to say that the old one stays", Duration::from_secs(10), || async {
+    let second = eventually("the new Secret", Duration::from_secs(60), || world.data("second")).await;
+    eventually("the status to say that the old one stays", Duration::from_secs(60), || async {
         let (_, message) = world.condition("app", "Applied").await?;
         (message.contains("\"second\" holds") && message.contains("earlier name, first, stays")).then_some(())
     })
@@ -78,7 +78,7 @@ async fn a_rename_publishes_the_new_secret_first_and_deletes_the_old_one_when_no
     // The next pass finds it out of use; a restart of the operator in between loses nothing.
     operator.kill();
     operator.restart();
-    eventually("the old Secret to go", Duration::from_secs(45), || async {
+    eventually("the old Secret to go", Duration::from_secs(60), || async {
         world.data("first").await.is_none().then_some(())
     })
     .await;

@@ -75,7 +75,7 @@ async fn the_worker_gets_the_keys_of_the_app_and_its_own() {
     assert_eq!(status.sources.len(), 2);
     assert!(status.sources.iter().all(|source| source.created_time.is_some() && source.arn.starts_with("arn:aws:")));
     // Events go out beside the passes, so a moment after the status.
-    let events = eventually("the Event", Duration::from_secs(10), || async {
+    let events = eventually("the Event", Duration::from_secs(60), || async {
         Some(world.events("worker").await).filter(|events| !events.is_empty())
     })
     .await;
@@ -93,7 +93,7 @@ async fn a_rotation_is_followed_and_asked_for_by_version_only() {
     let first = world.bindings().get("app").await.unwrap().status.unwrap();
 
     // Two refreshes without a change ask for the version and read nothing.
-    eventually("two looks at the version", Duration::from_secs(40), || async {
+    eventually("two looks at the version", Duration::from_secs(60), || async {
         (world.proxy.count("DescribeSecret") >= 2).then_some(())
     })
     .await;
@@ -103,7 +103,7 @@ async fn a_rotation_is_followed_and_asked_for_by_version_only() {
     payload["TIKTOK_SESSION_ID"] = json!(format!("{CANARY}-second-session"));
     world.put("app", &payload).await;
     world.wait_value("app", "TIKTOK_SESSION_ID", &format!("{CANARY}-second-session")).await;
-    eventually("the status to name the new version", Duration::from_secs(10), || async {
+    eventually("the status to name the new version", Duration::from_secs(60), || async {
         let status = world.bindings().get("app").await.unwrap().status.unwrap();
         (status.sources[0].version_id != first.sources[0].version_id).then_some(())
     })
@@ -143,7 +143,7 @@ async fn the_malformed_payload_of_the_guide_is_refused_by_line_and_column_and_ch
     // The same broken version is not read again and again.
     let reads = world.proxy.count("GetSecretValue");
     let looks = world.proxy.count("DescribeSecret");
-    eventually("two more tries", Duration::from_secs(40), || async {
+    eventually("two more tries", Duration::from_secs(60), || async {
         (world.proxy.count("DescribeSecret") >= looks + 2).then_some(())
     })
     .await;
@@ -171,14 +171,14 @@ async fn a_new_text_in_the_sync_annotation_forces_one_read() {
 
     world.annotate("app", "bindery.dev/sync", "now").await;
     world.wait_value("app", "S3_BUCKET", &format!("{CANARY}-synced")).await;
-    eventually("the text to be noted", Duration::from_secs(10), || async {
+    eventually("the text to be noted", Duration::from_secs(60), || async {
         let status = world.bindings().get("app").await.unwrap().status.unwrap();
         (status.last_handled_sync.as_deref() == Some("now")).then_some(())
     })
     .await;
     world.annotate("app", "example.com/other", "x").await;
     world.annotate("app", "bindery.dev/sync", "again").await;
-    eventually("the second text to be noted", Duration::from_secs(10), || async {
+    eventually("the second text to be noted", Duration::from_secs(60), || async {
         let status = world.bindings().get("app").await.unwrap().status.unwrap();
         (status.last_handled_sync.as_deref() == Some("again")).then_some(())
     })
@@ -208,8 +208,8 @@ async fn a_suspended_binding_is_left_as_it_is() {
     assert_eq!(world.proxy.calls().len(), calls, "nothing is asked of AWS");
 
     world.bind("app", spec(false)).await;
-    eventually("the Secret", Duration::from_secs(20), || world.data("app")).await;
-    eventually("the condition Suspended to go", Duration::from_secs(20), || async {
+    eventually("the Secret", Duration::from_secs(60), || world.data("app")).await;
+    eventually("the condition Suspended to go", Duration::from_secs(60), || async {
         world.condition("app", "Suspended").await.is_none().then_some(())
     })
     .await;

@@ -58,7 +58,7 @@ async fn an_edited_key_is_put_back_and_a_foreign_one_stays() {
     ] {
         let before = world.secrets().get("worker-env").await.unwrap();
         world.secrets().patch("worker-env", &PatchParams::default(), &Patch::Merge(&edit)).await.unwrap();
-        eventually(&format!("the repair of {edit}"), Duration::from_secs(5), || async {
+        eventually(&format!("the repair of {edit}"), Duration::from_secs(20), || async {
             let now = world.secrets().get("worker-env").await.unwrap();
             let same = now.data == before.data
                 && now.metadata.labels == before.metadata.labels
@@ -90,7 +90,7 @@ async fn marks_that_somebody_removes_come_back_also_without_an_owner_reference()
             }
             let edit = json!({"metadata": {"annotations": {"bindery.dev/binding": other}}});
             world.secrets().patch(name, &PatchParams::default(), &Patch::Merge(&edit)).await.unwrap();
-            eventually(&format!("the repair of {edit} on {name}"), Duration::from_secs(5), || async {
+            eventually(&format!("the repair of {edit} on {name}"), Duration::from_secs(20), || async {
                 let now = world.secrets().get(name).await.unwrap();
                 (now.metadata.annotations == before.metadata.annotations).then_some(())
             })
@@ -128,7 +128,7 @@ async fn a_key_that_is_not_wanted_any_more_goes_and_others_stay() {
     world.secrets().patch("worker-env", &PatchParams::default(), &Patch::Merge(&extra)).await.unwrap();
     let spec = json!({"dataFrom": [{"secret": world.secret_id("app"), "include": ["REDIS_URL"]}], "target": {"name": "worker-env"}});
     world.bind("worker", spec).await;
-    eventually("the keys to go", Duration::from_secs(10), || async {
+    eventually("the keys to go", Duration::from_secs(60), || async {
         let keys: Vec<String> = world.data("worker-env").await.unwrap().into_keys().collect();
         (keys == ["EXTRA", "REDIS_URL"]).then_some(())
     })

@@ -18,7 +18,7 @@ use crate::support::{Operator, World, eventually};
 const MARK: &str = "secrets.bindery.dev/env";
 
 /// The longest that a restart may take here: two seconds to settle, the controllers, and a look every few seconds.
-const LIMIT: Duration = Duration::from_secs(40);
+const LIMIT: Duration = Duration::from_secs(90);
 
 /// The payload of the guide's secret, as far as it matters here; `cookie` is what changes.
 fn payload(cookie: &str, database: &str) -> Value {

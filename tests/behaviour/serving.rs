@@ -27,7 +27,7 @@ async fn metrics_and_probes_tell_what_is_and_hold_no_value() {
     let operator = world.operator();
     let address = operator.address.clone();
     for path in ["/healthz", "/readyz"] {
-        eventually(path, Duration::from_secs(10), || async {
+        eventually(path, Duration::from_secs(60), || async {
             get(&address, path).await.filter(|(status, _)| status.contains("200")).map(|_| ())
         })
         .await;
@@ -38,7 +38,7 @@ async fn metrics_and_probes_tell_what_is_and_hold_no_value() {
     world.wait("denied", "Granted", "False/AccessDenied").await;
 
     let series = |name: &str| format!("bindery_binding_ready{{namespace=\"{}\",name=\"{name}\"}}", world.namespace);
-    let text = eventually("the metrics of both bindings", Duration::from_secs(5), || async {
+    let text = eventually("the metrics of both bindings", Duration::from_secs(60), || async {
         let (status, text) = get(&address, "/metrics").await?;
         assert!(status.contains("200"), "{status}");
         text.contains(&series("denied")).then_some(text)
@@ -62,7 +62,7 @@ async fn metrics_and_probes_tell_what_is_and_hold_no_value() {
 
     // The series of a deleted binding go with it.
     world.bindings().delete("denied", &DeleteParams::default()).await.unwrap();
-    eventually("the series to go", Duration::from_secs(5), || async {
+    eventually("the series to go", Duration::from_secs(60), || async {
         let (_, text) = get(&address, "/metrics").await?;
         (!text.contains(&series("denied")) && text.contains(&series("app"))).then_some(())
     })

@@ -61,7 +61,7 @@ async fn at_the_start_one_call_serves_twelve_secrets_and_sixty_bindings() {
     operator.kill();
     let before = world.proxy.calls().len();
     operator.restart();
-    eventually("the list", Duration::from_secs(20), || async { (world.proxy.count("ListSecrets") > 0).then_some(()) })
+    eventually("the list", Duration::from_secs(60), || async { (world.proxy.count("ListSecrets") > 0).then_some(()) })
         .await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let since: Vec<String> = world.proxy.calls().split_off(before).into_iter().map(|call| call.operation).collect();
@@ -96,7 +96,7 @@ async fn where_iam_allows_neither_batches_nor_lists_each_secret_is_described_and
     let _operator = world.operator();
     all_ready(&world, 60).await;
     assert_eq!((world.proxy.count("BatchGetSecretValue"), world.proxy.count("GetSecretValue")), (1, 12));
-    eventually("each secret to be described", Duration::from_secs(30), || async {
+    eventually("each secret to be described", Duration::from_secs(60), || async {
         (world.proxy.count("DescribeSecret") >= 12).then_some(())
     })
     .await;
@@ -136,7 +136,7 @@ async fn waiting(name: &str) -> (World, Operator) {
         world.bind(&format!("b{binding}"), json!({"dataFrom": source, "target": {"deletionPolicy": "Retain"}})).await;
     }
     let operator = Operator::start(Setup { flags: vec!["--concurrency=1".to_owned()], ..world.setup() });
-    eventually("some Secrets", Duration::from_secs(30), || async { (published(&world).await >= 10).then_some(()) })
+    eventually("some Secrets", Duration::from_secs(60), || async { (published(&world).await >= 10).then_some(()) })
         .await;
     (world, operator)
 }

@@ -45,7 +45,7 @@ async fn refused(world: &World, binding: &str, target: &str, reason: &str) -> St
     assert_eq!(world.condition(binding, "Reconciling").await.unwrap().0, "True/Retrying");
     assert!(message.contains(target), "the Secret is not named: {message}");
     let warning = format!("Warning/{reason}: {message}");
-    eventually("the Event", Duration::from_secs(10), || async {
+    eventually("the Event", Duration::from_secs(60), || async {
         let events = world.events(binding).await;
         (events.iter().filter(|event| **event == warning).count() == 1).then_some(())
     })
@@ -270,11 +270,11 @@ async fn a_used_up_quota_is_told_and_the_secret_follows_once_there_is_room() {
     let _operator = world.operator();
     // The quota counts the Secret with the operator's own key as well.
     let key = format!("bindery-{}-fingerprint-key", world.namespace);
-    eventually("the operator's key", Duration::from_secs(20), || async { world.data(&key).await }).await;
+    eventually("the operator's key", Duration::from_secs(60), || async { world.data(&key).await }).await;
     let quotas: Api<ResourceQuota> = Api::namespaced(world.client.clone(), &world.namespace);
     let quota = |secrets: &str| json!({"spec": {"hard": {"count/secrets": secrets}}});
     apply(&quotas, "secrets", "v1", quota("1")).await;
-    eventually("the quota to count", Duration::from_secs(30), || async {
+    eventually("the quota to count", Duration::from_secs(60), || async {
         let used = quotas.get("secrets").await.unwrap().status?.used?;
         (used.get("count/secrets")?.0 == "1").then_some(())
     })
@@ -326,7 +326,7 @@ impl<'a> Policy<'a> {
         let probe: Secret =
             serde_json::from_value(json!({"metadata": labels, "stringData": {"DATABASE_URL": "x"}})).unwrap();
         let dry = PostParams { dry_run: true, ..PostParams::default() };
-        eventually("the policy to take effect", Duration::from_secs(30), || async {
+        eventually("the policy to take effect", Duration::from_secs(60), || async {
             (self.world.secrets().create(&dry, &probe).await.is_err() == refuses).then_some(())
         })
         .await;
@@ -382,7 +382,7 @@ async fn a_policy_is_told_from_rbac_and_limits_whatever_words_and_codes_it_choos
     ] {
         let policy = Policy::new(&world, binding, reason, words).await;
         world.bind(binding, spec(&world, &json!({}))).await;
-        let state = eventually("a refusal", Duration::from_secs(30), || async {
+        let state = eventually("a refusal", Duration::from_secs(60), || async {
             let (state, _) = world.condition(binding, "Applied").await?;
             state.starts_with("False/").then_some(state)
         })
@@ -412,7 +412,7 @@ async fn a_webhook_that_does_not_answer_is_a_failure_to_write() {
     let labels = json!({"name": "probe", "labels": {"bindery.dev/managed": "true"}});
     let probe: Secret = serde_json::from_value(json!({"metadata": labels})).unwrap();
     let dry = PostParams { dry_run: true, ..PostParams::default() };
-    eventually("the webhook to be asked", Duration::from_secs(30), || async {
+    eventually("the webhook to be asked", Duration::from_secs(60), || async {
         world.secrets().create(&dry, &probe).await.is_err().then_some(())
     })
     .await;
@@ -436,7 +436,7 @@ async fn rights_that_are_missing_or_taken_away_are_named_and_their_return_is_fou
     assert!(world.data("app").await.is_none());
     account.allow(&["get", "list", "watch", "patch"]).await;
     world.annotate("app", "bindery.dev/sync", "without create").await;
-    eventually("the try without create", Duration::from_secs(20), || async {
+    eventually("the try without create", Duration::from_secs(60), || async {
         let status = world.bindings().get("app").await.unwrap().status?;
         (status.last_handled_sync.as_deref() == Some("without create")).then_some(())
     })
@@ -513,7 +513,7 @@ async fn another_manager_that_wants_the_same_is_no_drift_and_one_that_wants_othe
         async move { (world.proxy.count("DescribeSecret") > looks).then_some(()) }
     };
     let looks = world.proxy.count("DescribeSecret");
-    eventually("a refresh", Duration::from_secs(30), || refreshed(looks)).await;
+    eventually("a refresh", Duration::from_secs(60), || refreshed(looks)).await;
     assert_eq!(
         get(&world, "app").await.metadata.resource_version,
         shared.metadata.resource_version,
@@ -574,7 +574,7 @@ async fn labels_annotations_and_keys_of_others_stay_through_changes_and_repairs(
     world.wait_value("app", "DATABASE_URL", &url(2)).await;
     assert_eq!(shown(&get(&world, "app").await), theirs);
     world.bind("app", spec(&world, &json!({}))).await;
-    eventually("the label to go", Duration::from_secs(20), || async {
+    eventually("the label to go", Duration::from_secs(60), || async {
         let labels = get(&world, "app").await.metadata.labels.unwrap();
         (!labels.contains_key("team")).then_some(())
     })

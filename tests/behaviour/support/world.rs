@@ -249,7 +249,7 @@ impl World {
 
     /// Waits for a condition of a binding and answers its message.
     pub async fn wait(&self, binding: &str, type_: &str, expected: &str) -> String {
-        let limit = Duration::from_secs(40);
+        let limit = Duration::from_secs(90);
         let started = Instant::now();
         let mut last;
         loop {
@@ -273,7 +273,7 @@ impl World {
     /// Waits until a key of a Secret has a value.
     pub async fn wait_value(&self, secret: &str, key: &str, value: &str) {
         let what = format!("{key} of {secret} to be as expected");
-        eventually(&what, Duration::from_secs(40), || async {
+        eventually(&what, Duration::from_secs(60), || async {
             self.data(secret).await.filter(|data| data.get(key).map(String::as_str) == Some(value)).map(|_| ())
         })
         .await;
