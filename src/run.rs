@@ -150,7 +150,7 @@ async fn operate(args: &RunArgs) -> Result<(), RunError> {
                 metrics.leader(false);
                 led.ok_or(RunError::LeaseLost)
             } else {
-                lead().await;
+                Box::pin(lead()).await;
                 Ok(())
             }
         };

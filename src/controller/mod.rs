@@ -86,11 +86,6 @@ use watched::Watched;
 
 /// How long the labels of namespaces are waited for.
 const NAMESPACES_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long questions to AWS gather after a start.
-const FIRST_LOOKS: Duration = Duration::from_secs(10);
-
-/// How long after a start restarts under way are counted before others begin.
-const FIRST_ROLLOUTS: Duration = Duration::from_secs(60);
 /// No binding is left alone for longer; a point in time may not be any distance away.
 const LONGEST_PAUSE: Duration = Duration::from_hours(24);
 /// How many triggers are taken at once.
@@ -221,32 +216,10 @@ pub async fn lead(
         return;
     }
     let running = passes(context.clone(), triggers, shutdown);
-    // What changes from here on is triggered by the watches, and what was there before, right now.
+    // What changes from here on is triggered by the watches, and what was there before, from now on.
     context.leads.store(true, Ordering::SeqCst);
-    let bindings: Vec<BindingName> = context
-        .scopes
-        .iter()
-        .flat_map(|scope| scope.bindings.state())
-        .map(|binding| watch::name_of(&binding))
-        .collect();
-    context.reader.gather();
-    context.first_looks.begin(&bindings);
-    for binding in &bindings {
-        context.trigger(binding);
-    }
     let first_looks = async {
-        let FirstLooks { interests, demands, rollouts } = &context.first_looks;
-        for gathering in [interests, demands] {
-            if timeout(FIRST_LOOKS, gathering.all()).await.is_err() {
-                tracing::debug!("not every binding was looked at yet; AWS is asked all the same");
-                gathering.end();
-            }
-        }
-        context.reader.resume();
-        if timeout(FIRST_ROLLOUTS, rollouts.all()).await.is_err() {
-            tracing::debug!("not every binding was looked at yet; restarts begin all the same");
-            rollouts.end();
-        }
+        start::first_looks(&context).await;
         std::future::pending::<()>().await;
     };
     let changes = async {
@@ -356,8 +329,7 @@ impl Context {
         self.memories.forget(binding);
         self.reader.versions().forget(binding);
         self.walks.forget(binding);
-        self.first_looks.looked_at(binding);
-        self.first_looks.rollouts.arrived(binding);
+        self.first_looks.passed(binding);
         self.release(binding);
         self.metrics.forget(&binding.namespace, &binding.name);
     }

@@ -69,7 +69,7 @@ impl Context {
         Ok(self.decide(binding, &wants)?)
     }
 
-    fn decide(&self, binding: &Binding, wants: &BTreeMap<SecretId, Wants>) -> Result<Access, GrantError> {
+    pub(super) fn decide(&self, binding: &Binding, wants: &BTreeMap<SecretId, Wants>) -> Result<Access, GrantError> {
         let home = Home { region: self.settings.region.clone(), account: self.account.get().cloned() };
         let namespace = self.namespaces.get(&ObjectRef::new(&binding.namespace));
         let asker = Asker {

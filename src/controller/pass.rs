@@ -84,14 +84,14 @@ impl<'a> Pass<'a> {
         let target = Box::pin(self.look_at_target()).await?;
         progress.target_intact = matches!(&target, TargetState::Owned(observed) if is_intact(observed));
         if let TargetState::Foreign(why) = target {
+            context.reader.versions().forget(name);
             return Err(TargetError::Foreign { name: binding.target.name.clone(), why }.into());
         }
 
         let fresh = plan::relied_on_for(context.interval(binding.refresh));
         let secrets = wants(&binding.mapping).into_keys().collect();
         context.reader.versions().interest(name, &access.identity, secrets, fresh);
-        context.first_looks.interests.arrived(name);
-        context.first_looks.interests.all().await;
+        context.first_looks.targets.arrived(name);
         let forced = binding.sync.is_some() && binding.sync != before.last_handled_sync;
         let mut sight = Box::pin(self.sight(&access, &target, forced, memory, false)).await?;
         let overlaps = if self.overlaps_any(&target) {
@@ -245,7 +245,7 @@ impl<'a> Pass<'a> {
         let mut reads = std::pin::pin!(reads);
         // The demands are known from the first poll on.
         let first = futures::poll!(reads.as_mut());
-        self.context.first_looks.looked_at(self.name);
+        self.context.first_looks.demands.arrived(self.name);
         self.context.reader.versions().asks(self.name);
         let read = match first {
             std::task::Poll::Ready(read) => read,

@@ -20,7 +20,7 @@ const PAGE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A list is worth a request more than this many single ones.
 const WORTH: usize = 20;
 /// How long the names are relied on. A write rests on a name's being free only as far as the API server agrees.
-const FRESH: Duration = Duration::from_secs(15);
+const FRESH: Duration = Duration::from_secs(60);
 
 /// The names in a namespace; `None` where they could not be listed, or not with fewer requests than one by one.
 type Names = Arc<OnceCell<Option<HashSet<String>>>>;
@@ -39,13 +39,13 @@ impl Taken {
         };
         let names = match names {
             Some(names) => names,
-            None if context.first_looks.interests.left_in(namespace) > WORTH => {
+            None if context.first_looks.targets.left_in(namespace) > WORTH => {
                 let mut lists = self.0.lock().unwrap_or_else(PoisonError::into_inner);
                 lists.entry(namespace.to_owned()).or_insert_with(|| (Instant::now(), Names::default())).1.clone()
             }
             None => return false,
         };
-        let most = || context.first_looks.interests.left_in(namespace) / WORTH;
+        let most = || context.first_looks.targets.left_in(namespace) / WORTH;
         let names = names.get_or_init(|| list(context, namespace, most())).await;
         names.as_ref().is_some_and(|names| !names.contains(name))
     }

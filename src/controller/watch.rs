@@ -40,6 +40,12 @@ pub struct Scope {
 }
 
 impl Scope {
+    /// The names of its bindings.
+    #[must_use]
+    pub fn names(&self) -> Vec<BindingName> {
+        self.bindings.state().iter().map(|binding| name_of(binding)).collect()
+    }
+
     fn api<K>(&self, client: &Client) -> Api<K>
     where
         K: Resource<Scope = NamespaceResourceScope>,
