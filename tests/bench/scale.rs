@@ -1,8 +1,8 @@
 //! The scale benchmark: what a number of bindings costs, and whether the limits that Bindery promises are held.
 //!
 //! `make bench` starts a cluster for it. AWS is a stand-in inside this process, the operator a process of its own under
-//! the rights of the chart. The variables N, M, PHASES, IDLE, ROUNDS, SHARED, FOREIGN, FAILOVER, GROWTH, STRICT and
-//! OPERATOR say what is measured; `settings.rs` says what they mean.
+//! the rights of the chart. The variables N, M, PHASES, IDLE, ROUNDS, SHARED, RULES, FOREIGN, FAILOVER, GROWTH, STRICT
+//! and OPERATOR say what is measured; `settings.rs` says what they mean.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a measurement that cannot go on has failed")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "its output is what it is for")]
@@ -81,7 +81,7 @@ impl Bench {
         if let Some(world) = self.worlds.iter().find(|world| world.name == name) {
             return world.clone();
         }
-        let world = World { name, bindings, secrets, previous: false };
+        let world = World { name, bindings, secrets, previous: false, rules: self.settings.rules };
         world.create(&self.cluster, &self.aws).await;
         self.worlds.push(world.clone());
         world

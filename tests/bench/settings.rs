@@ -28,6 +28,8 @@ pub struct Settings {
     pub rounds: usize,
     /// Whether all bindings share the secret that changes.
     pub shared: bool,
+    /// Whether the bindings have rotation rules.
+    pub rules: bool,
     /// How many Secrets are not Bindery's.
     pub foreign: usize,
     /// How many bindings the failover is over, at most.
@@ -66,6 +68,7 @@ impl Settings {
             idle: Duration::from_secs(number("IDLE", 60)?),
             rounds: number("ROUNDS", 5)?,
             shared: flag("SHARED"),
+            rules: flag("RULES"),
             foreign: number("FOREIGN", 30_000)?,
             failover: number("FAILOVER", 1000)?,
             strict: flag("STRICT"),

@@ -28,6 +28,8 @@ pub struct World {
     pub secrets: usize,
     /// Every second binding is over the version before the current one, which must exist.
     pub previous: bool,
+    /// Each binding has two rotation rules, which are not due for a long time.
+    pub rules: bool,
 }
 
 impl World {
@@ -90,11 +92,17 @@ impl World {
         if self.reads_previous(number) {
             source["versionStage"] = json!("AWSPREVIOUS");
         }
-        let binding = json!({
+        let mut binding = json!({
             "apiVersion": "bindery.dev/v1alpha1", "kind": "SecretBinding",
             "metadata": {"name": format!("b{number}"), "labels": {LABEL: self.name}},
             "spec": {"dataFrom": [source], "target": {"labels": {LABEL: self.name}}},
         });
+        if self.rules {
+            binding["spec"]["rotation"] = json!([
+                {"name": "token", "keys": ["API_TOKEN"], "every": "90d", "warnBefore": "7d"},
+                {"name": "database", "keys": ["DATABASE_URL"], "schedule": "0 9 1 1 *", "timeZone": "Europe/Zurich"},
+            ]);
+        }
         serde_json::from_value(binding).unwrap()
     }
 

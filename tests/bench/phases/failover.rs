@@ -20,7 +20,7 @@ pub async fn run(bench: &mut Bench) {
     let aws = StandIn::start(Options { list_lag: Duration::ZERO, ..Options::default() }).await;
     let bindings = bench.settings.failover.min(bench.bindings);
     let name = format!("{}-failover", bench.cluster.run);
-    let world = World { name, bindings, secrets: bench.secrets.min(bindings), previous: false };
+    let world = World { name, bindings, secrets: bench.secrets.min(bindings), previous: false, rules: false };
     world.create(&bench.cluster, &aws).await;
     let mut board = Board::start(&bench.cluster.client, &world.name);
     bench.forget();

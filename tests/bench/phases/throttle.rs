@@ -23,7 +23,7 @@ pub async fn run(bench: &mut Bench) {
     bench.remove_worlds().await;
     let aws = StandIn::start(Options { list_lag: Duration::ZERO, ..Options::default() }).await;
     let name = format!("{}-throttle", bench.cluster.run);
-    let world = World { name, bindings: BINDINGS, secrets: BINDINGS, previous: true };
+    let world = World { name, bindings: BINDINGS, secrets: BINDINGS, previous: true, rules: false };
     world.create(&bench.cluster, &aws).await;
     world.put_all(&aws, 1);
     aws.set_options(|options| options.rate = Some((RATE, RATE)));
