@@ -1,7 +1,7 @@
 //! What is done when a rule is due, in front of a Secrets Manager whose dates and labels are right.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use kube::Api;
@@ -250,14 +250,12 @@ async fn one_value_comes_into_the_secrets_of_all_bindings_of_a_group() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn secrets_manager_is_asked_once_to_rotate_by_all_who_name_the_key() {
+async fn secrets_manager_is_asked_once_to_rotate_and_its_new_value_is_published() {
     let (world, stand_in) = World::with_stand_in("rotates").await;
     let granted = json!([{"action": "RotateSecret", "secrets": [format!("{}/*", world.namespace)], "keys": ["*"]}]);
     allow(&world, granted).await;
     stand_in.put(&world.secret_id("app"), r#"{"A": "old"}"#);
-    let lambda = "arn:aws:lambda:eu-west-1:123456789012:function:rotate";
-    let set_up = world.aws.rotate_secret().secret_id(world.secret_id("app")).rotation_lambda_arn(lambda);
-    set_up.rotate_immediately(false).send().await.unwrap();
+    set_up_rotation(&world).await;
     let _operator = world.operator();
     let rule = json!({"name": "key", "keys": ["A"], "every": "90d", "action": "RotateSecret"});
     bind(&world, "worker", &["app"], &rule).await;
@@ -269,6 +267,53 @@ async fn secrets_manager_is_asked_once_to_rotate_by_all_who_name_the_key() {
     world.wait("worker", "RotationCurrent", "True/Current").await;
     assert_eq!(stand_in.counts()["RotateSecret"], 1);
     world.end().await;
+}
+
+/// Has Secrets Manager rotate the secret `app` by a function when it is asked to.
+async fn set_up_rotation(world: &World) {
+    let lambda = "arn:aws:lambda:eu-west-1:123456789012:function:rotate";
+    let set_up = world.aws.rotate_secret().secret_id(world.secret_id("app")).rotation_lambda_arn(lambda);
+    set_up.rotate_immediately(false).send().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_bindings_and_an_operator_that_is_killed_rotate_once_for_each_due_date() {
+    const DAYS: Duration = Duration::from_secs(90 * 86_400);
+    // Either AWS has the call and its answer is lost, or the call never comes to AWS.
+    for arrives in [true, false] {
+        let (world, stand_in) = World::with_stand_in("due").await;
+        let granted = json!([{"action": "RotateSecret", "secrets": [format!("{}/*", world.namespace)], "keys": ["*"]}]);
+        allow(&world, granted).await;
+        let soon = SystemTime::now() + Duration::from_secs(10);
+        stand_in.put_at(&world.secret_id("app"), r#"{"A": "old"}"#, soon - DAYS);
+        set_up_rotation(&world).await;
+        stand_in.reset();
+        world.proxy.fail(&["RotateSecret"], if arrives { Fault::Slow(LIMIT) } else { Fault::Hangup });
+        let mut operator = world.operator();
+        let rule = json!({"name": "key", "keys": ["A"], "every": "90d", "action": "RotateSecret"});
+        for name in ["app", "worker"] {
+            bind(&world, name, &["app"], &rule).await;
+        }
+        if arrives {
+            asked(&stand_in, "RotateSecret", 1).await;
+        } else {
+            eventually("a call that was cut off", LIMIT, || async {
+                world.writes().iter().any(|record| record["operation"] == "RotateSecret").then_some(())
+            })
+            .await;
+        }
+        operator.kill();
+        world.proxy.heal();
+        operator.restart();
+        for name in ["app", "worker"] {
+            world.wait_value(name, "A", "old-rotated").await;
+            world.wait(name, "RotationCurrent", "True/Current").await;
+        }
+        let labels: Vec<_> = versions(&world, "app").await.into_values().collect();
+        assert_eq!(labels.len(), 2, "one new version, whose call arrived before the kill: {arrives}; {labels:?}");
+        drop(operator);
+        world.end_without_records().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
