@@ -7,9 +7,8 @@ use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::time::timeout;
-
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::{Context, plan};
 use crate::binding::name::BindingName;
