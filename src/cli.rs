@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::settings::RunArgs;
+use crate::flags::RunArgs;
 use crate::{api, run};
 
 /// Keeps the Kubernetes Secrets of workloads true to AWS Secrets Manager.

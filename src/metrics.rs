@@ -293,7 +293,7 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
-    use super::Metrics;
+    use crate::metrics::Metrics;
 
     #[test]
     fn the_series_of_a_rule_go_with_it_and_with_its_binding() {

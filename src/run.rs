@@ -13,14 +13,14 @@ use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use crate::api::{SecretBinding, SecretGrant};
-use crate::controller::{self, AwsAccess};
-use crate::fingerprint::{FingerprintKey, KEY_LENGTH};
-use crate::http::{self, Readiness};
+use crate::controller::AwsAccess;
+use crate::domain::fingerprint::{FingerprintKey, KEY_LENGTH};
+use crate::flags::{AuditTarget, RunArgs};
+use crate::http::Readiness;
 use crate::kubernetes::lease::Candidate;
 use crate::kubernetes::write::create_fingerprint_key;
 use crate::metrics::Metrics;
-use crate::settings::{AuditTarget, RunArgs, Settings};
-use crate::source::SecretsApi;
+use crate::source::api::SecretsApi;
 use crate::source::audit::AuditLog;
 use crate::source::queue::Queue;
 use crate::source::quota::Quotas;
@@ -28,7 +28,7 @@ use crate::source::reader::Reader;
 use crate::source::secrets_manager::SecretsManager;
 use crate::source::versions::{Noticed, Versions};
 use crate::source::writer::Writer;
-use crate::telemetry;
+use crate::{controller, http, telemetry};
 
 /// How long work under way may take to end after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -118,7 +118,7 @@ async fn operate(args: &RunArgs) -> Result<(), RunError> {
         let aws = SecretsManager::from_environment(args.aws_region.clone(), client.clone(), metrics.clone()).await;
         let identity = identity();
         let region = aws.default_region().map(str::to_owned);
-        let settings = Arc::new(Settings::new(args, region.clone(), identity.clone()));
+        let settings = Arc::new(args.settings(region.clone(), identity.clone()));
         let queues: Vec<Queue> =
             args.events_queue_urls.iter().map(|url| aws.queue(url, readiness.queues.clone())).collect();
         let aws: Arc<dyn SecretsApi> = Arc::new(aws);

@@ -6,7 +6,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt};
 
-use crate::settings::LogFormat;
+use crate::flags::LogFormat;
 
 /// Libraries that would log bodies of requests or answers below these levels are held there whatever level is asked
 /// for: `kube_client::client` logs answers it cannot parse at WARN, the SDK and its HTTP stack log at DEBUG and TRACE.

@@ -10,10 +10,10 @@
 use std::collections::BTreeMap;
 
 use bindery::api::{SecretBinding, SecretBindingSpec};
-use bindery::binding::payload::Payload;
-use bindery::binding::spec::Binding;
-use bindery::controller::target::Desired;
-use bindery::fingerprint::FingerprintKey;
+use bindery::domain::binding::Binding;
+use bindery::domain::fingerprint::FingerprintKey;
+use bindery::domain::payload::Payload;
+use bindery::domain::target::Desired;
 use peak_alloc::PeakAlloc;
 use serde_json::json;
 use zeroize::Zeroizing;

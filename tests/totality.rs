@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use bindery::api::{SecretBinding, SecretBindingSpec};
-use bindery::binding::payload::Payload;
-use bindery::binding::spec::Binding;
+use bindery::domain::binding::Binding;
+use bindery::domain::payload::Payload;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -144,7 +144,7 @@ proptest! {
             }
         }
         // The same again: rendering is a function.
-        let keys = |rendered: bindery::binding::mapping::Rendered| rendered.data.into_keys().collect::<Vec<_>>();
+        let keys = |rendered: bindery::domain::render::mapping::Rendered| rendered.data.into_keys().collect::<Vec<_>>();
         let (first, second) = (binding.mapping.render(&read).map(keys), binding.mapping.render(&read).map(keys));
         prop_assert_eq!(first, second);
     }

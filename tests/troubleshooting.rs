@@ -8,19 +8,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use bindery::api::{ConditionType, Contact, KeyAge, Reason, RotationRule};
-use bindery::binding::key::TargetKey;
-use bindery::binding::mapping::{PayloadFault, RenderError};
-use bindery::binding::payload::Payload;
-use bindery::binding::spec::SpecError;
-use bindery::binding::template::{TemplateError, TemplateFault};
-use bindery::controller::error::{Error, Rejection};
-use bindery::controller::target::TargetError;
-use bindery::grant::GrantError;
+use bindery::controller::error::Error;
+use bindery::domain::binding::SpecError;
+use bindery::domain::grant::GrantError;
+use bindery::domain::payload::Payload;
+use bindery::domain::render::key::TargetKey;
+use bindery::domain::render::mapping::error::{PayloadFault, RenderError};
+use bindery::domain::render::rejection::Rejection;
+use bindery::domain::render::template::{TemplateError, TemplateFault};
+use bindery::domain::rollout::outcome::Report;
+use bindery::domain::rotation::due::{Facts, stand};
+use bindery::domain::rotation::rule::Rule;
+use bindery::domain::secret::error::{SourceError, SourceErrorKind};
+use bindery::domain::target::TargetError;
 use bindery::kubernetes::write::WriteError;
-use bindery::restart::outcome::Report;
-use bindery::rotation::rule::Rule;
-use bindery::rotation::state::{Facts, stand};
-use bindery::source::{SourceError, SourceErrorKind};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// The table of conditions and their False reasons, as the contract has it.

@@ -2,24 +2,24 @@
 //!
 //! Doc comments here are the user's reference: they become the `description` fields of the CRDs in
 //! `crds/` and so the output of `kubectl explain`. There is no logic in this module; the text of a
-//! manifest becomes a checked [`Binding`](crate::binding::spec::Binding) in `binding::spec`.
+//! manifest becomes a checked [`Binding`](crate::domain::binding::Binding) in `binding::spec`.
 
 mod condition;
 mod rotation;
 mod secret_binding;
 mod secret_grant;
 
-pub use condition::{ConditionType, Reason};
-pub use rotation::{
+pub use crate::api::condition::{ConditionType, Reason};
+pub use crate::api::rotation::{
     Contact, CronJobReference, GenerateEncoding, GenerateSpec, KeyAge, OverlapSpec, OverlapStrategy, RestartPolicy,
     RestartSpec, RestartWindow, RolloutStatus, RotationRule, RotationState, RotationStatus, RuleAction, WorkloadKind,
     WorkloadReference,
 };
-pub use secret_binding::{
+pub use crate::api::secret_binding::{
     DataEntry, DataFromEntry, DeletionPolicy, EncodingSpec, KeyReference, SecretBinding, SecretBindingSpec,
     SecretBindingStatus, SourceStatus, Target, TargetReference,
 };
-pub use secret_grant::{
+pub use crate::api::secret_grant::{
     AwsAccess, GrantedNamespaces, GrantedRotation, GrantedSecret, OnExpiry, RotationAction, SecretGrant,
     SecretGrantSpec, SecretGrantStatus,
 };

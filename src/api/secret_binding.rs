@@ -7,7 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::rotation::{RestartSpec, RolloutStatus, RotationRule, RotationStatus};
+use crate::api::rotation::{RestartSpec, RolloutStatus, RotationRule, RotationStatus};
 
 /// What a binding wants to be published.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]

@@ -9,18 +9,18 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::action::{Due, Outcome};
-use super::memory::Memory;
-use super::pass::Pass;
-use super::rotation::Found;
-use super::status::to_second;
 use crate::api::{KeyAge, Reason, RotationStatus};
-use crate::binding::encoding::Encoding;
-use crate::binding::key::TargetKey;
-use crate::binding::value::Value;
-use crate::rotation::age;
-use crate::rotation::rule::{Action, Rule};
-use crate::rotation::state::{Activity, Emergency, Facts, stand};
+use crate::controller::action::{Due, Outcome};
+use crate::controller::memory::Memory;
+use crate::controller::pass::Pass;
+use crate::controller::rotation::Found;
+use crate::controller::status::to_second;
+use crate::domain::render::encoding::Encoding;
+use crate::domain::render::key::TargetKey;
+use crate::domain::rotation::age;
+use crate::domain::rotation::due::{Activity, Emergency, Facts, stand};
+use crate::domain::rotation::rule::{Action, Rule};
+use crate::domain::value::Value;
 
 /// How far the action of a rule is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -139,7 +139,7 @@ mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     use super::*;
-    use crate::rotation::rule::Clock;
+    use crate::domain::rotation::rule::Clock;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()

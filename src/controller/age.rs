@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::memory::Memory;
-use super::pass::Pass;
-use super::status::Progress;
-use crate::binding::mapping::Rendered;
-use crate::binding::reference::Source;
-use crate::grant::Access;
+use crate::controller::memory::Memory;
+use crate::controller::pass::Pass;
+use crate::controller::status::Progress;
+use crate::domain::grant::Access;
+use crate::domain::render::mapping::Rendered;
+use crate::domain::rotation::age;
+use crate::domain::rotation::age::{ReadVersion, Sight};
+use crate::domain::secret::reference::Source;
 use crate::kubernetes::read::read_secret;
-use crate::rotation::age::{self, ReadVersion, Sight};
 
 /// How long a look at older versions waits after one that failed.
 const WALK_PAUSE: Duration = Duration::from_secs(30);

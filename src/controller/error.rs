@@ -1,15 +1,14 @@
 //! Everything that can keep a binding from being published, with the condition it falsifies and what cures it.
 
 use crate::api::{ConditionType, Reason};
-use crate::binding::key::TargetKey;
-use crate::binding::mapping::RenderError;
-use crate::binding::spec::SpecError;
-use crate::grant::GrantError;
+use crate::domain::binding::SpecError;
+use crate::domain::grant::GrantError;
+use crate::domain::render::key::TargetKey;
+use crate::domain::render::rejection::Rejection;
+use crate::domain::rotation::record::Phase;
+use crate::domain::secret::error::{SourceError, SourceErrorKind};
+use crate::domain::target::TargetError;
 use crate::kubernetes::write::WriteError;
-use crate::rotation::record::Phase;
-use crate::source::{SourceError, SourceErrorKind};
-
-use super::target::TargetError;
 
 /// Why a pass over a binding did not publish.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -52,37 +51,6 @@ pub enum Error {
     /// The pass took longer than its deadline.
     #[error("the pass over this binding took longer than {0} s and was ended; it is tried again")]
     Deadline(u64),
-}
-
-/// A [`RenderError`] reduced to what is kept until the source changes.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("{message}")]
-pub struct Rejection {
-    reason: Reason,
-    message: String,
-}
-
-impl From<RenderError> for Rejection {
-    fn from(error: RenderError) -> Self {
-        Self { reason: render_reason(&error), message: error.to_string() }
-    }
-}
-
-/// The reason in the condition `Rendered` (`Granted` where the grant does not allow a key).
-#[must_use]
-pub const fn render_reason(error: &RenderError) -> Reason {
-    match error {
-        RenderError::InvalidPayload { .. } => Reason::InvalidPayload,
-        RenderError::KeyNotFound { .. } | RenderError::OverlapKeyMissing { .. } | RenderError::NothingToPublish => {
-            Reason::KeyNotFound
-        }
-        RenderError::KeyRefused { .. } => Reason::AccessDenied,
-        RenderError::InvalidKey { .. } | RenderError::OverlapKeyTaken { .. } => Reason::InvalidKey,
-        RenderError::TemplateFailed(_) => Reason::TemplateFailed,
-        RenderError::RequiredKeyMissing { .. } => Reason::RequiredKeyMissing,
-        RenderError::TooLarge { .. } => Reason::TooLarge,
-        RenderError::NotRead { .. } => Reason::AwsUnavailable,
-    }
 }
 
 /// What cures a failure, and so how the next try is scheduled.
@@ -128,7 +96,7 @@ impl Error {
             Self::Spec(error) => error.reason,
             Self::Grant(error) => error.reason(),
             Self::Source(error) => error.kind.reason(),
-            Self::Render(rejection) => rejection.reason,
+            Self::Render(rejection) => rejection.reason(),
             Self::Target(_) => Reason::TargetConflict,
             Self::Write(error) => error.reason(),
             Self::LostValue { .. } => Reason::OverlapBlocked,

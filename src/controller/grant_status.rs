@@ -7,10 +7,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 
-use super::Context;
-use super::watch::Scope;
 use crate::api::{ConditionType, Reason, SecretGrant, SecretGrantStatus};
-use crate::grant::fault;
+use crate::controller::Context;
+use crate::controller::watch::Scope;
+use crate::domain::grant::fault;
 use crate::kubernetes::report::{StatusError, write_grant_status};
 
 /// How often the status of grants is brought up to date, so that a thousand bindings that come at once cause one write.

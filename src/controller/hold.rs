@@ -9,18 +9,18 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::Context;
-use super::memory::Known;
 use crate::api::RotationAction;
-use crate::binding::key::TargetKey;
-use crate::binding::name::BindingName;
-use crate::binding::reference::SecretId;
-use crate::fingerprint::hex;
-use crate::grant::Access;
-use crate::rotation::job::digest;
+use crate::controller::Context;
+use crate::domain::fingerprint::hex;
+use crate::domain::grant::Access;
+use crate::domain::name::BindingName;
+use crate::domain::render::key::TargetKey;
+use crate::domain::rotation::job::digest;
+use crate::domain::secret::error::{SourceError, SourceErrorKind};
+use crate::domain::secret::reference::SecretId;
+use crate::domain::secret::version::Known;
 use crate::source::versions::Want;
 use crate::source::writer::Mandate;
-use crate::source::{SourceError, SourceErrorKind};
 
 /// The version of a secret that is to stay.
 pub(super) struct Hold<'a> {

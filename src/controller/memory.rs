@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::action::KeySource;
-use super::error::Rejection;
 use crate::api::SecretBindingStatus;
-use crate::binding::key::TargetKey;
-use crate::binding::name::BindingName;
-use crate::restart::plan;
-use crate::rotation::age::Unaged;
+use crate::controller::action::KeySource;
+use crate::domain::name::BindingName;
+use crate::domain::render::key::TargetKey;
+use crate::domain::render::rejection::Rejection;
+use crate::domain::rollout::plan;
+use crate::domain::rotation::age::Unaged;
 
 /// Repairs are counted over this time.
 const REPAIR_WINDOW: Duration = Duration::from_secs(600);
@@ -48,17 +48,6 @@ pub struct Memory {
     /// Where the keys of rules come from that are acted on, and of which versions and which binding that was found.
     pub key_sources: Option<(Vec<String>, BTreeMap<TargetKey, KeySource>)>,
     repairs: VecDeque<Instant>,
-}
-
-/// One version of one secret, as AWS answered it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Known {
-    /// The full ARN.
-    pub arn: String,
-    /// The name.
-    pub name: String,
-    /// The version id.
-    pub version_id: String,
 }
 
 impl Memory {

@@ -15,20 +15,22 @@ use kube::{Api, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout};
 
-use super::error::Error;
-use super::leftover::refers_to;
-use super::memory::Known;
-use super::target::{Sighting, TargetState, judge};
-use super::{Context, plan};
 use crate::api::SecretBindingStatus;
-use crate::binding::reference::{SecretId, Source, VersionSelector};
-use crate::binding::spec::{Binding, Refresh};
-use crate::grant::{Access, Asker, GrantError, Home, Wants, decide, wants};
+use crate::controller::error::Error;
+use crate::controller::{Context, plan};
+use crate::domain::binding::{Binding, Refresh};
+use crate::domain::grant::{Access, Asker, GrantError, Home, Wants, decide, wants};
+use crate::domain::rotation::due::AwsRotation;
+use crate::domain::secret::description::Description;
+use crate::domain::secret::error::{SourceError, SourceErrorKind};
+use crate::domain::secret::identity::Identity;
+use crate::domain::secret::reference::{SecretId, Source, VersionSelector};
+use crate::domain::secret::version::Known;
+use crate::domain::target::orphan::refers_to;
+use crate::domain::target::{Sighting, TargetState, judge};
 use crate::kubernetes::read::{PublishedSecret, read_secret};
 use crate::kubernetes::write::WriteError;
-use crate::rotation::state::AwsRotation;
 use crate::source::versions::{Discovery, Want};
-use crate::source::{Description, Identity, SourceError, SourceErrorKind};
 
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 

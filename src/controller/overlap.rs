@@ -1,6 +1,6 @@
 //! The overlaps of a binding in a pass: what is observed for their steps, and the values that a step asks for.
 //!
-//! The step itself is pure: [`rotation::overlap`](crate::rotation::overlap). Twice in a pass it is asked: by what the
+//! The step itself is pure: [`rotation::overlap`](crate::domain::rotation::overlap). Twice in a pass it is asked: by what the
 //! caches tell, whether anything is to be done; and before a write, by what the API server tells, what. From the second
 //! look to the write the group is locked, so that no two bindings of it step at once.
 
@@ -15,29 +15,31 @@ use k8s_openapi::api::batch::v1 as batch;
 use k8s_openapi::jiff::Timestamp;
 use tokio::sync::OwnedMutexGuard;
 
-use super::Context;
-use super::error::Error;
-use super::hold::Held;
-use super::memory::Known;
-use super::observe::Look;
-use super::pass::Pass;
-use super::target::{TargetState, owner_reference};
 use crate::api::{OverlapStrategy, SecretBindingStatus};
-use crate::binding::key::TargetKey;
-use crate::binding::mapping::{RenderError, Rendered};
-use crate::binding::reference::Source;
-use crate::binding::spec::Binding;
-use crate::grant::Access;
+use crate::controller::Context;
+use crate::controller::error::Error;
+use crate::controller::hold::Held;
+use crate::controller::observe::Look;
+pub use crate::controller::overlap::report::{OverlapReport, activities};
+use crate::controller::overlap::values::only_copy;
+use crate::controller::pass::Pass;
+use crate::domain::binding::Binding;
+use crate::domain::grant::Access;
+use crate::domain::render::key::TargetKey;
+use crate::domain::render::mapping::Rendered;
+use crate::domain::render::mapping::error::RenderError;
+use crate::domain::rotation::command::Verb;
+use crate::domain::rotation::gate::Names;
+use crate::domain::rotation::job::{JobState, Purpose};
+use crate::domain::rotation::overlap::{Command, Gate, Job, Member, Situation, Step, Wait};
+use crate::domain::rotation::record::{Flight, Print, Record, Records, Settings};
+use crate::domain::rotation::rule::{Overlap, Rule};
+use crate::domain::rotation::{command, gate, job};
+use crate::domain::secret::reference::Source;
+use crate::domain::secret::version::Known;
+use crate::domain::target::{TargetState, owner_reference};
 use crate::kubernetes::read::{PublishedSecret, read_object};
 use crate::kubernetes::write::create_job;
-use crate::rotation::command::{self, Verb};
-use crate::rotation::gate::{self, Names};
-use crate::rotation::job::{self, JobState, Purpose};
-use crate::rotation::overlap::{Command, Gate, Job, Member, Situation, Step, Wait};
-use crate::rotation::record::{Flight, Print, Record, Records, Settings};
-use crate::rotation::rule::{Overlap, Rule};
-pub use report::{OverlapReport, activities};
-use values::only_copy;
 
 /// One key with an overlap, as it was observed.
 #[derive(Debug)]

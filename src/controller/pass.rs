@@ -9,28 +9,33 @@ use k8s_openapi::jiff::Timestamp;
 use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 
-use super::error::{Error, Rejection};
-use super::memory::{Known, Memory};
-use super::observe::{Freshness, Look, Sight};
-use super::overlap::Material;
-use super::plan::{self, Need, Situation};
-use super::status::{Progress, Published};
-use super::target::{Comparison, Desired, Observed, Sighting, TargetError, TargetState, compare, is_intact, judge};
-use super::walk::read_version;
-use super::{Context, leftover, rollout};
 use crate::api::{ANNOTATION_CHANGED, ANNOTATION_ROTATION_STATE, ConditionType, SecretBindingStatus, SourceStatus};
-use crate::binding::mapping::{RenderError, Rendered};
-use crate::binding::name::BindingName;
-use crate::binding::reference::Source;
-use crate::binding::spec::Binding;
-use crate::grant::{Access, GrantError, wants};
+use crate::controller::error::Error;
+use crate::controller::memory::Memory;
+use crate::controller::observe::{Freshness, Look, Sight};
+use crate::controller::overlap::Material;
+use crate::controller::plan::{Need, Situation};
+use crate::controller::status::{Progress, Published};
+use crate::controller::walk::read_version;
+use crate::controller::{Context, plan, rollout};
+use crate::domain::binding::Binding;
+use crate::domain::grant::{Access, GrantError, wants};
+use crate::domain::name::BindingName;
+use crate::domain::render::mapping::Rendered;
+use crate::domain::render::mapping::error::RenderError;
+use crate::domain::render::rejection::Rejection;
+use crate::domain::rotation::age;
+use crate::domain::secret::error::{SourceError, SourceErrorKind};
+use crate::domain::secret::reference::Source;
+use crate::domain::secret::version::Known;
+use crate::domain::target::{
+    Comparison, Desired, Observed, Sighting, TargetError, TargetState, compare, is_intact, judge, orphan,
+};
 use crate::kubernetes::read::PublishedSecret;
 use crate::kubernetes::write::{WriteError, apply_secret, delete_secret};
-use crate::rotation::age;
 use crate::source::audit::ReadReason;
 use crate::source::demand::{Asker, Judge};
 use crate::source::reader::SharedVersion;
-use crate::source::{SourceError, SourceErrorKind};
 
 /// How often a write that lost a race looks again within one pass.
 const RACES: usize = 4;
@@ -461,7 +466,7 @@ pub(super) async fn clean_up<'a>(
         return Vec::new();
     }
     let leftovers = context.targets.of(&binding.namespace, |targets| {
-        leftover::find(binding, targets.iter().map(|(name, sighting)| (name.as_str(), &**sighting)))
+        orphan::find(binding, targets.iter().map(|(name, sighting)| (name.as_str(), &**sighting)))
     });
     let mut stay = Vec::new();
     for leftover in leftovers {
@@ -498,11 +503,8 @@ pub(super) async fn withdraw(
     match context.target(binding, before, Look::Live).await? {
         TargetState::Absent => Ok(true),
         TargetState::Owned(observed) => {
-            let seen = leftover::Leftover {
-                name: name.clone(),
-                uid: observed.uid,
-                resource_version: observed.resource_version,
-            };
+            let seen =
+                orphan::Leftover { name: name.clone(), uid: observed.uid, resource_version: observed.resource_version };
             if !delete_secret(&context.client, &binding.namespace, &seen).await? {
                 return Err(WriteError::Raced.into());
             }

@@ -6,17 +6,17 @@ use std::time::Duration;
 use k8s_openapi::jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::error::Rejection;
-use super::memory::{Known, Memory};
-use super::status::stale_after;
-use super::target::{Comparison, Observed, TargetError, TargetState, compare};
 use crate::api::{ConditionType, SecretBindingStatus};
-use crate::binding::mapping::{Mapping, RENDER_REVISION};
-use crate::binding::reference::{Source, VersionSelector};
-use crate::binding::spec::Binding;
-use crate::fingerprint::FingerprintKey;
-use crate::grant::Access;
-use crate::source::SecretVersion;
+use crate::controller::memory::Memory;
+use crate::controller::status::stale_after;
+use crate::domain::binding::Binding;
+use crate::domain::fingerprint::FingerprintKey;
+use crate::domain::grant::Access;
+use crate::domain::render::mapping::{Mapping, RENDER_REVISION};
+use crate::domain::render::rejection::Rejection;
+use crate::domain::secret::reference::{Source, VersionSelector};
+use crate::domain::secret::version::{Known, SecretVersion};
+use crate::domain::target::{Comparison, Observed, TargetError, TargetState, compare};
 use crate::source::audit::ReadReason;
 use crate::source::demand::Selection;
 
@@ -231,7 +231,7 @@ mod tests {
 
     use super::*;
     use crate::api::{ANNOTATION_INPUTS, Reason, SourceStatus, TargetReference};
-    use crate::binding::mapping::RenderError;
+    use crate::domain::render::mapping::error::RenderError;
     use zeroize::Zeroizing;
 
     fn key(byte: u8) -> FingerprintKey {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use tokio::time::Instant;
 
-use crate::binding::name::BindingName;
+use crate::domain::name::BindingName;
 
 /// Of each binding the time of its next pass, and whether one is under way. Never are there two for one binding.
 #[derive(Debug, Default)]

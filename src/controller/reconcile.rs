@@ -8,19 +8,18 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use tokio::time::{Instant, timeout};
 
-use super::Context;
-use super::error::{Class, Error};
-use super::memory::Memory;
-use super::overlap;
-use super::pass::{Pass, Turn, take};
-use super::plan::{self};
-use super::rollout::Rollout;
-use super::rotation::{Told, tell};
-use super::status::{Findings, Progress, after_pass, suspended, transitions, with_rotation};
 use crate::api::{ConditionType, SecretBinding, SecretBindingStatus};
-use crate::binding::name::BindingName;
-use crate::binding::spec::{Binding, Refresh};
-use crate::kubernetes::report::{Note, StatusError, write_status};
+use crate::controller::error::{Class, Error};
+use crate::controller::memory::Memory;
+use crate::controller::pass::{Pass, Turn, take};
+use crate::controller::rollout::Rollout;
+use crate::controller::rotation::{Told, tell};
+use crate::controller::status::{Findings, Progress, after_pass, suspended, transitions, with_rotation};
+use crate::controller::{Context, overlap, plan};
+use crate::domain::binding::{Binding, Refresh};
+use crate::domain::name::BindingName;
+use crate::domain::note::Note;
+use crate::kubernetes::report::{StatusError, write_status};
 
 /// No pass takes longer, the wait for its turn among ten thousand others included; calls within it have much shorter
 /// deadlines of their own.

@@ -6,17 +6,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
-use super::acting::Acted;
-use super::status::to_second;
 use crate::api::{ConditionType, KeyAge, Reason, RotationState, RotationStatus, SecretBindingStatus};
-use crate::binding::mapping::Mapping;
-use crate::binding::reference::SecretId;
-use crate::binding::spec::Binding;
-use crate::kubernetes::report::Note;
-use crate::rotation::age;
-use crate::rotation::command::{Command, Verb};
-use crate::rotation::rule::{Action, Rule};
-use crate::rotation::state::{Activity, AwsRotation, Emergency, Facts, Standing, stand};
+use crate::controller::acting::Acted;
+use crate::controller::status::to_second;
+use crate::domain::binding::Binding;
+use crate::domain::note::Note;
+use crate::domain::render::mapping::Mapping;
+use crate::domain::rotation::age;
+use crate::domain::rotation::command::{Command, Verb};
+use crate::domain::rotation::due::{Activity, AwsRotation, Emergency, Facts, Standing, stand};
+use crate::domain::rotation::rule::{Action, Rule};
+use crate::domain::secret::reference::SecretId;
 
 /// What a pass found out about rotation. What it did not come to is `None`, and stays as it was.
 #[derive(Clone, Debug, Default)]

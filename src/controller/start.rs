@@ -10,12 +10,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::{Context, plan};
-use crate::binding::name::BindingName;
-use crate::binding::reference::SecretId;
-use crate::binding::spec::Binding;
-use crate::grant::wants;
-use crate::source::Identity;
+use crate::controller::{Context, plan};
+use crate::domain::binding::Binding;
+use crate::domain::grant::wants;
+use crate::domain::name::BindingName;
+use crate::domain::secret::identity::Identity;
+use crate::domain::secret::reference::SecretId;
 
 /// How many bindings a part has at least, the last one aside.
 const PART: usize = 1500;
@@ -119,7 +119,7 @@ impl FirstLooks {
 /// Lets all bindings be looked at for the first time.
 pub async fn first_looks(context: &Context) {
     let FirstLooks { targets, demands, passes, rollouts } = &context.first_looks;
-    let bindings: Vec<BindingName> = context.scopes.iter().flat_map(super::watch::Scope::names).collect();
+    let bindings: Vec<BindingName> = context.scopes.iter().flat_map(crate::controller::watch::Scope::names).collect();
     for gathering in [targets, passes, rollouts] {
         gathering.begin(bindings.iter().cloned());
     }

@@ -5,13 +5,14 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::error::{Class, Error};
-use super::overlap::OverlapReport;
-use super::rotation::{Found, Told};
-use super::target::Observed;
 use crate::api::{ConditionType, Reason, SecretBindingStatus, SourceStatus, TargetReference};
-use crate::kubernetes::report::Note;
-use crate::restart::outcome::{self, Outcome};
+use crate::controller::error::{Class, Error};
+use crate::controller::overlap::OverlapReport;
+use crate::controller::rotation::{Found, Told};
+use crate::domain::note::Note;
+use crate::domain::rollout::outcome;
+use crate::domain::rollout::outcome::Outcome;
+use crate::domain::target::Observed;
 
 /// A passing failure is reported as such for this many refresh intervals; then the binding is `Stale`.
 const STALE_AFTER_INTERVALS: u32 = 3;
@@ -354,8 +355,8 @@ pub fn transitions(before: &SecretBindingStatus, after: &SecretBindingStatus) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::grant::GrantError;
-    use crate::source::{SourceError, SourceErrorKind};
+    use crate::domain::grant::GrantError;
+    use crate::domain::secret::error::{SourceError, SourceErrorKind};
 
     const INTERVAL: Duration = Duration::from_secs(300);
 

@@ -11,7 +11,7 @@ use kube::{Api, ResourceExt};
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout};
 
-use super::Context;
+use crate::controller::Context;
 
 /// The names of one page.
 const PAGE: u32 = 500;

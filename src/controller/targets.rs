@@ -7,8 +7,8 @@ use kube::ResourceExt as _;
 use kube::runtime::watcher::Event;
 use tokio::sync::watch;
 
-use super::target::{SecretMeta, Sighting};
-use crate::fingerprint::FingerprintKey;
+use crate::domain::fingerprint::FingerprintKey;
+use crate::domain::target::{SecretMeta, Sighting};
 
 /// A Secret that an event of the watch is about.
 #[derive(Clone, Debug)]

@@ -9,12 +9,12 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::Store;
 use kube::runtime::watcher::Event;
 
-use super::Context;
-use super::targets::Touched;
-use super::watch::name_of;
-use super::watched::Watched;
 use crate::api::SecretGrant;
-use crate::binding::name::BindingName;
+use crate::controller::Context;
+use crate::controller::targets::Touched;
+use crate::controller::watch::name_of;
+use crate::controller::watched::Watched;
+use crate::domain::name::BindingName;
 
 /// Whom a change of a grant or of a namespace concerns.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -188,8 +188,8 @@ impl Namespaces {
 mod tests {
     use super::*;
     use crate::api::{GrantedNamespaces, SecretGrantSpec};
-    use crate::controller::target::Sighting;
-    use crate::fingerprint::FingerprintKey;
+    use crate::domain::fingerprint::FingerprintKey;
+    use crate::domain::target::Sighting;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
     use zeroize::Zeroizing;
 

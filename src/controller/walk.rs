@@ -11,17 +11,19 @@ use k8s_openapi::jiff::Timestamp;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::Context;
 use crate::api::KeyAge;
-use crate::binding::name::BindingName;
-use crate::binding::reference::{SecretId, Source, VersionSelector};
-use crate::binding::spec::Binding;
-use crate::grant::Access;
-use crate::rotation::age::{End, ReadVersion, Unaged, Walk, end_of, older};
+use crate::controller::Context;
+use crate::domain::binding::Binding;
+use crate::domain::grant::Access;
+use crate::domain::name::BindingName;
+use crate::domain::rotation::age::{End, ReadVersion, Unaged, Walk, end_of, older};
+use crate::domain::secret::error::{SourceError, SourceErrorKind};
+use crate::domain::secret::identity::Identity;
+use crate::domain::secret::reference::{SecretId, Source, VersionSelector};
+use crate::domain::secret::version::ListedVersion;
 use crate::source::audit::ReadReason;
 use crate::source::demand::{Asker, Selection};
 use crate::source::versions::Want;
-use crate::source::{Identity, ListedVersion, SourceError, SourceErrorKind};
 
 /// Those who ask gather until nobody came for this long, so that one walk serves many.
 const LINGER: Duration = Duration::from_millis(250);
@@ -349,6 +351,6 @@ async fn secret_created(context: &Arc<Context>, path: &Path) -> Result<Option<Ti
 }
 
 /// The version of each source that was read.
-pub(super) fn read_version(version: &crate::source::SecretVersion) -> ReadVersion {
+pub(super) fn read_version(version: &crate::domain::secret::version::SecretVersion) -> ReadVersion {
     ReadVersion { arn: version.arn.clone(), version_id: version.version_id.clone(), created: version.created }
 }

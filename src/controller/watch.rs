@@ -19,12 +19,12 @@ use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use super::Context;
-use super::target::SecretMeta;
-use super::trigger::{self, Concern, Grants, Namespaces};
-use super::watched::Watched;
 use crate::api::{LABEL_MANAGED, SecretGrant};
-use crate::binding::name::BindingName;
+use crate::controller::trigger::{Concern, Grants, Namespaces};
+use crate::controller::watched::Watched;
+use crate::controller::{Context, trigger};
+use crate::domain::name::BindingName;
+use crate::domain::target::SecretMeta;
 
 /// A watch that fails for this long makes the process unhealthy.
 const UNHEALTHY_AFTER: Duration = Duration::from_secs(600);

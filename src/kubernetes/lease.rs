@@ -13,7 +13,7 @@ use kube::api::ObjectMeta;
 use kube::{Api, Client};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::write::put_lease;
+use crate::kubernetes::write::put_lease;
 
 /// How long a lease stands without a renewal.
 const LEASE_DURATION: Duration = Duration::from_secs(15);

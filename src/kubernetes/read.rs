@@ -15,8 +15,8 @@ use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use crate::binding::value::Value;
-use crate::controller::target::SecretMeta;
+use crate::domain::target::SecretMeta;
+use crate::domain::value::Value;
 
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 

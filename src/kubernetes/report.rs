@@ -14,8 +14,9 @@ use serde::Serialize;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{sleep, timeout};
 
-use crate::api::{Reason, STATUS_FIELD_MANAGER, SecretBinding, SecretBindingStatus, SecretGrant, SecretGrantStatus};
-use crate::binding::name::BindingName;
+use crate::api::{STATUS_FIELD_MANAGER, SecretBinding, SecretBindingStatus, SecretGrant, SecretGrantStatus};
+use crate::domain::name::BindingName;
+use crate::domain::note::Note;
 
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -33,17 +34,6 @@ const LONGEST_WAIT: SignedDuration = SignedDuration::from_secs(30);
 
 /// How long a process that ends goes on publishing Events.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// What an Event says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Note {
-    /// Whether it is about something that needs attention.
-    pub warning: bool,
-    /// The reason, which is that of the condition.
-    pub reason: Reason,
-    /// The message of the condition.
-    pub text: String,
-}
 
 /// Replaces the status, where the binding is still the one of this uid. Answers the resource version that it then has.
 ///
@@ -240,7 +230,7 @@ fn cut(text: &str, max: usize) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::cut;
+    use crate::kubernetes::report::cut;
 
     #[test]
     fn notes_are_cut_between_characters() {

@@ -1,5 +1,5 @@
 //! Writes of objects: the target Secret, the operator's own key and its lease. Status and Events are in
-//! [`report`](super::report); nothing else in the crate writes to Kubernetes.
+//! [`report`](crate::kubernetes::report); nothing else in the crate writes to Kubernetes.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,11 +21,11 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use crate::api::{ANNOTATION_CRON_JOB, FIELD_MANAGER, RESTART_FIELD_MANAGER, Reason, WorkloadReference};
-use crate::controller::leftover::Leftover;
-use crate::controller::target::{Desired, Observed, SecretMeta};
-use crate::fingerprint::KEY_LENGTH;
+use crate::domain::fingerprint::KEY_LENGTH;
+use crate::domain::rotation::job::is_made_from;
+use crate::domain::target::orphan::Leftover;
+use crate::domain::target::{Desired, Observed, SecretMeta};
 use crate::kubernetes::workloads::resource;
-use crate::rotation::job::is_made_from;
 
 /// A write that takes longer than this is given up; whether it arrived is seen at the next look.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -382,7 +382,7 @@ impl JobError {
     }
 }
 
-/// Creates a Job that [`of_cron_job`](crate::rotation::job::of_cron_job) made, and answers it as it stands: one that
+/// Creates a Job that [`of_cron_job`](crate::domain::rotation::job::of_cron_job) made, and answers it as it stands: one that
 /// Bindery created earlier under the name, from the same CronJob, is as good.
 ///
 /// # Errors

@@ -14,7 +14,7 @@ use aws_smithy_runtime_api::client::retries::classifiers::{ClassifyRetry, RetryA
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
 
-use super::error::is_throttling;
+use crate::source::classify::is_throttling;
 
 /// Counts the attempts of one call whose request may have reached AWS and whose answer did not arrive whole: AWS may
 /// count each of them as a read of the value.
@@ -51,7 +51,7 @@ impl Intercept for LostAttempts {
     }
 }
 
-/// Keeps the SDK from repeating a call that AWS throttled: the [quota](super::quota) of the identity slows down first,
+/// Keeps the SDK from repeating a call that AWS throttled: the [quota](crate::source::quota) of the identity slows down first,
 /// and only then is the call made again.
 #[derive(Debug)]
 pub struct ThrottlingIsPaced;

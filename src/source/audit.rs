@@ -9,8 +9,8 @@ use std::sync::{Mutex, PoisonError};
 use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
 
-use super::SourceErrorKind;
-use super::demand::{Asker, Selection};
+use crate::domain::secret::error::SourceErrorKind;
+use crate::source::demand::{Asker, Selection};
 
 /// Why a value is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

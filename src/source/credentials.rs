@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::{Api, Client, ResourceExt as _};
 use tokio::time::timeout;
 
-use super::identity::{Role, ServiceAccountIdentity, session_name};
+use crate::domain::secret::identity::{Role, ServiceAccountIdentity, session_name};
 use crate::kubernetes::write::request_token;
 
 /// The annotation by which [IRSA] names the role of a ServiceAccount.

@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::audit::ReadReason;
-use super::reader::SharedVersion;
-use super::{BATCH_LIMIT, SecretVersion, SourceError, SourceErrorKind};
-use crate::binding::name::BindingName;
-use crate::binding::reference::Source;
+use crate::domain::name::BindingName;
+use crate::domain::secret::error::{SourceError, SourceErrorKind};
+use crate::domain::secret::reference::Source;
+use crate::domain::secret::version::SecretVersion;
+use crate::source::api::BATCH_LIMIT;
+use crate::source::audit::ReadReason;
+use crate::source::reader::SharedVersion;
 
 /// The JSON keys that a binding takes of a payload.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -143,7 +145,7 @@ impl Demands {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::binding::reference::VersionSelector;
+    use crate::domain::secret::reference::VersionSelector;
 
     fn source(name: &str) -> Source {
         Source { secret: name.parse().unwrap(), version: VersionSelector::default() }

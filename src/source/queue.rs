@@ -24,14 +24,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use self::address::QueueName;
-pub use self::address::region_of;
-use self::failure::{Call, Failed, complaint};
-pub use self::health::QueueHealth;
-use self::health::seconds_between;
-use super::SourceErrorKind;
-use super::event::{Ignored, SecretEvent, parse};
+use crate::domain::secret::error::SourceErrorKind;
 use crate::metrics::Metrics;
+use crate::source::event::{Ignored, SecretEvent, parse};
+use crate::source::queue::address::QueueName;
+pub use crate::source::queue::address::region_of;
+use crate::source::queue::failure::{Call, Failed, complaint};
+pub use crate::source::queue::health::QueueHealth;
+use crate::source::queue::health::seconds_between;
 
 /// How long SQS waits for a message before it answers that there is none, in seconds. The longest that it takes, so that
 /// an idle queue costs three calls a minute.

@@ -14,7 +14,8 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep};
 
-use super::{Identity, SourceError, SourceErrorKind};
+use crate::domain::secret::error::{SourceError, SourceErrorKind};
+use crate::domain::secret::identity::Identity;
 
 /// Calls that one identity has under way at once, of each class.
 const CONCURRENCY: usize = 64;
@@ -310,7 +311,7 @@ mod tests {
     fn of_role(name: &str) -> Identity {
         let arn = format!("arn:aws:iam::123456789012:role/{name}");
         let (namespace, grant) = (name.to_owned(), name.to_owned());
-        let role = super::super::identity::Role { arn, external_id: None, namespace, grant, tags: true };
+        let role = crate::domain::secret::identity::Role { arn, external_id: None, namespace, grant, tags: true };
         Identity { region: Some("eu-west-1".to_owned()), role: Some(role), service_account: None }
     }
 

@@ -10,12 +10,16 @@ use k8s_openapi::jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::audit::{AuditLog, ReadOutcome, ReadRecord, Served};
-use super::demand::{Answer, Asker, Demand, Demands, Group};
-use super::quota::{QuotaClass, Quotas};
-use super::versions::Versions;
-use super::{BATCH_LIMIT, Batch, Identity, SecretVersion, SecretsApi, SourceError, SourceErrorKind, answers};
-use crate::binding::reference::{SecretId, Source, VersionSelector};
+use crate::domain::secret::description::answers;
+use crate::domain::secret::error::{SourceError, SourceErrorKind};
+use crate::domain::secret::identity::Identity;
+use crate::domain::secret::reference::{SecretId, Source, VersionSelector};
+use crate::domain::secret::version::SecretVersion;
+use crate::source::api::{BATCH_LIMIT, Batch, SecretsApi};
+use crate::source::audit::{AuditLog, ReadOutcome, ReadRecord, Served};
+use crate::source::demand::{Answer, Asker, Demand, Demands, Group};
+use crate::source::quota::{QuotaClass, Quotas};
+use crate::source::versions::Versions;
 
 /// Demands gather until none came for this long.
 const LINGER: Duration = Duration::from_millis(20);

@@ -28,18 +28,20 @@ use futures::future::BoxFuture;
 use k8s_openapi::jiff::Timestamp;
 use tokio::sync::OnceCell;
 
-use super::attempts::{LostAttempts, ThrottlingIsPaced};
-use super::credentials::{ServiceAccountCredentials, assume_role};
-use super::error::Write;
-use super::queue::{self, Queue, QueueHealth};
-use super::{
-    Batch, Description, Identity, ListedVersion, Page, SecretRotation, SecretVersion, SecretsApi, SourceError,
-    SourceErrorKind, VersionPage,
-};
-use crate::binding::payload::Payload;
-use crate::binding::reference::{SecretId, VersionSelector};
-use crate::binding::value::Value;
+use crate::domain::payload::Payload;
+use crate::domain::secret::description::{Description, SecretRotation};
+use crate::domain::secret::error::{SourceError, SourceErrorKind};
+use crate::domain::secret::identity::Identity;
+use crate::domain::secret::reference::{SecretId, VersionSelector};
+use crate::domain::secret::version::{ListedVersion, SecretVersion};
+use crate::domain::value::Value;
 use crate::metrics::Metrics;
+use crate::source::api::{Batch, Page, SecretsApi, VersionPage};
+use crate::source::attempts::{LostAttempts, ThrottlingIsPaced};
+use crate::source::classify::{Write, from_sdk, of_item, of_write};
+use crate::source::credentials::{ServiceAccountCredentials, assume_role};
+use crate::source::queue;
+use crate::source::queue::{Queue, QueueHealth};
 
 /// A connection may take this long to open; the SDK's own value.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(3100);
@@ -179,7 +181,7 @@ impl SecretsManager {
     {
         result
             .map(|output| output.request_id().map(str::to_owned))
-            .map_err(|error| SourceError::from_sdk(id, &error).of_write(write))
+            .map_err(|error| of_write(from_sdk(id, &error), write))
             .inspect_err(|error| self.drop_client(identity, error))
     }
 
@@ -212,9 +214,8 @@ impl SecretsApi for SecretsManager {
             let started = Instant::now();
             let result = self.client(identity).await.describe_secret().secret_id(&id).send().await;
             self.count("DescribeSecret", started, &result);
-            let output = result
-                .map_err(|error| SourceError::from_sdk(&id, &error))
-                .inspect_err(|error| self.drop_client(identity, error))?;
+            let output =
+                result.map_err(|error| from_sdk(&id, &error)).inspect_err(|error| self.drop_client(identity, error))?;
             Ok(Description {
                 arn: output.arn.ok_or_else(|| incomplete(&id))?,
                 name: output.name.ok_or_else(|| incomplete(&id))?,
@@ -250,7 +251,7 @@ impl SecretsApi for SecretsManager {
             self.count("GetSecretValue", started, &result);
             let lost_attempts = attempts.count();
             let mut output = result
-                .map_err(|error| SourceError { lost_attempts, ..SourceError::from_sdk(&id, &error) })
+                .map_err(|error| SourceError { lost_attempts, ..from_sdk(&id, &error) })
                 .inspect_err(|error| self.drop_client(identity, error))?;
             let answer = Answer {
                 arn: output.arn.take(),
@@ -281,18 +282,13 @@ impl SecretsApi for SecretsManager {
             self.count("BatchGetSecretValue", started, &result);
             let lost_attempts = attempts.count();
             let output = result
-                .map_err(|error| SourceError { lost_attempts, ..SourceError::from_sdk(&named, &error) })
+                .map_err(|error| SourceError { lost_attempts, ..from_sdk(&named, &error) })
                 .inspect_err(|error| self.drop_client(identity, error))?;
             let request_id = output.request_id().map(str::to_owned);
             let mut batch = Batch { lost_attempts, ..Batch::default() };
             for error in output.errors.unwrap_or_default() {
                 let id = error.secret_id.unwrap_or_default();
-                let failure = SourceError::of_item(
-                    &id,
-                    error.error_code.as_deref(),
-                    error.message.as_deref(),
-                    request_id.clone(),
-                );
+                let failure = of_item(&id, error.error_code.as_deref(), error.message.as_deref(), request_id.clone());
                 batch.failures.push((id, failure));
             }
             for entry in output.secret_values.unwrap_or_default() {
@@ -331,7 +327,7 @@ impl SecretsApi for SecretsManager {
             let result = request.send().await;
             self.count("ListSecrets", started, &result);
             let output = result
-                .map_err(|error| SourceError::from_sdk("(all secrets)", &error))
+                .map_err(|error| from_sdk("(all secrets)", &error))
                 .inspect_err(|error| self.drop_client(identity, error))?;
             let secrets = output.secret_list.unwrap_or_default().into_iter().filter_map(|entry| {
                 Some(Description {
@@ -424,9 +420,8 @@ impl SecretsApi for SecretsManager {
             let request = request.include_deprecated(true).max_results(LIST_LIMIT).set_next_token(page);
             let result = request.send().await;
             self.count("ListSecretVersionIds", started, &result);
-            let output = result
-                .map_err(|error| SourceError::from_sdk(&id, &error))
-                .inspect_err(|error| self.drop_client(identity, error))?;
+            let output =
+                result.map_err(|error| from_sdk(&id, &error)).inspect_err(|error| self.drop_client(identity, error))?;
             let versions = output.versions.unwrap_or_default().into_iter().filter_map(|entry| {
                 Some(ListedVersion {
                     id: entry.version_id?,
@@ -446,7 +441,7 @@ impl SecretsApi for SecretsManager {
             self.count("GetCallerIdentity", started, &result);
             let output = result.map_err(|error| SourceError {
                 kind: SourceErrorKind::CredentialsFailed,
-                ..SourceError::from_sdk("(the operator's identity)", &error)
+                ..from_sdk("(the operator's identity)", &error)
             })?;
             output
                 .account

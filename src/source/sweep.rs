@@ -8,8 +8,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::{Description, answers};
-use crate::binding::reference::SecretId;
+use crate::domain::secret::description::{Description, answers};
+use crate::domain::secret::reference::SecretId;
 
 /// The most values that one filter of ListSecrets takes.
 const MAX_PREFIXES: usize = 10;
@@ -123,7 +123,7 @@ mod tests {
                 .collect::<BTreeMap<_, _>>(),
             pending_deletion: false,
             created: None,
-            rotation: crate::source::SecretRotation::default(),
+            rotation: crate::domain::secret::description::SecretRotation::default(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Which versions the secrets have, found without reading a value, once for all bindings that ask.
 //!
-//! Of each identity the cheapest way that IAM allows is taken: one [sweep](super::sweep) over all secrets, else
+//! Of each identity the cheapest way that IAM allows is taken: one [sweep](crate::source::sweep) over all secrets, else
 //! `DescribeSecret` of each, else only reading tells. What was found is kept, without values, and serves every binding
 //! whose refresh interval it is young enough for. A change that is found, by whomever, is told to all bindings of the
 //! secret.
@@ -17,12 +17,16 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use tokio::sync::{OwnedMutexGuard, mpsc};
 use tokio::time::{Instant, sleep_until};
 
-use self::index::{Index, Interest};
-use super::event::SecretEvent;
-use super::quota::{QuotaClass, Quotas};
-use super::{Description, Identity, SecretVersion, SecretsApi, SourceError, SourceErrorKind, answers};
-use crate::binding::name::BindingName;
-use crate::binding::reference::{SecretId, Source, VersionSelector};
+use crate::domain::name::BindingName;
+use crate::domain::secret::description::{Description, answers};
+use crate::domain::secret::error::{SourceError, SourceErrorKind};
+use crate::domain::secret::identity::Identity;
+use crate::domain::secret::reference::{SecretId, Source, VersionSelector};
+use crate::domain::secret::version::SecretVersion;
+use crate::source::api::SecretsApi;
+use crate::source::event::SecretEvent;
+use crate::source::quota::{QuotaClass, Quotas};
+use crate::source::versions::index::{Index, Interest};
 
 /// What IAM has refused is tried again after this time.
 const PROBE_AGAIN: Duration = Duration::from_secs(3600);

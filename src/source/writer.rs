@@ -8,13 +8,15 @@ use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::audit::{AuditLog, WriteOutcome, WriteRecord};
-use super::error::Write;
-use super::quota::{QuotaClass, Quotas};
-use super::{Identity, SecretsApi, SourceError, SourceErrorKind};
-use crate::binding::name::BindingName;
-use crate::binding::reference::{SecretArn, SecretId};
-use crate::binding::value::Value;
+use crate::domain::name::BindingName;
+use crate::domain::secret::error::{SourceError, SourceErrorKind};
+use crate::domain::secret::identity::Identity;
+use crate::domain::secret::reference::{SecretArn, SecretId};
+use crate::domain::value::Value;
+use crate::source::api::SecretsApi;
+use crate::source::audit::{AuditLog, WriteOutcome, WriteRecord};
+use crate::source::classify::Write;
+use crate::source::quota::{QuotaClass, Quotas};
 
 /// For whom a secret is written, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use bindery::api::{SecretBinding, SecretBindingSpec};
-use bindery::binding::key::TargetKey;
-use bindery::binding::spec::Binding;
-use bindery::binding::value::Value;
-use bindery::controller::target::Desired;
-use bindery::fingerprint::FingerprintKey;
+use bindery::domain::binding::Binding;
+use bindery::domain::fingerprint::FingerprintKey;
+use bindery::domain::render::key::TargetKey;
+use bindery::domain::target::Desired;
+use bindery::domain::value::Value;
 use bindery::kubernetes::write::{WriteError, apply_secret};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
@@ -184,9 +184,9 @@ async fn a_secret_that_appears_between_the_look_and_the_write_is_not_touched() {
     world.secrets().delete("raced", &DeleteParams::default()).await.unwrap();
     let written = apply_secret(&world.client, &wanted, None).await.unwrap();
     let key = FingerprintKey::new(zeroize::Zeroizing::new([1; 32]));
-    let written = bindery::controller::target::Sighting::new(&written, &key);
-    let bindery::controller::target::TargetState::Owned(observed) =
-        bindery::controller::target::judge(&binding, Some(&written), false)
+    let written = bindery::domain::target::Sighting::new(&written, &key);
+    let bindery::domain::target::TargetState::Owned(observed) =
+        bindery::domain::target::judge(&binding, Some(&written), false)
     else {
         panic!("the Secret is owned")
     };

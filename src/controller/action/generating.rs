@@ -4,18 +4,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::binding::payload::SpliceError;
-use crate::binding::reference::{AWSCURRENT, SecretId, Source, VersionSelector};
-use crate::binding::value::Value;
-use crate::rotation::generate::{
+use crate::domain::payload::splice::SpliceError;
+use crate::domain::rotation::generate::{
     NoRandomness, PENDING, Random, SeenSecret, SeenVersion, Slot, Step, Ticket, known, next, value,
 };
-use crate::rotation::rule::Recipe;
+use crate::domain::rotation::rule::Recipe;
+use crate::domain::secret::error::{SourceError, SourceErrorKind};
+use crate::domain::secret::reference::{AWSCURRENT, SecretId, Source, VersionSelector};
+use crate::domain::value::Value;
 use crate::source::audit::ReadReason;
 use crate::source::demand::{Asker, Judge, Selection};
 use crate::source::reader::{Reader, SharedVersion};
 use crate::source::writer::{Mandate, Writer};
-use crate::source::{SourceError, SourceErrorKind};
 
 /// Steps of one rotation. It takes three for each secret, and three more whenever somebody edits one meanwhile.
 const MOST_STEPS: usize = 60;

@@ -8,16 +8,16 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt as _};
 use tokio::time::timeout;
 
-use super::super::error::Error;
-use super::super::observe::Look;
-use super::super::target::Sighting;
-use super::super::{Context, Watched, watch};
 use crate::api::{ConditionType, SecretBinding};
-use crate::binding::key::TargetKey;
-use crate::binding::name::BindingName;
+use crate::controller::error::Error;
+use crate::controller::observe::Look;
+use crate::controller::{Context, Watched, watch};
+use crate::domain::name::BindingName;
+use crate::domain::render::key::TargetKey;
+use crate::domain::rotation::overlap::Member;
+use crate::domain::rotation::record::{Record, Records};
+use crate::domain::target::Sighting;
 use crate::kubernetes::write::WriteError;
-use crate::rotation::overlap::Member;
-use crate::rotation::record::{Record, Records};
 
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::super::plan;
-use super::Seen;
 use crate::api::{Reason, SecretBindingStatus};
-use crate::binding::key::TargetKey;
-use crate::kubernetes::report::Note;
-use crate::rotation::overlap::{Command, Step, Wait};
-use crate::rotation::record::{Flight, Record};
-use crate::rotation::state::Activity;
+use crate::controller::overlap::Seen;
+use crate::controller::plan;
+use crate::domain::note::Note;
+use crate::domain::render::key::TargetKey;
+use crate::domain::rotation::due::Activity;
+use crate::domain::rotation::overlap::{Command, Step, Wait};
+use crate::domain::rotation::record::{Flight, Record};
 
 /// How often pods and Jobs are looked at while a phase waits for them: at first, and at last.
 const POLL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));

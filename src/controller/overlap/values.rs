@@ -2,24 +2,25 @@
 
 use std::sync::Arc;
 
-use super::super::error::Error;
-use super::super::hold::Hold;
-use super::super::pass::Pass;
-use super::super::plan;
-use super::{Material, Seen};
 use crate::api::Reason;
-use crate::binding::encoding::Encoding;
-use crate::binding::key::TargetKey;
-use crate::binding::mapping::{Entry, Mapping, Origin, RenderError, Rendered};
-use crate::binding::reference::{Source, VersionSelector};
-use crate::binding::value::Value;
-use crate::grant::Access;
+use crate::controller::error::Error;
+use crate::controller::hold::Hold;
+use crate::controller::overlap::{Material, Seen};
+use crate::controller::pass::Pass;
+use crate::controller::plan;
+use crate::domain::grant::Access;
+use crate::domain::note::Note;
+use crate::domain::render::encoding::Encoding;
+use crate::domain::render::key::TargetKey;
+use crate::domain::render::mapping::error::RenderError;
+use crate::domain::render::mapping::{Entry, Mapping, Origin, Rendered};
+use crate::domain::rotation::record::{Phase, Print, fingerprint};
+use crate::domain::secret::error::{SourceError, SourceErrorKind};
+use crate::domain::secret::reference::{Source, VersionSelector};
+use crate::domain::value::Value;
 use crate::kubernetes::read::PublishedSecret;
-use crate::kubernetes::report::Note;
-use crate::rotation::record::{Phase, Print, fingerprint};
 use crate::source::audit::ReadReason;
 use crate::source::demand::Asker;
-use crate::source::{SourceError, SourceErrorKind};
 
 impl Pass<'_> {
     /// Where the installation's key is another than the record's, what is published tells which values are meant.
@@ -133,7 +134,7 @@ impl Pass<'_> {
         let judge = {
             let (context, binding, access) = (self.context.clone(), self.binding.clone(), access.clone());
             let (mapping, source) = (mapping.clone(), source.clone());
-            Arc::new(move |version: &crate::source::SecretVersion| {
+            Arc::new(move |version: &crate::domain::secret::version::SecretVersion| {
                 if context.still_permits(&binding, &access, &source.secret, &version.arn, &version.name) {
                     Ok(plan::selection(&mapping, &access, &source, version))
                 } else {

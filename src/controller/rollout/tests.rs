@@ -50,7 +50,7 @@ fn secret(manager: &str, changed: Option<&str>) -> (Observed, PublishedSecret) {
     let entry = json!({"manager": manager, "operation": "Apply", "time": "2027-01-01T00:00:00Z", "fieldsV1": fields});
     let metadata = json!({"name": "env", "namespace": "n", "uid": "u", "resourceVersion": "1", "annotations": annotations, "managedFields": [entry]});
     let meta = serde_json::from_value(json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata})).unwrap();
-    let key = crate::fingerprint::FingerprintKey::new(Zeroizing::new([7; 32]));
+    let key = crate::domain::fingerprint::FingerprintKey::new(Zeroizing::new([7; 32]));
     let data = BTreeMap::from([("A".to_owned(), Value::from("1"))]);
     (Sighting::new(&meta, &key).observed, PublishedSecret { meta, data })
 }

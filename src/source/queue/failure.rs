@@ -6,8 +6,9 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
-use super::address::QueueName;
-use crate::source::{SourceError, SourceErrorKind};
+use crate::domain::secret::error::SourceErrorKind;
+use crate::source::classify::from_sdk;
+use crate::source::queue::address::QueueName;
 
 /// The calls that Bindery makes to a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +62,7 @@ impl Failed {
     where
         E: ProvideErrorMetadata + StdError + 'static,
     {
-        let classified = SourceError::from_sdk("", error);
+        let classified = from_sdk("", error);
         let code = classified.code.filter(|code| !code.is_empty()).unwrap_or_else(|| {
             let word = match error {
                 SdkError::TimeoutError(_) => "TimedOut",

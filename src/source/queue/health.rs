@@ -5,8 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 use k8s_openapi::jiff::{SpanRound, Timestamp, Unit};
 
-use super::address::QueueName;
-use super::failure::Call;
+use crate::source::queue::address::QueueName;
+use crate::source::queue::failure::Call;
 
 /// Failures in a row after which a queue counts as broken, and not as one whose answer was lost.
 const BROKEN: u32 = 3;

@@ -16,8 +16,8 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 
-use super::health::{Episode, TOLD};
 use super::*;
+use crate::source::queue::health::{Episode, TOLD};
 
 const URL: &str = "https://sqs.eu-west-1.amazonaws.com/123456789012/bindery-events";
 const DENIED: &str = "AccessDeniedException";

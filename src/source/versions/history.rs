@@ -1,8 +1,10 @@
 //! The versions that a secret had, without values.
 
-use super::{QuotaClass, Versions};
-use crate::binding::reference::SecretId;
-use crate::source::{Identity, ListedVersion, SourceError};
+use crate::domain::secret::error::SourceError;
+use crate::domain::secret::identity::Identity;
+use crate::domain::secret::reference::SecretId;
+use crate::domain::secret::version::ListedVersion;
+use crate::source::versions::{QuotaClass, Versions};
 
 /// A secret has about a hundred versions at most, unless it gets them faster than one each ten minutes
 /// ([quotas][quotas]). What does not stand on so many pages is not seen.

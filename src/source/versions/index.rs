@@ -7,12 +7,15 @@ use std::time::Duration;
 use k8s_openapi::jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::{Discovery, PAGE, PROBE_AGAIN, Seen, Want};
-use crate::binding::name::BindingName;
-use crate::binding::reference::{SecretId, Source, VersionSelector};
+use crate::domain::name::BindingName;
+use crate::domain::secret::description::{Description, SecretRotation};
+use crate::domain::secret::error::{SourceError, SourceErrorKind};
+use crate::domain::secret::identity::Identity;
+use crate::domain::secret::reference::{SecretId, Source, VersionSelector};
+use crate::domain::secret::version::SecretVersion;
 use crate::source::event::SecretEvent;
 use crate::source::sweep::{Finding, Wanted, compare};
-use crate::source::{Description, Identity, SecretRotation, SecretVersion, SourceError, SourceErrorKind};
+use crate::source::versions::{Discovery, PAGE, PROBE_AGAIN, Seen, Want};
 
 /// One secret as one identity sees it.
 #[derive(Debug, Default)]

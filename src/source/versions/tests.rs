@@ -3,11 +3,13 @@ use std::collections::BTreeMap;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
-use super::super::event::NamedSecret;
-use super::super::{Batch, ListedVersion, Page, SecretRotation, SecretsApi, VersionPage};
 use super::*;
-use crate::binding::payload::Payload;
-use crate::binding::value::Value;
+use crate::domain::payload::Payload;
+use crate::domain::secret::description::SecretRotation;
+use crate::domain::secret::version::ListedVersion;
+use crate::domain::value::Value;
+use crate::source::api::{Batch, Page, SecretsApi, VersionPage};
+use crate::source::event::NamedSecret;
 
 const FRESH: Duration = Duration::from_secs(270);
 

@@ -9,12 +9,15 @@ use tokio::sync::Notify;
 
 use super::*;
 use crate::api::GenerateEncoding;
-use crate::binding::name::BindingName;
-use crate::binding::payload::Payload;
+use crate::domain::name::BindingName;
+use crate::domain::payload::Payload;
+use crate::domain::secret::description::Description;
+use crate::domain::secret::identity::Identity;
+use crate::domain::secret::version::SecretVersion;
+use crate::source::api::{Batch, Page, SecretsApi};
 use crate::source::audit::AuditLog;
 use crate::source::quota::Quotas;
 use crate::source::versions::Versions;
-use crate::source::{Batch, Description, Identity, Page, SecretVersion, SecretsApi};
 
 const OLD: &str = "{ \"OTHER\" : 0,\n\"KEY\": \"old\",\"deep\":{\"KEY\":\"stays\"} }";
 
@@ -140,7 +143,7 @@ impl SecretsApi for Aws {
         _: &'a Identity,
         _: &'a SecretId,
         _: Option<String>,
-    ) -> BoxFuture<'a, Result<crate::source::VersionPage, SourceError>> {
+    ) -> BoxFuture<'a, Result<crate::source::api::VersionPage, SourceError>> {
         unreachable!("nobody asks")
     }
 

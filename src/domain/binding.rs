@@ -1,0 +1,420 @@
+//! A manifest made sure of: [`SecretBinding`] as the API server stores it becomes a [`Binding`], or a [`SpecError`]
+//! that names the field. The CRD refuses most of these at `kubectl apply`; what an older CRD let in is found here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use kube::ResourceExt as _;
+
+use crate::api::{
+    ANNOTATION_ROTATION, ANNOTATION_SYNC, DataEntry, DataFromEntry, DeletionPolicy, EncodingSpec, KeyReference,
+    OverlapStrategy, Reason, SecretBinding, Target as TargetManifest,
+};
+use crate::domain::duration::Span;
+use crate::domain::render::encoding::Encoding;
+use crate::domain::render::glob::Glob;
+use crate::domain::render::key::TargetKey;
+use crate::domain::render::mapping::{Entry, Extract, Mapping};
+use crate::domain::render::template::Template;
+use crate::domain::rollout::policy::Restart;
+use crate::domain::rotation::rule::Rule;
+use crate::domain::secret::reference::{SecretId, Source, ValueFrom, VersionSelector};
+
+/// Metadata keys that users may not put on a target, beyond those of Kubernetes and Bindery, where the operator's
+/// `--deny-target-metadata` says nothing else: each lets a label or annotation turn a Secret into a credential of the
+/// cluster, or copies it to another namespace.
+pub const DENIED_METADATA: &[&str] =
+    &["argocd.argoproj.io/", "reflector.v1.k8s.emberstack.com/", "replicator.v1.mittwald.de/"];
+
+/// The shortest refresh interval.
+const MIN_REFRESH: Duration = Duration::from_secs(10);
+
+/// A binding whose every part is known to be well-formed.
+pub struct Binding {
+    /// The namespace of the binding and of its target.
+    pub namespace: String,
+    /// The name of the binding.
+    pub name: String,
+    /// The uid of the binding, for the owner reference.
+    pub uid: String,
+    /// The generation that was parsed.
+    pub generation: i64,
+    /// Whether it is suspended.
+    pub suspend: bool,
+    /// The grant to read through, where the binding names one.
+    pub grant: Option<String>,
+    /// How often the sources are checked.
+    pub refresh: Refresh,
+    /// Which keys come from where.
+    pub mapping: Mapping,
+    /// The Secret to publish.
+    pub target: Target,
+    /// The rotation rules.
+    pub rotation: Vec<Rule>,
+    /// Which workloads are restarted.
+    pub restart: Restart,
+    /// The text of the annotation `bindery.dev/sync`.
+    pub sync: Option<String>,
+    /// The text of the annotation `bindery.dev/rotation`.
+    pub command: Option<String>,
+    /// The parts of the spec that decide what is published, as text to digest.
+    pub fingerprint_input: String,
+}
+
+/// How often the sources of a binding are checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refresh {
+    /// As often as the operator's `--refresh-interval` says.
+    Default,
+    /// After this time.
+    Every(Duration),
+    /// Never by the clock.
+    Never,
+}
+
+/// The Secret to publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub type_: String,
+    /// Labels to put on it.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations to put on it.
+    pub annotations: BTreeMap<String, String>,
+    /// Whether an existing Secret that consents may be taken over.
+    pub adopt: bool,
+    /// What becomes of it with the binding.
+    pub deletion_policy: DeletionPolicy,
+}
+
+/// What is wrong with a manifest, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct SpecError {
+    /// The path of the field.
+    pub field: String,
+    /// What is wrong with it and what to do.
+    pub problem: String,
+    /// `InvalidReference` for the name of a secret or version, else `InvalidSpec`.
+    pub reason: Reason,
+}
+
+impl Binding {
+    /// Whether what is published depends on what was published before: values are compared, or live side by side.
+    #[must_use]
+    pub fn has_history(&self) -> bool {
+        self.restart.restarts_any() || self.rotation.iter().any(|rule| rule.overlap.is_some())
+    }
+
+    /// Parses a manifest.
+    ///
+    /// # Errors
+    /// The first field that is wrong.
+    pub fn parse(manifest: &SecretBinding, denied_metadata: &[String]) -> Result<Self, SpecError> {
+        let spec = &manifest.spec;
+        let target = spec.target.clone().unwrap_or_default();
+        if spec.data.is_empty() && spec.data_from.is_empty() {
+            return Err(invalid("spec", "nothing to publish: give at least one entry under dataFrom or data"));
+        }
+        let data_from = spec.data_from.iter().enumerate().map(extract).collect::<Result<_, _>>()?;
+        let data: Vec<Entry> = spec.data.iter().map(entry).collect::<Result<_, _>>()?;
+        let mut seen = BTreeSet::new();
+        if let Some(twice) = data.iter().find(|entry| !seen.insert(&entry.key)) {
+            return Err(invalid(format!("spec.data[{}]", twice.key), "the key stands there twice; remove one entry"));
+        }
+        let template = match &target.template {
+            Some(texts) => Some(Template::parse(texts).map_err(|error| invalid("spec.target.template", error))?),
+            None => None,
+        };
+        let template_only = target.template_only.unwrap_or_default();
+        if template_only && template.is_none() {
+            return Err(invalid("spec.target.templateOnly", "needs spec.target.template"));
+        }
+        let required_keys = target
+            .required_keys
+            .iter()
+            .map(|key| TargetKey::try_from(key.as_str()).map_err(|error| invalid("spec.target.requiredKeys", error)))
+            .collect::<Result<_, _>>()?;
+        let rotation = rules(manifest, template_only)?;
+        let restart = Restart::parse(spec.restart.as_ref())
+            .map_err(|(field, problem)| invalid(format!("spec.restart.{field}"), problem))?;
+        let staged =
+            |rule: &&Rule| rule.overlap.as_ref().is_some_and(|overlap| overlap.strategy == OverlapStrategy::Staged);
+        if let Some(rule) = rotation.iter().find(staged)
+            && !restart.restarts_any()
+        {
+            let field = format!("spec.rotation[{}].overlap.strategy", rule.name);
+            return Err(invalid(
+                field,
+                "Staged needs pods that are restarted: set spec.restart.policy to Consumers or Listed",
+            ));
+        }
+        Ok(Self {
+            namespace: manifest.namespace().unwrap_or_default(),
+            name: manifest.name_any(),
+            uid: manifest.uid().unwrap_or_default(),
+            generation: manifest.metadata.generation.unwrap_or_default(),
+            suspend: spec.suspend.unwrap_or_default(),
+            grant: spec.grant.clone(),
+            refresh: refresh(spec.refresh_interval.as_deref())?,
+            mapping: Mapping { data_from, data, template, template_only, required_keys },
+            fingerprint_input: fingerprint_input(manifest),
+            target: parse_target(manifest, target, denied_metadata)?,
+            rotation,
+            restart,
+            sync: manifest.annotations().get(ANNOTATION_SYNC).cloned(),
+            command: manifest.annotations().get(ANNOTATION_ROTATION).cloned(),
+        })
+    }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "errors and texts are given away here")]
+fn invalid(field: impl Into<String>, problem: impl std::fmt::Display) -> SpecError {
+    SpecError { field: field.into(), problem: problem.to_string(), reason: Reason::InvalidSpec }
+}
+
+fn bad_reference(field: impl Into<String>, problem: impl std::fmt::Display) -> SpecError {
+    SpecError { reason: Reason::InvalidReference, ..invalid(field, problem) }
+}
+
+fn refresh(text: Option<&str>) -> Result<Refresh, SpecError> {
+    let Some(text) = text else { return Ok(Refresh::Default) };
+    let interval = Span::try_from(text).map_err(|error| invalid("spec.refreshInterval", error))?.get();
+    if interval.is_zero() {
+        Ok(Refresh::Never)
+    } else if interval < MIN_REFRESH {
+        Err(invalid("spec.refreshInterval", "must be 0s (never by the clock) or at least 10s"))
+    } else {
+        Ok(Refresh::Every(interval))
+    }
+}
+
+fn selector(stage: Option<&str>, id: Option<&str>, field: &str) -> Result<VersionSelector, SpecError> {
+    match (stage, id) {
+        (Some(_), Some(_)) => Err(invalid(field, "give versionStage or versionId, not both")),
+        (Some(stage), None) => {
+            VersionSelector::stage(stage).map_err(|error| bad_reference(format!("{field}.versionStage"), error))
+        }
+        (None, Some(id)) => VersionSelector::id(id).map_err(|error| bad_reference(format!("{field}.versionId"), error)),
+        (None, None) => Ok(VersionSelector::default()),
+    }
+}
+
+fn secret_id(text: &str, field: &str) -> Result<SecretId, SpecError> {
+    text.parse().map_err(|error| bad_reference(format!("{field}.secret"), error))
+}
+
+fn globs(texts: &[String], field: &str) -> Result<Vec<Glob>, SpecError> {
+    texts.iter().map(|text| Glob::try_from(text.as_str()).map_err(|error| invalid(field, error))).collect()
+}
+
+fn extract((index, manifest): (usize, &DataFromEntry)) -> Result<Extract, SpecError> {
+    let field = format!("spec.dataFrom[{index}]");
+    Ok(Extract {
+        source: Source {
+            secret: secret_id(&manifest.secret, &field)?,
+            version: selector(manifest.version_stage.as_deref(), manifest.version_id.as_deref(), &field)?,
+        },
+        include: globs(&manifest.include, &format!("{field}.include"))?,
+        exclude: globs(&manifest.exclude, &format!("{field}.exclude"))?,
+        prefix: manifest.prefix.clone().unwrap_or_default(),
+    })
+}
+
+fn entry(manifest: &DataEntry) -> Result<Entry, SpecError> {
+    let field = format!("spec.data[{}]", manifest.key);
+    let (source, json_key) = match (&manifest.value_from, &manifest.from) {
+        (Some(text), None) => {
+            let parsed: ValueFrom = text.parse().map_err(|error| bad_reference(format!("{field}.valueFrom"), error))?;
+            (parsed.source, parsed.json_key)
+        }
+        (None, Some(KeyReference { secret, key, version_stage, version_id })) => {
+            let field = format!("{field}.from");
+            let version = selector(version_stage.as_deref(), version_id.as_deref(), &field)?;
+            (Source { secret: secret_id(secret, &field)?, version }, key.clone())
+        }
+        _ => return Err(invalid(field, "give exactly one of valueFrom and from")),
+    };
+    Ok(Entry {
+        key: TargetKey::try_from(manifest.key.as_str()).map_err(|error| invalid(&field, error))?,
+        source,
+        json_key,
+        encoding: match manifest.encoding {
+            None | Some(EncodingSpec::None) => Encoding::None,
+            Some(EncodingSpec::Base64) => Encoding::Base64,
+        },
+        optional: manifest.optional.unwrap_or_default(),
+    })
+}
+
+fn rules(manifest: &SecretBinding, template_only: bool) -> Result<Vec<Rule>, SpecError> {
+    let (mut names, mut taken) = (BTreeSet::new(), BTreeSet::new());
+    let mut rules = Vec::new();
+    for rule in &manifest.spec.rotation {
+        let at = format!("spec.rotation[{}]", rule.name);
+        if !names.insert(&rule.name) {
+            return Err(invalid(at, "the name stands there twice; rename one rule"));
+        }
+        let rule = Rule::parse(rule).map_err(|(field, problem)| invalid(format!("{at}.{field}"), problem))?;
+        if let Some(overlap) = &rule.overlap {
+            if template_only {
+                return Err(invalid(
+                    format!("{at}.overlap"),
+                    "publishes keys of its own, which spec.target.templateOnly does not allow",
+                ));
+            }
+            for key in [&overlap.key, &overlap.next_key, &overlap.previous_key] {
+                if !taken.insert(key.clone()) {
+                    return Err(invalid(
+                        format!("{at}.overlap"),
+                        format!("the key {key} belongs to another overlap; a key can have one"),
+                    ));
+                }
+            }
+        }
+        rules.push(rule);
+    }
+    Ok(rules)
+}
+
+fn parse_target(manifest: &SecretBinding, target: TargetManifest, denied: &[String]) -> Result<Target, SpecError> {
+    let type_ = target.type_.unwrap_or_else(|| "Opaque".to_owned());
+    if matches!(type_.as_str(), "kubernetes.io/service-account-token" | "bootstrap.kubernetes.io/token")
+        || type_.starts_with("helm.sh/release")
+    {
+        return Err(invalid(
+            "spec.target.type",
+            "Secrets of this type are credentials or state of the cluster itself and cannot be published from AWS",
+        ));
+    }
+    for (field, keys) in
+        [("spec.target.labels", target.labels.keys()), ("spec.target.annotations", target.annotations.keys())]
+    {
+        for key in keys {
+            if is_denied(key, denied) {
+                return Err(invalid(
+                    field,
+                    format!(
+                        "{key:?} is reserved: it would give the Secret a meaning to Kubernetes or another tool; remove it"
+                    ),
+                ));
+            }
+        }
+    }
+    let deletion_policy = target.deletion_policy.unwrap_or_default();
+    let adopt = target.adopt.unwrap_or_default();
+    if adopt && deletion_policy != DeletionPolicy::Retain {
+        return Err(invalid("spec.target.adopt", "needs deletionPolicy: Retain"));
+    }
+    Ok(Target {
+        name: target.name.unwrap_or_else(|| manifest.name_any()),
+        type_,
+        labels: target.labels,
+        annotations: target.annotations,
+        adopt,
+        deletion_policy,
+    })
+}
+
+fn is_denied(key: &str, denied: &[String]) -> bool {
+    let Some((prefix, _)) = key.split_once('/') else { return false };
+    let ends_with_domain = |domain: &str| prefix == domain || prefix.ends_with(&format!(".{domain}"));
+    ends_with_domain("bindery.dev")
+        || (ends_with_domain("kubernetes.io") && prefix != "app.kubernetes.io")
+        || ends_with_domain("k8s.io")
+        || denied.iter().any(|denied| key.starts_with(denied.as_str()))
+}
+
+/// What decides the content of the target, without what only decides when and through whom it is read.
+fn fingerprint_input(manifest: &SecretBinding) -> String {
+    let mut spec = manifest.spec.clone();
+    spec.suspend = None;
+    spec.refresh_interval = None;
+    spec.grant = None;
+    // What they publish is told by the records of overlaps.
+    (spec.rotation, spec.restart) = (Vec::new(), None);
+    // An empty target, `null` and none at all are the same.
+    spec.target = Some(spec.target.unwrap_or_default());
+    let spec = serde_json::to_string(&spec).unwrap_or_default();
+    format!("{}\n{spec}", manifest.uid().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::SecretBindingSpec;
+    use serde_json::json;
+
+    fn parse(spec: serde_json::Value) -> Result<Binding, SpecError> {
+        let spec: SecretBindingSpec = serde_json::from_value(spec).unwrap();
+        Binding::parse(&SecretBinding::new("worker", spec), &["argocd.argoproj.io/".to_owned()])
+    }
+
+    fn error(spec: serde_json::Value) -> String {
+        parse(spec).err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn defaults_live_in_the_program() {
+        let binding = parse(json!({"dataFrom": [{"secret": "a/b"}]})).ok().unwrap();
+        assert_eq!(binding.target.name, "worker");
+        assert_eq!(binding.target.type_, "Opaque");
+        assert_eq!(binding.target.deletion_policy, DeletionPolicy::Delete);
+        assert_eq!(binding.refresh, Refresh::Default);
+    }
+
+    #[test]
+    fn what_an_older_crd_let_in_is_named_by_its_field() {
+        for (spec, start) in [
+            (json!({}), "spec: nothing to publish"),
+            (json!({"dataFrom": [{"secret": "a b"}]}), "spec.dataFrom[0].secret: "),
+            (json!({"dataFrom": [{"secret": "a", "include": [""]}]}), "spec.dataFrom[0].include: "),
+            (json!({"data": [{"key": "A"}]}), "spec.data[A]: give exactly one"),
+            (json!({"data": [{"key": "A", "valueFrom": "a:b:c:d:e"}]}), "spec.data[A].valueFrom: "),
+            (
+                json!({"data": [{"key": "A", "valueFrom": "a"}, {"key": "A", "valueFrom": "b"}]}),
+                "spec.data[A]: the key stands",
+            ),
+            (json!({"dataFrom": [{"secret": "a"}], "refreshInterval": "9s"}), "spec.refreshInterval: must be"),
+            (json!({"dataFrom": [{"secret": "a"}], "refreshInterval": "soon"}), "spec.refreshInterval: "),
+            (json!({"dataFrom": [{"secret": "a"}], "target": {"adopt": true}}), "spec.target.adopt: needs"),
+            (json!({"dataFrom": [{"secret": "a"}], "target": {"type": "helm.sh/release.v1"}}), "spec.target.type: "),
+            (json!({"dataFrom": [{"secret": "a"}], "target": {"template": {"A": "{{"}}}), "spec.target.template: "),
+        ] {
+            let error = error(spec.clone());
+            assert!(error.starts_with(start), "{spec}: {error}");
+        }
+    }
+
+    #[test]
+    fn labels_that_have_a_power_are_refused_and_others_are_not() {
+        for (key, allowed) in [
+            ("app.kubernetes.io/name", true),
+            ("team", true),
+            ("example.com/bindery.dev", true),
+            ("notbindery.dev/x", true),
+            ("bindery.dev/managed", false),
+            ("x.bindery.dev/y", false),
+            ("kubernetes.io/metadata.name", false),
+            ("node.kubernetes.io/x", false),
+            ("x.k8s.io/y", false),
+            ("argocd.argoproj.io/secret-type", false),
+        ] {
+            let spec = json!({"dataFrom": [{"secret": "a"}], "target": {"labels": {key: "x"}}});
+            assert_eq!(parse(spec).is_ok(), allowed, "{key}");
+        }
+    }
+
+    #[test]
+    fn the_fingerprint_input_ignores_what_does_not_decide_the_content() {
+        let base = parse(json!({"dataFrom": [{"secret": "a"}]})).ok().unwrap().fingerprint_input;
+        let later = parse(json!({"dataFrom": [{"secret": "a"}], "refreshInterval": "1h", "suspend": false}));
+        assert_eq!(later.ok().unwrap().fingerprint_input, base);
+        let empty = parse(json!({"dataFrom": [{"secret": "a"}], "target": {}}));
+        assert_eq!(empty.ok().unwrap().fingerprint_input, base);
+        let other = parse(json!({"dataFrom": [{"secret": "a", "prefix": "X_"}]}));
+        assert_ne!(other.ok().unwrap().fingerprint_input, base);
+    }
+}

@@ -1,0 +1,306 @@
+//! From the payloads of all sources to all keys of the target Secret, or one error.
+//!
+//! The rules, each shown with an example in `docs/mapping.md`:
+//!
+//! 1. `dataFrom` entries give the members of whole JSON objects, in order; a later entry wins over an earlier one.
+//! 2. `data` entries give single keys and win over `dataFrom`.
+//! 3. Templates are rendered over these keys; what they give is added and wins, or with `templateOnly` is all there is.
+//! 4. The result must have the required keys, at least one key, and the size of a Kubernetes Secret.
+//!
+//! A result without any key is an error ([`RenderError::NothingToPublish`]), not an empty Secret: it comes from a
+//! pattern that matches nothing or a payload that lost its members far more often than from a wish, and no failure may
+//! shrink a published Secret.
+
+pub mod error;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use crate::domain::payload::{Object, Payload};
+use crate::domain::render::encoding::Encoding;
+use crate::domain::render::glob::Glob;
+use crate::domain::render::key::TargetKey;
+use crate::domain::render::template::Template;
+use crate::domain::secret::reference::Source;
+use crate::domain::value::Value;
+
+use crate::domain::render::mapping::error::{PayloadFault, RenderError};
+
+/// Raised whenever the same mapping and payloads give another result than before, so that what was published by an
+/// older program is rendered anew.
+pub const RENDER_REVISION: u32 = 1;
+
+/// The most bytes that the values of a Secret may have together (`MaxSecretSize` in `k8s.io/api/core/v1`).
+pub const MAX_SECRET_BYTES: usize = 1_048_576;
+
+/// Which keys of the target Secret come from where.
+#[derive(Clone, Debug, Default)]
+pub struct Mapping {
+    /// `spec.dataFrom`: whole JSON objects.
+    pub data_from: Vec<Extract>,
+    /// `spec.data`: single keys.
+    pub data: Vec<Entry>,
+    /// `spec.target.template`.
+    pub template: Option<Template>,
+    /// `spec.target.templateOnly`: publish only what the templates give.
+    pub template_only: bool,
+    /// `spec.target.requiredKeys`: keys that must be published and not empty.
+    pub required_keys: BTreeSet<TargetKey>,
+}
+
+/// One entry of `spec.dataFrom`: members of a JSON object, each under its own name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Extract {
+    /// The secret and version that hold the object.
+    pub source: Source,
+    /// Members to take: those that one of these matches, or all if there is none.
+    pub include: Vec<Glob>,
+    /// Members to leave out, included or not.
+    pub exclude: Vec<Glob>,
+    /// What to put before each name.
+    pub prefix: String,
+}
+
+/// One entry of `spec.data`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The key in the target Secret.
+    pub key: TargetKey,
+    /// The secret and version.
+    pub source: Source,
+    /// The JSON key (a name or JSON Pointer, see [`Object::field`]); without one, the whole payload.
+    pub json_key: Option<String>,
+    /// The encoding to undo.
+    pub encoding: Encoding,
+    /// Whether the JSON key may be absent; then this entry gives nothing. Nothing else is excused.
+    pub optional: bool,
+}
+
+/// What is to be published. `Debug` shows names only.
+#[derive(Clone, Default)]
+pub struct Rendered {
+    /// The values, by key.
+    pub data: BTreeMap<TargetKey, Value>,
+    /// Where each mapped key came from, also of keys that `templateOnly` does not publish. Keys that only a template
+    /// gives are not in it.
+    pub origins: BTreeMap<TargetKey, Origin>,
+    used: BTreeMap<Source, UsedKeys>,
+}
+
+/// Where a key came from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Origin {
+    /// The secret and version.
+    pub source: Source,
+    /// The JSON key; none for the whole payload.
+    pub json_key: Option<String>,
+}
+
+/// What was selected from one source, for the audit record.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UsedKeys {
+    /// Whether the whole payload was selected.
+    pub whole: bool,
+    /// The JSON keys that were selected and are not absent, JSON Pointers as they were written.
+    pub keys: BTreeSet<String>,
+}
+
+/// Whether the reader may have a member of a source's JSON object.
+type Allowed<'a> = dyn Fn(&Source, &str) -> bool + 'a;
+
+impl Mapping {
+    /// The sources to read, each once.
+    #[must_use]
+    pub fn sources(&self) -> BTreeSet<Source> {
+        let extracts = self.data_from.iter().map(|extract| &extract.source);
+        extracts.chain(self.data.iter().map(|entry| &entry.source)).cloned().collect()
+    }
+
+    /// Renders everything: [`Mapping::select`] with every member allowed, then [`Mapping::complete`].
+    ///
+    /// # Errors
+    ///
+    /// As those two.
+    pub fn render(&self, payloads: &BTreeMap<Source, Payload>) -> Result<Rendered, RenderError> {
+        let selected = self.select(|source| payloads.get(source), &|_, _| true)?;
+        self.complete(selected)
+    }
+
+    /// Takes the keys of `dataFrom` and `data` from the payloads (rules 1 and 2).
+    ///
+    /// `allowed` is asked for each member of a JSON object before its value is taken: `dataFrom` passes over a member
+    /// that is not allowed, a `data` entry that reaches one is an error. It is not asked for whole payloads.
+    ///
+    /// # Errors
+    ///
+    /// [`RenderError`] for the first entry that cannot be satisfied.
+    pub fn select<'p>(
+        &self,
+        payload: impl Fn(&Source) -> Option<&'p Payload>,
+        allowed: &Allowed<'_>,
+    ) -> Result<Rendered, RenderError> {
+        let mut selected = Rendered::default();
+        for (index, extract) in self.data_from.iter().enumerate() {
+            let at = format!("spec.dataFrom[{index}]");
+            let payload = payload(&extract.source).ok_or_else(|| not_read(&at, &extract.source))?;
+            extract.select(&at, payload, allowed, &mut selected)?;
+        }
+        for entry in &self.data {
+            let at = format!("spec.data[{}]", entry.key);
+            let payload = payload(&entry.source).ok_or_else(|| not_read(&at, &entry.source))?;
+            entry.select(&at, payload, allowed, &mut selected)?;
+        }
+        Ok(selected)
+    }
+
+    /// Adds what the templates give and checks the result (rules 3 and 4). Between [`Mapping::select`] and this, keys
+    /// may be added to `data`; templates see them.
+    ///
+    /// # Errors
+    ///
+    /// [`RenderError`] if a template fails, a required key is missing, or there is nothing or too much to publish.
+    pub fn complete(&self, mut selected: Rendered) -> Result<Rendered, RenderError> {
+        let computed = match &self.template {
+            Some(template) => template.render(&selected.data)?,
+            None => BTreeMap::new(),
+        };
+        if self.template_only {
+            selected.data = computed;
+        } else {
+            selected.data.extend(computed);
+        }
+        let lacks = |test: fn(Option<&Value>) -> bool| -> Vec<TargetKey> {
+            self.required_keys.iter().filter(|key| test(selected.data.get(*key))).cloned().collect()
+        };
+        let absent = lacks(|value| value.is_none());
+        let empty = lacks(|value| value.is_some_and(|value| value.expose().is_empty()));
+        if !absent.is_empty() || !empty.is_empty() {
+            return Err(RenderError::RequiredKeyMissing { absent, empty });
+        }
+        let Some((largest, _)) = selected.data.iter().max_by_key(|(_, value)| value.expose().len()) else {
+            return Err(RenderError::NothingToPublish);
+        };
+        let total = selected.data.values().map(|value| value.expose().len()).sum();
+        if total > MAX_SECRET_BYTES {
+            return Err(RenderError::TooLarge { total, largest: largest.clone() });
+        }
+        Ok(selected)
+    }
+}
+
+fn not_read(at: &str, source: &Source) -> RenderError {
+    RenderError::NotRead { at: at.to_owned(), secret: source.to_string() }
+}
+
+/// The object of a payload, or the error that says who needs one.
+fn object<'p>(payload: &'p Payload, at: &str, source: &Source) -> Result<Object<'p>, RenderError> {
+    payload.object().map_err(|error| RenderError::InvalidPayload {
+        at: at.to_owned(),
+        secret: source.to_string(),
+        key: None,
+        problem: PayloadFault::Json(error),
+    })
+}
+
+impl Extract {
+    fn takes(&self, member: &str) -> bool {
+        let included = self.include.is_empty() || self.include.iter().any(|glob| glob.matches(member));
+        included && !self.exclude.iter().any(|glob| glob.matches(member))
+    }
+
+    fn select(
+        &self,
+        at: &str,
+        payload: &Payload,
+        allowed: &Allowed<'_>,
+        selected: &mut Rendered,
+    ) -> Result<(), RenderError> {
+        for field in object(payload, at, &self.source)?.iter() {
+            if !self.takes(field.key()) || !allowed(&self.source, field.key()) {
+                continue;
+            }
+            let Some(value) = field.value() else { continue };
+            let name = format!("{}{}", self.prefix, field.key());
+            let key = TargetKey::try_from(name.as_str()).map_err(|problem| RenderError::InvalidKey {
+                at: at.to_owned(),
+                secret: self.source.to_string(),
+                key: name,
+                problem,
+            })?;
+            selected.put(key, value, &self.source, Some(field.key()));
+        }
+        Ok(())
+    }
+}
+
+impl Entry {
+    fn select(
+        &self,
+        at: &str,
+        payload: &Payload,
+        allowed: &Allowed<'_>,
+        selected: &mut Rendered,
+    ) -> Result<(), RenderError> {
+        let secret = || self.source.to_string();
+        let value = match &self.json_key {
+            None => payload.whole(),
+            Some(json_key) => {
+                let field = object(payload, at, &self.source)?.field(json_key);
+                if let Some(field) = field
+                    && !allowed(&self.source, field.key())
+                {
+                    let (key, member) = (json_key.clone(), field.key().to_owned());
+                    return Err(RenderError::KeyRefused { at: at.to_owned(), secret: secret(), key, member });
+                }
+                match field.and_then(|field| field.value()) {
+                    Some(value) => value,
+                    None if self.optional => return Ok(()),
+                    None => {
+                        let key = json_key.clone();
+                        return Err(RenderError::KeyNotFound { at: at.to_owned(), secret: secret(), key });
+                    }
+                }
+            }
+        };
+        let value = self.encoding.decode(value).map_err(|error| RenderError::InvalidPayload {
+            at: at.to_owned(),
+            secret: secret(),
+            key: self.json_key.clone(),
+            problem: PayloadFault::Encoding(error),
+        })?;
+        selected.put(self.key.clone(), value, &self.source, self.json_key.as_deref());
+        Ok(())
+    }
+}
+
+impl Rendered {
+    /// What was selected from each source, also of values that something else then won over.
+    #[must_use]
+    pub fn used_keys(&self) -> &BTreeMap<Source, UsedKeys> {
+        &self.used
+    }
+
+    fn put(&mut self, key: TargetKey, value: Value, source: &Source, json_key: Option<&str>) {
+        let used = self.used.entry(source.clone()).or_default();
+        match json_key {
+            Some(json_key) => {
+                used.keys.insert(json_key.to_owned());
+            }
+            None => used.whole = true,
+        }
+        let origin = Origin { source: source.clone(), json_key: json_key.map(str::to_owned) };
+        self.origins.insert(key.clone(), origin);
+        self.data.insert(key, value);
+    }
+}
+
+impl fmt::Debug for Rendered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.data.keys()).finish()
+    }
+}
+
+#[cfg(test)]
+mod doc_tests;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+//! What can keep a mapping from giving a result, in words for its user.
+
+use std::fmt;
+
+use crate::domain::payload::{PayloadError, PayloadProblem};
+use crate::domain::quoted::Quoted;
+use crate::domain::render::encoding::DecodeError;
+use crate::domain::render::key::{KeyError, TargetKey};
+use crate::domain::render::mapping::MAX_SECRET_BYTES;
+use crate::domain::render::template::TemplateError;
+
+/// Why nothing can be published. One of these holds the last good value; none carries a piece of a payload.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RenderError {
+    /// A payload, or the value of one key, is not what the binding takes it for.
+    #[error("the secret {secret}{} cannot be used by {at}: {problem}", OfKey(.key.as_deref()))]
+    InvalidPayload {
+        /// The field of the binding.
+        at: String,
+        /// The secret.
+        secret: String,
+        /// The JSON key, where one value is at fault.
+        key: Option<String>,
+        /// What is wrong.
+        problem: PayloadFault,
+    },
+    /// A JSON key is absent or `null`.
+    #[error(
+        "the secret {secret} has no key {} ({at}): add it to the secret, correct the name, or set `optional: true`",
+        Quoted(.key)
+    )]
+    KeyNotFound {
+        /// The field of the binding.
+        at: String,
+        /// The secret.
+        secret: String,
+        /// The JSON key.
+        key: String,
+    },
+    /// The grant does not allow the member that a JSON key reaches.
+    #[error(
+        "the key {} of the secret {secret} lies in {}, which the grant does not allow ({at}): ask for it in the \
+         SecretGrant, or take another key",
+        Quoted(.key), Quoted(.member)
+    )]
+    KeyRefused {
+        /// The field of the binding.
+        at: String,
+        /// The secret.
+        secret: String,
+        /// The JSON key.
+        key: String,
+        /// The member of the JSON object that it reaches.
+        member: String,
+    },
+    /// The name of a JSON member cannot be the name of a key.
+    #[error("the key {} of the secret {secret} cannot be published under this name ({at}): {problem}", Quoted(.key))]
+    InvalidKey {
+        /// The field of the binding.
+        at: String,
+        /// The secret.
+        secret: String,
+        /// The name, prefix included.
+        key: String,
+        /// What is wrong with it.
+        problem: KeyError,
+    },
+    /// A key with an overlap is not among the mapped keys.
+    #[error(
+        "spec.rotation: the key {key} has an overlap and no entry of data or dataFrom gives it: map it, or correct the rule"
+    )]
+    OverlapKeyMissing {
+        /// The key.
+        key: TargetKey,
+    },
+    /// The name under which an overlap publishes its second value is taken.
+    #[error(
+        "spec.rotation: the overlap of {key} publishes {name}, which the mapping gives too: leave it out with `exclude`, \
+         or give the overlap another nextKey or previousKey"
+    )]
+    OverlapKeyTaken {
+        /// The key with the overlap.
+        key: TargetKey,
+        /// The name that is taken.
+        name: TargetKey,
+    },
+    /// A template failed.
+    #[error("spec.target.template: {0}")]
+    TemplateFailed(#[from] TemplateError),
+    /// Required keys are absent or empty.
+    #[error("spec.target.requiredKeys: {}: correct the secret, the mapping or the list", Lacking { absent, empty })]
+    RequiredKeyMissing {
+        /// Those that no entry gives.
+        absent: Vec<TargetKey>,
+        /// Those whose value is empty.
+        empty: Vec<TargetKey>,
+    },
+    /// There is no key at all.
+    #[error(
+        "spec: the mapping gives no key at all (nothing matches `include`, everything is excluded, optional or null): \
+         correct the mapping or the secret"
+    )]
+    NothingToPublish,
+    /// The values are larger than a Secret can be.
+    #[error(
+        "the values have {total} bytes together and a Kubernetes Secret holds {MAX_SECRET_BYTES}; the largest is \
+         {largest}: publish fewer keys, or several Secrets"
+    )]
+    TooLarge {
+        /// The bytes of all values together.
+        total: usize,
+        /// The key with the largest value.
+        largest: TargetKey,
+    },
+    /// No payload was given for a source of the mapping.
+    #[error("the secret {secret} ({at}) has not been read yet: it will be tried again")]
+    NotRead {
+        /// The field of the binding.
+        at: String,
+        /// The secret.
+        secret: String,
+    },
+}
+
+/// What is wrong with a payload or value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PayloadFault {
+    /// It must be a JSON object and is none.
+    #[error("a JSON object is needed and {_0}; correct it in Secrets Manager{hint}", hint = OrWhole(_0.problem))]
+    Json(PayloadError),
+    /// It must be Base64 and is none.
+    #[error("{0}; correct it in Secrets Manager, or remove `encoding: Base64`")]
+    Encoding(DecodeError),
+}
+
+struct OrWhole(PayloadProblem);
+
+impl fmt::Display for OrWhole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_other_content() {
+            f.write_str(", or publish it whole with a `data` entry without a JSON key")?;
+        }
+        Ok(())
+    }
+}
+
+struct OfKey<'a>(Option<&'a str>);
+
+impl fmt::Display for OfKey<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |key| write!(f, ", key {},", Quoted(key)))
+    }
+}
+
+struct Lacking<'a> {
+    absent: &'a [TargetKey],
+    empty: &'a [TargetKey],
+}
+
+impl fmt::Display for Lacking<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 8;
+        let all = self.absent.iter().map(|key| (key, "absent")).chain(self.empty.iter().map(|key| (key, "empty")));
+        for (index, (key, how)) in all.take(SHOWN).enumerate() {
+            write!(f, "{}{} is {how}", if index > 0 { ", " } else { "" }, Quoted(key.as_str()))?;
+        }
+        match (self.absent.len() + self.empty.len()).saturating_sub(SHOWN) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more are"),
+        }
+    }
+}

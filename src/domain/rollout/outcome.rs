@@ -1,0 +1,127 @@
+//! What is said of restarts: `status.rollout` and the condition `RolledOut`.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use crate::api::{ConditionType, Reason, RolloutStatus, SecretBindingStatus, WorkloadReference};
+use crate::domain::note::Note;
+
+/// More workloads than this are counted, not named.
+const MAX_NAMED: usize = 20;
+
+/// What a pass found out about restarts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Outcome {
+    /// Nothing new.
+    #[default]
+    AsBefore,
+    /// The binding restarts nothing.
+    Off,
+    /// This.
+    Known(Report),
+}
+
+/// How far the workloads are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// A digest of the changes that all workloads are known to have.
+    pub handled: Option<String>,
+    /// The workloads that do not run the current values yet, and why.
+    pub pending: Vec<String>,
+    /// The workloads whose restart failed, and how.
+    pub failed: Vec<String>,
+    /// The workloads that want not to be restarted.
+    pub opted_out: Vec<WorkloadReference>,
+}
+
+impl Report {
+    /// Whether nothing is left to do.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.pending.is_empty() && self.failed.is_empty()
+    }
+
+    /// What stands in `status.rollout`.
+    #[must_use]
+    pub fn status(&self) -> RolloutStatus {
+        RolloutStatus { handled: self.handled.clone(), pending: bounded(&self.pending), failed: bounded(&self.failed) }
+    }
+
+    /// The condition: its status, reason and message.
+    #[must_use]
+    pub fn condition(&self) -> (&'static str, Reason, String) {
+        let mut parts = Vec::new();
+        if !self.failed.is_empty() {
+            parts.push(bounded(&self.failed).join("; "));
+        }
+        if !self.pending.is_empty() {
+            parts.push(format!("not all pods have the current values yet: {}", bounded(&self.pending).join("; ")));
+        }
+        if parts.is_empty() {
+            parts.push("every workload that restarts runs the current values".to_owned());
+        }
+        if !self.opted_out.is_empty() {
+            let names: Vec<String> = self.opted_out.iter().map(ToString::to_string).collect();
+            parts.push(format!(
+                "not restarted, as their annotation bindery.dev/restart says: {}",
+                bounded(&names).join(", ")
+            ));
+        }
+        let message = parts.join("; ");
+        match (self.failed.is_empty(), self.pending.is_empty()) {
+            (false, _) => ("False", Reason::RolloutFailed, message),
+            (true, false) => ("False", Reason::RolloutPending, message),
+            (true, true) => ("True", Reason::RolledOut, message),
+        }
+    }
+}
+
+/// The Event that a change of the condition calls for: none for a binding that has nothing to restart yet.
+#[must_use]
+pub fn transition(before: &SecretBindingStatus, after: &SecretBindingStatus) -> Option<Note> {
+    fn find(status: &SecretBindingStatus) -> Option<&Condition> {
+        status.conditions.iter().find(|condition| condition.type_ == ConditionType::RolledOut.as_str())
+    }
+    let (was, now) = (find(before), find(after)?);
+    let same = was.is_some_and(|was| was.status == now.status && was.reason == now.reason);
+    if same || (was.is_none() && now.status == "True") {
+        return None;
+    }
+    let reason = *Reason::ALL.iter().find(|reason| reason.as_str() == now.reason)?;
+    Some(Note { warning: reason == Reason::RolloutFailed, reason, text: now.message.clone() })
+}
+
+fn bounded(texts: &[String]) -> Vec<String> {
+    let mut texts = texts.to_vec();
+    texts.sort();
+    if texts.len() > MAX_NAMED {
+        let more = texts.len() - MAX_NAMED;
+        texts.truncate(MAX_NAMED);
+        texts.push(format!("and {more} more"));
+    }
+    texts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::WorkloadKind;
+
+    #[test]
+    fn the_condition_names_what_failed_and_what_is_pending_within_bounds() {
+        let done = Report { handled: Some("d".to_owned()), ..Report::default() };
+        assert_eq!(done.condition().1, Reason::RolledOut);
+        let web = WorkloadReference { kind: WorkloadKind::Deployment, name: "web".to_owned() };
+        let out = Report { opted_out: vec![web], ..Report::default() }.condition();
+        assert!(out.0 == "True" && out.2.contains("Deployment web"), "{out:?}");
+        let pending = Report { pending: (0..30).map(|i| format!("p{i:02}")).rev().collect(), ..Report::default() };
+        assert_eq!(pending.status().pending.len(), 21);
+        assert_eq!(
+            (pending.status().pending[0].as_str(), pending.status().pending[20].as_str()),
+            ("p00", "and 10 more")
+        );
+        let both = Report { failed: vec!["f".to_owned()], ..pending };
+        let (status, reason, message) = both.condition();
+        assert_eq!((status, reason), ("False", Reason::RolloutFailed));
+        assert!(message.starts_with("f; ") && message.contains("p00"), "{message}");
+    }
+}

@@ -1,0 +1,249 @@
+use super::*;
+use crate::domain::rollout::changed::Changes;
+use crate::domain::rollout::mark::annotation;
+use crate::domain::rollout::workload::Manifest;
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Value, json};
+
+const MARK: &str = "wanted";
+
+fn at(second: i64) -> String {
+    Timestamp::from_second(1_800_000_000 + second).unwrap().to_string()
+}
+
+fn uses_key(key: &str) -> Value {
+    json!({"containers": [{"name": "c", "env": [{"name": "V", "valueFrom": {"secretKeyRef": {"name": "s", "key": key}}}]}]})
+}
+
+fn whole() -> Value {
+    json!({"containers": [{"name": "c", "envFrom": [{"secretRef": {"name": "s"}}]}]})
+}
+
+fn nothing() -> Value {
+    json!({"containers": [{"name": "c"}]})
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "it is given json! literals")]
+fn workload(kind: WorkloadKind, pod: &Value, spec: Value, status: Value, mark: Option<&str>) -> Workload {
+    let mut annotations = json!({});
+    if let Some(mark) = mark {
+        annotations[annotation("s")] = json!(mark);
+    }
+    let mut whole = json!({
+        "selector": {"matchLabels": {"app": "a"}},
+        "template": {"metadata": {"labels": {"app": "a"}, "annotations": annotations}, "spec": pod},
+    });
+    whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    let mut status = status;
+    status["observedGeneration"] = json!(1);
+    let manifest = json!({"metadata": {"name": "w", "uid": "u", "generation": 1, "resourceVersion": "1"}, "spec": whole, "status": status});
+    let manifest: Manifest = serde_json::from_value(manifest).unwrap();
+    Workload::new(kind, &manifest, "s", &annotation("s")).unwrap()
+}
+
+fn simple(pod: &Value) -> Workload {
+    workload(WorkloadKind::StatefulSet, pod, json!({}), json!({}), None)
+}
+
+fn pod(spec: &Value, created: i64) -> PodSeen {
+    let owner = json!([{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "w", "uid": "u", "controller": true}]);
+    let metadata =
+        json!({"name": "p", "labels": {"app": "a"}, "ownerReferences": owner, "creationTimestamp": at(created)});
+    let pod: Pod = serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap();
+    PodSeen::new(&pod, "s").unwrap()
+}
+
+fn changed(key: &str, second: i64) -> Times {
+    Changes::parse(&json!({key: at(second)}).to_string()).unwrap().resolved(None)
+}
+
+#[test]
+fn a_workload_is_stale_by_a_pod_that_is_not_younger_than_a_change_of_a_key_it_uses() {
+    let (a, b) = (uses_key("A"), uses_key("B"));
+    for (template, of_pod, created, stale) in [
+        (&a, &a, 9, true),
+        (&a, &a, 10, true),
+        (&a, &a, 11, false),
+        (&b, &b, 9, false),
+        (&whole(), &whole(), 9, true),
+        (&whole(), &whole(), 11, false),
+        // Its template came to use the key after this pod was made.
+        (&a, &b, 9, false),
+        // Listed, without a reference.
+        (&nothing(), &nothing(), 9, true),
+        (&nothing(), &nothing(), 11, false),
+    ] {
+        let found = is_stale(&simple(template), &[pod(of_pod, created)], &changed("A", 10));
+        assert_eq!(found, stale, "{template} {of_pod} {created}");
+    }
+    assert!(!is_stale(&simple(&a), &[], &changed("A", 10)), "without pods there is nothing to restart");
+    assert!(is_stale(&simple(&a), &[pod(&a, 11), pod(&a, 9)], &changed("A", 10)), "one is enough");
+    assert!(!is_stale(&simple(&a), &[pod(&a, 9)], &Times::default()), "nothing was changed");
+}
+
+#[test]
+fn a_policy_is_about_consumers_or_those_it_lists() {
+    let listed = |name: &str| {
+        let reference = WorkloadReference { kind: WorkloadKind::StatefulSet, name: name.to_owned() };
+        Whom::Listed(std::collections::BTreeSet::from([reference]))
+    };
+    for (whom, pod, concerned) in [
+        (Whom::Nobody, whole(), false),
+        (Whom::Consumers, whole(), true),
+        (Whom::Consumers, uses_key("A"), true),
+        (Whom::Consumers, nothing(), false),
+        (listed("w"), nothing(), true),
+        (listed("other"), whole(), false),
+    ] {
+        assert_eq!(concerns(&whom, &simple(&pod)), concerned, "{whom:?} {pod}");
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Is {
+    Done,
+    Rolling,
+    Paused,
+    OnDelete,
+    Partitioned,
+    Failed,
+}
+
+fn standing(is: Is, mark: Option<&str>, opts_out: bool) -> Workload {
+    let deployment = |spec: Value, updated: i64, conditions: Value| {
+        let status =
+            json!({"replicas": 2, "updatedReplicas": updated, "availableReplicas": 2, "conditions": conditions});
+        workload(WorkloadKind::Deployment, &whole(), spec, status, mark)
+    };
+    let gave_up = json!([{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}]);
+    let set = |strategy: Value| {
+        let status = json!({"replicas": 2, "updatedReplicas": 1, "availableReplicas": 2, "currentRevision": "a", "updateRevision": "b"});
+        workload(WorkloadKind::StatefulSet, &whole(), json!({"updateStrategy": strategy}), status, mark)
+    };
+    let mut workload = match is {
+        Is::Done => deployment(json!({}), 2, json!([])),
+        Is::Rolling => deployment(json!({}), 1, json!([])),
+        Is::Paused => deployment(json!({"paused": true}), 1, json!([])),
+        Is::OnDelete => set(json!({"type": "OnDelete"})),
+        Is::Partitioned => set(json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 1}})),
+        Is::Failed => deployment(json!({}), 1, gave_up),
+    };
+    workload.opts_out = opts_out;
+    workload
+}
+
+fn word(verdict: &Verdict) -> &'static str {
+    match verdict {
+        Verdict::Current => "current",
+        Verdict::OptsOut => "out",
+        Verdict::Due => "due",
+        Verdict::UnderWay => "under way",
+        Verdict::Pending(_) => "pending",
+        Verdict::Failed(_) => "failed",
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_standing_of_a_workload_has_its_verdict() {
+    let now = Instant::now();
+    for is in [Is::Done, Is::Rolling, Is::Paused, Is::OnDelete, Is::Partitioned, Is::Failed] {
+        for mark in [None, Some("another"), Some(MARK)] {
+            for stale in [false, true] {
+                for opts_out in [false, true] {
+                    let verdict = judge(&standing(is, mark, opts_out), stale, MARK, &Memory::default(), now);
+                    let marked = mark == Some(MARK);
+                    let expected = match (stale, marked, is) {
+                        (true, _, _) if opts_out => "out",
+                        (_, true, Is::Rolling) => "under way",
+                        (_, true, Is::Failed) => "failed",
+                        (true, _, Is::Paused | Is::OnDelete) | (true, true, Is::Partitioned) => "pending",
+                        (true, false, _) => "due",
+                        // Whatever its own rollouts do, its pods have the current values.
+                        (false, _, _) | (_, true, Is::Done) => "current",
+                    };
+                    assert_eq!(word(&verdict), expected, "{is:?} {mark:?} stale={stale} out={opts_out}");
+                    assert!(stale || verdict != Verdict::Due, "what is current is never restarted");
+                    assert!(!marked || verdict != Verdict::Due, "what carries the mark is never restarted");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_undone_three_times_is_not_made_again_until_the_values_change() {
+    let (mut memory, now) = (Memory::default(), Instant::now());
+    let undone = standing(Is::Rolling, Some("another"), false);
+    for _ in 0..3 {
+        memory.observe(&undone, MARK, now);
+        assert_eq!(judge(&undone, true, MARK, &memory, now), Verdict::Due);
+        memory.restarted(&undone, MARK, now);
+        let stands = standing(Is::Rolling, Some(MARK), false);
+        memory.observe(&stands, MARK, now);
+        assert_eq!(judge(&stands, true, MARK, &memory, now), Verdict::UnderWay);
+    }
+    memory.observe(&undone, MARK, now);
+    // Looking again counts nothing.
+    memory.observe(&undone, MARK, now);
+    let verdict = judge(&undone, true, MARK, &memory, now);
+    assert_eq!(word(&verdict), "failed");
+    assert_eq!(memory.judged(&undone, &verdict), Some("failed"));
+    assert_eq!(memory.judged(&undone, &verdict), None, "it is counted once");
+    assert_eq!(judge(&undone, true, "next", &memory, now), Verdict::Due);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_without_a_deadline_has_failed_when_nothing_moves_for_ten_minutes() {
+    let set = |updated: i64| {
+        let status = json!({"replicas": 3, "updatedReplicas": updated, "availableReplicas": 2, "currentRevision": "a", "updateRevision": "b"});
+        workload(WorkloadKind::StatefulSet, &whole(), json!({}), status, Some(MARK))
+    };
+    let mut memory = Memory::default();
+    for updated in [0, 1, 2] {
+        memory.observe(&set(updated), MARK, Instant::now());
+        tokio::time::advance(Duration::from_secs(590)).await;
+        assert_eq!(judge(&set(updated), true, MARK, &memory, Instant::now()), Verdict::UnderWay);
+    }
+    tokio::time::advance(Duration::from_secs(11)).await;
+    memory.observe(&set(2), MARK, Instant::now());
+    assert_eq!(word(&judge(&set(2), true, MARK, &memory, Instant::now())), "failed");
+    memory.observe(&set(3), MARK, Instant::now());
+    assert_eq!(judge(&set(3), true, MARK, &memory, Instant::now()), Verdict::UnderWay, "it moved after all");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_is_counted_as_done_once_also_by_an_operator_that_found_it_under_way() {
+    let mut memory = Memory::default();
+    memory.observe(&standing(Is::Rolling, Some(MARK), false), MARK, Instant::now());
+    let done = standing(Is::Done, Some(MARK), false);
+    memory.observe(&done, MARK, Instant::now());
+    let verdict = judge(&done, false, MARK, &memory, Instant::now());
+    assert_eq!((memory.judged(&done, &verdict), memory.judged(&done, &verdict)), (Some("done"), None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_settle_for_two_seconds_from_when_they_were_first_seen() {
+    let mut memory = Memory::default();
+    let left = |memory: &mut Memory, changes| memory.settling(changes, Instant::now());
+    assert_eq!(left(&mut memory, "a"), Some(SETTLE));
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(left(&mut memory, "a"), Some(Duration::from_secs(1)));
+    assert_eq!(left(&mut memory, "b"), Some(SETTLE), "another change begins anew");
+    tokio::time::advance(SETTLE).await;
+    assert_eq!(left(&mut memory, "b"), None);
+}
+
+#[test]
+fn looks_become_rarer_while_nothing_moves() {
+    let mut memory = Memory::default();
+    let pauses: Vec<u64> = (0..10).map(|_| memory.next_pause(false).as_secs()).collect();
+    assert_eq!(pauses, [2, 3, 4, 6, 10, 15, 22, 30, 30, 30]);
+    assert_eq!(memory.next_pause(true), Duration::from_secs(2));
+}
+
+#[test]
+fn the_window_is_named_by_when_it_opens() {
+    let now: Timestamp = "2027-01-01T00:00:00.9Z".parse().unwrap();
+    assert!(until_window(Duration::from_secs(60), now).ends_with("opens at 2027-01-01T00:01:00Z"));
+    assert!(until_window(Duration::MAX, now).contains("never opens"));
+}

@@ -1,0 +1,260 @@
+//! A workload as the API server tells of it, reduced to what a restart is judged by.
+//!
+//! Deployments, StatefulSets, DaemonSets and Argo Rollouts have the same shape as far as this goes, so they are read
+//! by the same types.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ManagedFieldsEntry, ObjectMeta};
+use k8s_openapi::jiff::Timestamp;
+use kube::core::{Object, Selector, SelectorExt as _};
+use serde::Deserialize;
+
+use crate::api::{ANNOTATION_RESTART, RESTART_FIELD_MANAGER, WorkloadKind, WorkloadReference};
+use crate::domain::rollout::consumers::{Uses, uses};
+use crate::domain::rollout::progress::{Progress, progress};
+
+/// The manifest of a workload.
+pub type Manifest = Object<Spec, Status>;
+
+/// What of the spec of a workload matters.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Spec {
+    pub(super) replicas: Option<i64>,
+    pub(super) paused: bool,
+    pub(super) selector: Option<LabelSelector>,
+    pub(super) template: Option<PodTemplateSpec>,
+    pub(super) update_strategy: Option<UpdateStrategy>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct UpdateStrategy {
+    #[serde(rename = "type")]
+    pub(super) type_: Option<String>,
+    pub(super) rolling_update: Option<RollingUpdate>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct RollingUpdate {
+    pub(super) partition: Option<i64>,
+}
+
+/// What of the status of a workload matters.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Status {
+    /// A number; a text at Argo Rollouts.
+    pub(super) observed_generation: Option<serde_json::Value>,
+    pub(super) replicas: i64,
+    pub(super) updated_replicas: i64,
+    pub(super) available_replicas: i64,
+    pub(super) current_revision: Option<String>,
+    pub(super) update_revision: Option<String>,
+    pub(super) desired_number_scheduled: i64,
+    pub(super) updated_number_scheduled: i64,
+    pub(super) number_available: i64,
+    pub(super) conditions: Vec<StatusCondition>,
+    pub(super) phase: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(super) struct StatusCondition {
+    #[serde(rename = "type")]
+    pub(super) type_: String,
+    pub(super) status: String,
+    pub(super) reason: Option<String>,
+}
+
+/// A workload.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    /// Its kind and name.
+    pub reference: WorkloadReference,
+    /// The resource version that was seen.
+    pub resource_version: String,
+    /// What its pod template uses of the target.
+    pub uses: Uses,
+    /// The mark on its pod template.
+    pub mark: Option<String>,
+    /// Whether it wants not to be restarted.
+    pub opts_out: bool,
+    /// How far its pods follow its template.
+    pub progress: Progress,
+    /// What of its status moves while pods are replaced.
+    pub counts: Status,
+    /// The other writer that wrote the mark, or where none did, that wrote the workload last.
+    pub other_manager: Option<String>,
+    uid: String,
+    selector: Option<Selector>,
+}
+
+impl Workload {
+    /// Reduces a manifest. `None` where it has no pod template of its own, as an Argo Rollout that refers to a
+    /// Deployment's.
+    #[must_use]
+    pub fn new(kind: WorkloadKind, manifest: &Manifest, target: &str, annotation: &str) -> Option<Self> {
+        let Manifest { metadata, spec, status, .. } = manifest;
+        let template = spec.template.as_ref()?;
+        let status = status.clone().unwrap_or_default();
+        let annotations = template.metadata.as_ref().and_then(|metadata| metadata.annotations.as_ref());
+        let opts_out = metadata.annotations.as_ref().and_then(|annotations| annotations.get(ANNOTATION_RESTART));
+        Some(Self {
+            reference: WorkloadReference { kind, name: metadata.name.clone().unwrap_or_default() },
+            resource_version: metadata.resource_version.clone().unwrap_or_default(),
+            uses: template.spec.as_ref().map_or(Uses::Nothing, |pod| uses(pod, target)),
+            mark: annotations.and_then(|annotations| annotations.get(annotation)).cloned(),
+            opts_out: opts_out.is_some_and(|text| text == "false"),
+            progress: progress(kind, metadata.generation.unwrap_or_default(), spec, &status),
+            counts: status,
+            other_manager: other_manager(metadata, annotation),
+            uid: metadata.uid.clone().unwrap_or_default(),
+            selector: spec.selector.clone().and_then(|selector| selector.try_into().ok()),
+        })
+    }
+
+    /// Whether the pod is one of this workload's, by its controller and its labels. The ReplicaSets between a
+    /// Deployment and its pods are known by their names, which begin with the Deployment's.
+    fn owns(&self, pod: &PodSeen) -> bool {
+        let Some(owner) = &pod.owner else { return false };
+        let by_owner = match self.reference.kind {
+            WorkloadKind::StatefulSet | WorkloadKind::DaemonSet => owner.uid == self.uid,
+            WorkloadKind::Deployment | WorkloadKind::Rollout => {
+                let rest = owner.name.strip_prefix(&self.reference.name);
+                owner.kind == "ReplicaSet" && rest.is_some_and(|rest| rest.starts_with('-') && !rest[1..].contains('-'))
+            }
+        };
+        by_owner && self.selector.as_ref().is_some_and(|selector| selector.matches(&pod.labels))
+    }
+
+    /// The pods of this workload.
+    pub fn pods<'a>(&'a self, pods: &'a [PodSeen]) -> impl Iterator<Item = &'a PodSeen> {
+        pods.iter().filter(|pod| self.owns(pod))
+    }
+}
+
+/// Bindery's restarts and controllers' writes of status aside. Whoever only removes a field leaves no trace of it in
+/// `managedFields`.
+fn other_manager(metadata: &ObjectMeta, annotation: &str) -> Option<String> {
+    let mark = format!("f:{annotation}");
+    let wrote_mark = |entry: &ManagedFieldsEntry| {
+        let steps = ["f:spec", "f:template", "f:metadata", "f:annotations", mark.as_str()];
+        let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
+        steps.iter().try_fold(fields?, |fields, step| fields.get(step)).map(|_| ())
+    };
+    let entries = metadata.managed_fields.iter().flatten();
+    let others = entries.filter(|entry: &&ManagedFieldsEntry| {
+        entry.manager.as_deref() != Some(RESTART_FIELD_MANAGER)
+            && entry.subresource.as_deref().is_none_or(str::is_empty)
+    });
+    others
+        .max_by_key(|entry| (wrote_mark(entry), entry.time.as_ref().map(|time| time.0)))
+        .and_then(|entry| entry.manager.clone())
+}
+
+/// A pod that has not ended and is not ending.
+#[derive(Clone, Debug)]
+pub struct PodSeen {
+    /// When it was created, by the clock of the API server, in whole seconds.
+    pub created: Timestamp,
+    /// What it uses of the target.
+    pub uses: Uses,
+    labels: BTreeMap<String, String>,
+    owner: Option<Owner>,
+}
+
+#[derive(Clone, Debug)]
+struct Owner {
+    kind: String,
+    name: String,
+    uid: String,
+}
+
+impl PodSeen {
+    /// Reduces a pod; `None` where it has ended or is being deleted, and so will be replaced by one that is new.
+    #[must_use]
+    pub fn new(pod: &Pod, target: &str) -> Option<Self> {
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        if matches!(phase, Some("Succeeded" | "Failed")) || pod.metadata.deletion_timestamp.is_some() {
+            return None;
+        }
+        let owners = pod.metadata.owner_references.iter().flatten();
+        let owner = owners.into_iter().find(|owner| owner.controller == Some(true));
+        Some(Self {
+            created: pod.metadata.creation_timestamp.as_ref()?.0,
+            uses: pod.spec.as_ref().map_or(Uses::Nothing, |pod| uses(pod, target)),
+            labels: pod.metadata.labels.clone().unwrap_or_default(),
+            owner: owner.map(|owner| Owner {
+                kind: owner.kind.clone(),
+                name: owner.name.clone(),
+                uid: owner.uid.clone(),
+            }),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn workload(kind: WorkloadKind, manifest: serde_json::Value) -> Option<Workload> {
+        let manifest: Manifest = serde_json::from_value(manifest).unwrap();
+        Workload::new(kind, &manifest, "s", "secrets.bindery.dev/s")
+    }
+
+    fn manifest(name: &str) -> serde_json::Value {
+        let pod = json!({"containers": [{"name": "c", "envFrom": [{"secretRef": {"name": "s"}}]}]});
+        let template =
+            json!({"metadata": {"labels": {"app": "a"}, "annotations": {"secrets.bindery.dev/s": "m"}}, "spec": pod});
+        json!({
+            "metadata": {"name": name, "uid": "u", "resourceVersion": "7", "generation": 2, "managedFields": [
+                {"manager": "kube-controller-manager", "subresource": "status", "time": "2027-01-01T00:00:09Z"},
+                {"manager": "bindery-restart", "time": "2027-01-01T00:00:08Z"},
+                {"manager": "argocd", "time": "2027-01-01T00:00:07Z"},
+                {"manager": "kubectl", "time": "2027-01-01T00:00:06Z"},
+            ]},
+            "spec": {"selector": {"matchLabels": {"app": "a"}}, "template": template},
+        })
+    }
+
+    #[allow(clippy::needless_pass_by_value, reason = "it is given json! literals")]
+    fn pod(kind: &str, owner: &str, app: &str, more: serde_json::Value) -> Option<PodSeen> {
+        let owners = json!([{"apiVersion": "apps/v1", "kind": kind, "name": owner, "uid": "u", "controller": true}]);
+        let metadata = json!({"name": "p", "creationTimestamp": "2027-01-01T00:00:00Z", "labels": {"app": app}, "ownerReferences": owners});
+        let mut pod = json!({"metadata": metadata, "spec": {"containers": []}});
+        pod.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        PodSeen::new(&serde_json::from_value(pod).unwrap(), "s")
+    }
+
+    #[test]
+    fn a_manifest_is_reduced() {
+        let web = workload(WorkloadKind::Deployment, manifest("web")).unwrap();
+        assert_eq!((web.uses.clone(), web.mark.as_deref(), web.opts_out), (Uses::Whole, Some("m"), false));
+        assert_eq!(web.other_manager.as_deref(), Some("argocd"));
+        let mut out = manifest("web");
+        out["metadata"]["annotations"] = json!({"bindery.dev/restart": "false"});
+        assert!(workload(WorkloadKind::Deployment, out).unwrap().opts_out);
+        assert!(
+            workload(WorkloadKind::Rollout, json!({"metadata": {"name": "r"}, "spec": {"workloadRef": {}}})).is_none()
+        );
+    }
+
+    #[test]
+    fn a_pod_belongs_to_the_workload_that_controls_it() {
+        let web = workload(WorkloadKind::Deployment, manifest("web")).unwrap();
+        let set = workload(WorkloadKind::StatefulSet, manifest("web")).unwrap();
+        let of = |kind: &str, owner: &str, app: &str| pod(kind, owner, app, json!({})).unwrap();
+        assert!(web.owns(&of("ReplicaSet", "web-5d8f", "a")));
+        assert!(!web.owns(&of("ReplicaSet", "web-api-5d8f", "a")), "that is web-api's");
+        assert!(!web.owns(&of("ReplicaSet", "web-5d8f", "b")) && !web.owns(&of("Job", "web-5d8f", "a")));
+        assert!(set.owns(&of("StatefulSet", "web", "a")) && set.owns(&of("StatefulSet", "x", "a")), "by uid");
+        for ended in [json!({"status": {"phase": "Succeeded"}}), json!({"status": {"phase": "Failed"}})] {
+            assert!(pod("ReplicaSet", "web-5d8f", "a", ended).is_none());
+        }
+    }
+}

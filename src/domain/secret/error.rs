@@ -1,0 +1,163 @@
+//! What can go wrong at AWS, by what it means to a binding.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use crate::api::Reason;
+
+/// What a failure at AWS means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceErrorKind {
+    /// There is no such secret (or, for AWS, none that this identity may know of).
+    SecretNotFound,
+    /// The secret is scheduled for deletion.
+    SecretPendingDeletion,
+    /// The secret has no such version or stage.
+    VersionNotFound,
+    /// IAM or the secret's policy refuses the call.
+    AccessDenied,
+    /// KMS refuses the key, or fails.
+    DecryptionFailed,
+    /// No valid credentials.
+    CredentialsFailed,
+    /// Too many calls.
+    Throttled,
+    /// No answer, or a fault on the other side.
+    Unavailable,
+    /// AWS refuses the reference as malformed.
+    InvalidReference,
+    /// AWS answered for another secret than the one meant.
+    WrongSecret,
+    /// What AWS answered is not what the grant allows, or the grant was withdrawn during the read.
+    NotGranted,
+    /// The audit record could not be written.
+    AuditFailed,
+    /// IAM or the secret's policy refuses a write.
+    WriteDenied,
+    /// The version id is taken by a version with another value.
+    TokenTaken,
+    /// A label is not on the version that it is to be moved from.
+    StageMoved,
+    /// The secret has as many labels or versions as AWS allows.
+    LimitExceeded,
+    /// The secret is not set up to be rotated, or a rotation is under way.
+    NotRotatable,
+}
+
+impl SourceErrorKind {
+    /// The reason in the condition `Fetched`.
+    #[must_use]
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::SecretNotFound => Reason::SecretNotFound,
+            Self::SecretPendingDeletion => Reason::SecretPendingDeletion,
+            Self::VersionNotFound => Reason::VersionNotFound,
+            Self::AccessDenied => Reason::AwsAccessDenied,
+            Self::DecryptionFailed => Reason::DecryptionFailed,
+            Self::CredentialsFailed => Reason::CredentialsFailed,
+            Self::Throttled => Reason::Throttled,
+            Self::Unavailable => Reason::AwsUnavailable,
+            Self::InvalidReference | Self::WrongSecret => Reason::InvalidReference,
+            Self::NotGranted => Reason::AccessDenied,
+            Self::AuditFailed => Reason::AuditFailed,
+            Self::WriteDenied | Self::TokenTaken | Self::StageMoved | Self::LimitExceeded | Self::NotRotatable => {
+                Reason::RotationFailed
+            }
+        }
+    }
+
+    const fn says(self) -> &'static str {
+        match self {
+            Self::SecretNotFound => {
+                "Secrets Manager has no secret of this name in this region; create it or correct the reference"
+            }
+            Self::SecretPendingDeletion => "the secret is scheduled for deletion; restore it or remove the reference",
+            Self::VersionNotFound => {
+                "the secret has no such version or version stage; correct the reference or write a value"
+            }
+            Self::AccessDenied => {
+                "IAM refuses the read, or the secret does not exist; allow secretsmanager:GetSecretValue and secretsmanager:DescribeSecret on it"
+            }
+            Self::DecryptionFailed => {
+                "KMS refuses to decrypt the secret; allow kms:Decrypt on its key and check that the key is enabled"
+            }
+            Self::CredentialsFailed => "no valid AWS credentials; check the operator's role, its token and its clock",
+            Self::Throttled => "AWS asks to call less often; this passes by itself",
+            Self::Unavailable => "AWS did not answer or failed; this passes by itself",
+            Self::InvalidReference => "AWS does not take the reference; correct it",
+            Self::WrongSecret => {
+                "AWS answered for another secret than the one that is meant, and the answer was dropped; name the secret by its name or its full ARN"
+            }
+            Self::NotGranted => {
+                "the SecretGrant does not allow the secret that AWS answered for this reference, or was changed during the read; correct the reference or the grant"
+            }
+            Self::AuditFailed => {
+                "the read could not be recorded in the audit log, so the value was dropped; check the disk and path of --audit-log"
+            }
+            Self::WriteDenied => {
+                "IAM refuses the write; allow secretsmanager:PutSecretValue, secretsmanager:UpdateSecretVersionStage and secretsmanager:RotateSecret on it, as far as the grant's rotation asks for them"
+            }
+            Self::TokenTaken => "a version of this id has another value; it is read and gone on with",
+            Self::StageMoved => "somebody else moved the version stage meanwhile; it is looked at again",
+            Self::LimitExceeded => {
+                "the secret has as many labels or versions as AWS allows; remove version stages that nobody needs"
+            }
+            Self::NotRotatable => {
+                "Secrets Manager does not rotate it: set up its rotation there, or wait until the rotation under way has ended"
+            }
+        }
+    }
+}
+
+/// A failure at AWS. It holds AWS's error code and request id, never AWS's text, which may speak of other tenants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceError {
+    /// What it means.
+    pub kind: SourceErrorKind,
+    /// The secret concerned, as the binding names it.
+    pub secret: String,
+    /// AWS's error code.
+    pub code: Option<String>,
+    /// AWS's request id.
+    pub request_id: Option<String>,
+    /// Attempts for which AWS may have sent a value that did not arrive, as in an answer cut short.
+    pub lost_attempts: u32,
+}
+
+impl SourceError {
+    /// A failure found on this side.
+    #[must_use]
+    pub fn new(kind: SourceErrorKind, secret: impl Into<String>) -> Self {
+        Self { kind, secret: secret.into(), code: None, request_id: None, lost_attempts: 0 }
+    }
+
+    /// The same failure as told to one who named the secret otherwise.
+    #[must_use]
+    pub fn about(&self, secret: &str) -> Self {
+        Self { secret: secret.to_owned(), lost_attempts: 0, ..self.clone() }
+    }
+
+    /// Whether it says nothing of the secret, and passes by itself or with the credentials.
+    #[must_use]
+    pub const fn is_passing(&self) -> bool {
+        matches!(
+            self.kind,
+            SourceErrorKind::Throttled | SourceErrorKind::Unavailable | SourceErrorKind::CredentialsFailed
+        )
+    }
+}
+
+impl fmt::Display for SourceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "secret {:?}: {}", self.secret, self.kind.says())?;
+        if let Some(code) = &self.code {
+            write!(f, "; AWS answered {code}")?;
+        }
+        if let Some(id) = &self.request_id {
+            write!(f, " (request {id})")?;
+        }
+        Ok(())
+    }
+}
+
+impl StdError for SourceError {}

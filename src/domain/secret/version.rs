@@ -1,0 +1,49 @@
+//! One version of a secret: with its value, in a list, and as others refer to it.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::jiff::Timestamp;
+
+use crate::domain::payload::Payload;
+
+/// One version in the answer of [`ListSecretVersionIds`][list], which shows no value.
+///
+/// [list]: https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_ListSecretVersionIds.html
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedVersion {
+    /// Its id.
+    pub id: String,
+    /// Its staging labels; none where AWS may remove it at any time.
+    pub stages: BTreeSet<String>,
+    /// When it was created.
+    pub created: Option<Timestamp>,
+}
+
+/// One version of a secret with its payload. Deliberately without `Debug`, `Clone` and `Serialize`.
+pub struct SecretVersion {
+    /// The full ARN, with the random suffix.
+    pub arn: String,
+    /// The name.
+    pub name: String,
+    /// The id of the version that was read.
+    pub version_id: String,
+    /// When the version was created.
+    pub created: Option<Timestamp>,
+    /// The value.
+    pub payload: Payload,
+    /// The id of the AWS request, by which CloudTrail records the read.
+    pub request_id: Option<String>,
+    /// Earlier attempts for which AWS may have sent a value that did not arrive.
+    pub lost_attempts: u32,
+}
+
+/// One version of one secret, as AWS answered it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// The full ARN.
+    pub arn: String,
+    /// The name.
+    pub name: String,
+    /// The version id.
+    pub version_id: String,
+}

@@ -1,0 +1,165 @@
+//! The flags of `bindery run` and `BINDERY_*` variables, checked.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use crate::domain::binding::DENIED_METADATA;
+use crate::domain::duration::Span;
+use crate::settings::Settings;
+use crate::source::quota::Rates;
+
+/// The flags of `bindery run`.
+#[derive(Args, Clone, Debug)]
+pub struct RunArgs {
+    /// How often secrets are checked for a new version where a binding does not say (such as 5m or 1h; 0s = never by
+    /// the clock)
+    #[arg(long, env = "BINDERY_REFRESH_INTERVAL", default_value = "5m", value_parser = interval)]
+    pub refresh_interval: Duration,
+
+    /// How many requests to the API server are under way at once
+    #[arg(long, env = "BINDERY_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub concurrency: u16,
+
+    /// Watch only this namespace (repeatable; with none, all)
+    #[arg(long = "watch-namespace", env = "BINDERY_WATCH_NAMESPACE", value_delimiter = ',')]
+    pub watch_namespaces: Vec<String>,
+
+    /// Take events of Secrets Manager from this SQS queue (repeatable; one queue for each installation, region and
+    /// account), so that changes are followed within seconds
+    #[arg(long = "events-queue-url", env = "BINDERY_EVENTS_QUEUE_URL", value_delimiter = ',', value_parser = queue_url)]
+    pub events_queue_urls: Vec<String>,
+
+    /// The AWS region where a grant names none (default: as the AWS SDK finds it)
+    #[arg(long, env = "BINDERY_AWS_REGION")]
+    pub aws_region: Option<String>,
+
+    /// How many values are read, or secrets described, a second at most, for each AWS account and region
+    #[arg(long, env = "BINDERY_AWS_READ_RATE", default_value_t = 500.0, value_parser = rate)]
+    pub aws_read_rate: f64,
+
+    /// The same for batches of up to 20 values (BatchGetSecretValue)
+    #[arg(long, env = "BINDERY_AWS_BATCH_RATE", default_value_t = 30.0, value_parser = rate)]
+    pub aws_batch_rate: f64,
+
+    /// The same for lists of up to 100 secrets (ListSecrets)
+    #[arg(long, env = "BINDERY_AWS_LIST_RATE", default_value_t = 10.0, value_parser = rate)]
+    pub aws_list_rate: f64,
+
+    /// The same for writes, which only rotation makes (PutSecretValue, UpdateSecretVersionStage, RotateSecret)
+    #[arg(long, env = "BINDERY_AWS_WRITE_RATE", default_value_t = 5.0, value_parser = rate)]
+    pub aws_write_rate: f64,
+    /// How many workloads are restarted at a time, over all bindings
+    #[arg(long, env = "BINDERY_MAX_ROLLOUTS", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub max_rollouts: u16,
+
+    /// Where /metrics, /healthz and /readyz are served
+    #[arg(long, env = "BINDERY_LISTEN", default_value = "0.0.0.0:8080")]
+    pub listen: SocketAddr,
+
+    /// Act only while holding the lease, so that several replicas can stand by
+    #[arg(long, env = "BINDERY_LEADER_ELECT", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub leader_elect: bool,
+
+    /// The format of the log on standard error
+    #[arg(long, env = "BINDERY_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
+    pub log_format: LogFormat,
+
+    /// The level of the log: error, warn, info, debug or trace
+    #[arg(long, env = "BINDERY_LOG_LEVEL", default_value = "info")]
+    pub log_level: tracing::Level,
+
+    /// Where reads and writes of secrets are recorded: stdout, or the path of a file to append to
+    #[arg(long, env = "BINDERY_AUDIT_LOG", default_value = "stdout")]
+    pub audit_log: AuditTarget,
+
+    /// The prefix of the operator's own objects: its lease and the Secret of its fingerprint key
+    #[arg(long, env = "BINDERY_NAME", default_value = "bindery")]
+    pub name: String,
+
+    /// Refuse labels and annotations with this prefix on published Secrets (repeatable; replaces the default list)
+    #[arg(long, env = "BINDERY_DENY_TARGET_METADATA", value_delimiter = ',', default_values_t = DENIED_METADATA.iter().map(ToString::to_string))]
+    pub deny_target_metadata: Vec<String>,
+}
+
+impl RunArgs {
+    /// How often AWS may be called.
+    #[must_use]
+    pub const fn rates(&self) -> Rates {
+        Rates {
+            read: self.aws_read_rate,
+            batch: self.aws_batch_rate,
+            list: self.aws_list_rate,
+            write: self.aws_write_rate,
+        }
+    }
+
+    /// The settings that the flags give, with what only the environment tells.
+    #[must_use]
+    pub fn settings(&self, region: Option<String>, identity: String) -> Settings {
+        Settings {
+            refresh_interval: self.refresh_interval,
+            concurrency: usize::from(self.concurrency),
+            max_rollouts: usize::from(self.max_rollouts),
+            watch_namespaces: self.watch_namespaces.clone(),
+            region,
+            denied_metadata: self.deny_target_metadata.clone(),
+            identity,
+        }
+    }
+}
+
+/// The format of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// Where reads are recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuditTarget {
+    /// Standard output.
+    Stdout,
+    /// A file.
+    File(PathBuf),
+}
+
+impl FromStr for AuditTarget {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "" => Err("give stdout or the path of a file".to_owned()),
+            "stdout" => Ok(Self::Stdout),
+            path => Ok(Self::File(PathBuf::from(path))),
+        }
+    }
+}
+
+fn queue_url(text: &str) -> Result<String, String> {
+    let valid = (text.starts_with("https://") || text.starts_with("http://")) && text.matches('/').count() >= 4;
+    if valid {
+        Ok(text.to_owned())
+    } else {
+        Err("give the URL of an SQS queue, such as https://sqs.eu-west-1.amazonaws.com/123456789012/bindery".to_owned())
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|_| "give a number of calls a second".to_owned())?;
+    if (0.1..=10_000.0).contains(&rate) { Ok(rate) } else { Err("must be between 0.1 and 10000".to_owned()) }
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = Span::try_from(text).map_err(|error| error.to_string())?.get();
+    if !interval.is_zero() && interval < Duration::from_secs(10) {
+        return Err("must be 0s (never by the clock) or at least 10s".to_owned());
+    }
+    Ok(interval)
+}
