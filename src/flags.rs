@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use crate::aws::rate_limit::Rates;
 use crate::domain::binding::DENIED_METADATA;
 use crate::domain::duration::Span;
 use crate::settings::Settings;
-use crate::source::quota::Rates;
 
 /// The flags of `bindery run`.
 #[derive(Args, Clone, Debug)]

@@ -12,9 +12,9 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use tokio::net::TcpListener;
 
-use crate::controller::watch::WatchHealth;
+use crate::aws::events::health::QueueHealth;
 use crate::metrics::Metrics;
-use crate::source::queue::QueueHealth;
+use crate::state::health::WatchHealth;
 
 /// What `/readyz` and `/healthz` tell: whether the process can do its work, or could at once if it held the lease, and
 /// whether a new process might do better.

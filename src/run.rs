@@ -13,21 +13,21 @@ use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use crate::api::{SecretBinding, SecretGrant};
-use crate::controller::AwsAccess;
+use crate::aws::api::SecretsApi;
+use crate::aws::audit::AuditLog;
+use crate::aws::events::consumer::Queue;
+use crate::aws::rate_limit::Quotas;
+use crate::aws::reader::Reader;
+use crate::aws::sdk::SecretsManager;
+use crate::aws::versions::{Noticed, Versions};
+use crate::aws::writer::Writer;
 use crate::domain::fingerprint::{FingerprintKey, KEY_LENGTH};
 use crate::flags::{AuditTarget, RunArgs};
 use crate::http::Readiness;
 use crate::kubernetes::lease::Candidate;
 use crate::kubernetes::write::create_fingerprint_key;
 use crate::metrics::Metrics;
-use crate::source::api::SecretsApi;
-use crate::source::audit::AuditLog;
-use crate::source::queue::Queue;
-use crate::source::quota::Quotas;
-use crate::source::reader::Reader;
-use crate::source::secrets_manager::SecretsManager;
-use crate::source::versions::{Noticed, Versions};
-use crate::source::writer::Writer;
+use crate::reconcile::context::AwsAccess;
 use crate::{controller, http, telemetry};
 
 /// How long work under way may take to end after SIGTERM.
@@ -128,14 +128,20 @@ async fn operate(args: &RunArgs) -> Result<(), RunError> {
             writer: Writer::new(aws.clone(), audit.clone(), quotas.clone()),
             reader: Reader::new(aws, audit, quotas, Arc::new(versions)),
         };
-        let (context, writers, triggers) =
-            controller::prepare(client.clone(), aws, settings, metrics.clone(), key, readiness.watches.clone());
+        let (context, writers, triggers) = crate::reconcile::context::prepare(
+            client.clone(),
+            aws,
+            settings,
+            metrics.clone(),
+            key,
+            readiness.watches.clone(),
+        );
         let lead = || {
             acts.store(true, Ordering::Relaxed);
             metrics.leader(true);
             let (versions, shutdown) = (context.reader.versions().clone(), shutdown());
             let consuming = consume(queues, versions, metrics.clone());
-            let leading = controller::lead(context.clone(), triggers, changes, shutdown);
+            let leading = controller::run_loop::lead(context.clone(), triggers, changes, shutdown);
             async move {
                 tokio::select! {
                     () = consuming => {}

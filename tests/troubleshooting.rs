@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use bindery::api::{ConditionType, Contact, KeyAge, Reason, RotationRule};
-use bindery::controller::error::Error;
 use bindery::domain::binding::SpecError;
 use bindery::domain::grant::GrantError;
 use bindery::domain::payload::Payload;
@@ -22,6 +21,7 @@ use bindery::domain::rotation::rule::Rule;
 use bindery::domain::secret::error::{SourceError, SourceErrorKind};
 use bindery::domain::target::TargetError;
 use bindery::kubernetes::write::WriteError;
+use bindery::reconcile::error::Error;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// The table of conditions and their False reasons, as the contract has it.

@@ -8,10 +8,10 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use crate::api::{ConditionType, Reason, SecretGrant, SecretGrantStatus};
-use crate::controller::Context;
-use crate::controller::watch::Scope;
 use crate::domain::grant::fault;
 use crate::kubernetes::report::{StatusError, write_grant_status};
+use crate::reconcile::context::Context;
+use crate::state::bindings::Scope;
 
 /// How often the status of grants is brought up to date, so that a thousand bindings that come at once cause one write.
 const PERIOD: Duration = Duration::from_secs(10);

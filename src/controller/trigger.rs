@@ -10,11 +10,11 @@ use kube::runtime::reflector::Store;
 use kube::runtime::watcher::Event;
 
 use crate::api::SecretGrant;
-use crate::controller::Context;
-use crate::controller::targets::Touched;
-use crate::controller::watch::name_of;
-use crate::controller::watched::Watched;
 use crate::domain::name::BindingName;
+use crate::kubernetes::binding_object::Watched;
+use crate::reconcile::context::Context;
+use crate::state::bindings::name_of;
+use crate::state::targets::Touched;
 
 /// Whom a change of a grant or of a namespace concerns.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -20,11 +20,10 @@ use crate::domain::payload::{Object, Payload};
 use crate::domain::render::encoding::Encoding;
 use crate::domain::render::glob::Glob;
 use crate::domain::render::key::TargetKey;
+use crate::domain::render::mapping::error::{PayloadFault, RenderError};
 use crate::domain::render::template::Template;
 use crate::domain::secret::reference::Source;
 use crate::domain::value::Value;
-
-use crate::domain::render::mapping::error::{PayloadFault, RenderError};
 
 /// Raised whenever the same mapping and payloads give another result than before, so that what was published by an
 /// older program is rendered anew.

@@ -9,10 +9,9 @@
 //! | [`plan`] | which workloads are to be restarted |
 //! | [`policy`] | which workloads are restarted, and when, parsed |
 //! | [`progress`] | how far the pods of a workload follow its template |
-//! | [`slots`] | how many workloads are restarted at a time |
 //! | [`workload`] | workloads and pods as they are observed |
 //!
-//! All of it is pure. What a pass does with it is in [`controller::rollout`](crate::controller::rollout).
+//! All of it is pure. What a pass does with it is in [`controller::rollout`](crate::reconcile::rollout).
 
 pub mod changed;
 pub mod consumers;
@@ -21,5 +20,4 @@ pub mod outcome;
 pub mod plan;
 pub mod policy;
 pub mod progress;
-pub mod slots;
 pub mod workload;

@@ -15,9 +15,11 @@
 pub mod age;
 pub mod command;
 pub mod due;
+pub mod found;
 pub mod gate;
 pub mod generate;
 pub mod job;
+pub mod key_source;
 pub mod overlap;
 pub mod record;
 pub mod rule;

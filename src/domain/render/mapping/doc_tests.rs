@@ -17,7 +17,7 @@ use crate::domain::render::rejection::render_reason;
 use crate::domain::render::template::Template;
 use crate::domain::secret::reference::{SecretId, Source, ValueFrom, VersionSelector};
 
-const PAGE: &str = include_str!("../../../docs/mapping.md");
+const PAGE: &str = include_str!("../../../../docs/mapping.md");
 
 /// The fields of `spec` that the page shows.
 #[derive(Deserialize)]

@@ -1,0 +1,274 @@
+//! What an answer of AWS means: error codes become a [`SourceErrorKind`].
+
+use std::error::Error as StdError;
+
+use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_sts::operation::assume_role::AssumeRoleError;
+use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use aws_types::request_id::RequestId;
+
+use crate::aws::credentials::Cause;
+use crate::domain::secret::error::{SourceError, SourceErrorKind};
+
+/// An operation that writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// `PutSecretValue`.
+    Put,
+    /// `UpdateSecretVersionStage`.
+    Label,
+    /// `RotateSecret`.
+    Rotate,
+}
+
+impl Write {
+    /// The operation as AWS names it.
+    #[must_use]
+    pub const fn operation(self) -> &'static str {
+        match self {
+            Self::Put => "PutSecretValue",
+            Self::Label => "UpdateSecretVersionStage",
+            Self::Rotate => "RotateSecret",
+        }
+    }
+}
+
+/// Classifies a failed call of the SDK.
+#[must_use]
+pub fn from_sdk<E>(secret: &str, error: &SdkError<E, HttpResponse>) -> SourceError
+where
+    E: ProvideErrorMetadata + StdError + 'static,
+{
+    let (of_credentials, credentials_request) = credentials_failure(error);
+    let code = error.code().or(of_credentials.as_deref()).map(bounded_code);
+    let request_id = error.request_id().or(credentials_request.as_deref()).map(bounded_code);
+    let kind = match error {
+        SdkError::ServiceError(service) => {
+            let status = service.raw().status().as_u16();
+            classify(error.code(), error.message().unwrap_or_default(), status)
+        }
+        SdkError::ConstructionFailure(_) | SdkError::DispatchFailure(_) if has_credentials_error(error) => {
+            SourceErrorKind::CredentialsFailed
+        }
+        SdkError::ConstructionFailure(_) => SourceErrorKind::InvalidReference,
+        _ => SourceErrorKind::Unavailable,
+    };
+    SourceError { code, request_id, ..SourceError::new(kind, secret) }
+}
+
+/// Classifies what a batch answered of one secret.
+#[must_use]
+pub fn of_item(secret: &str, code: Option<&str>, message: Option<&str>, request_id: Option<String>) -> SourceError {
+    let kind = classify(code, message.unwrap_or_default(), 400);
+    SourceError { code: code.map(bounded_code), request_id, ..SourceError::new(kind, secret) }
+}
+
+/// The same failure as it is meant of a write, whose refusals AWS words alike for several operations.
+#[must_use]
+pub fn of_write(error: SourceError, write: Write) -> SourceError {
+    use SourceErrorKind as K;
+    let code = error.code.as_deref().unwrap_or_default();
+    let kind = match (error.kind, write) {
+        (K::AccessDenied, _) => K::WriteDenied,
+        (K::Unavailable, _) if code == "ResourceExistsException" => K::TokenTaken,
+        (K::Unavailable, _) if code == "LimitExceededException" => K::LimitExceeded,
+        // EncryptionFailure is documented for PutSecretValue alone.
+        (K::Unavailable, Write::Put) if code == "EncryptionFailure" => K::DecryptionFailed,
+        (K::InvalidReference, Write::Label) => K::StageMoved,
+        (K::Unavailable, Write::Label) if code == "InvalidRequestException" => K::StageMoved,
+        (K::InvalidReference, Write::Rotate) => K::NotRotatable,
+        (K::Unavailable, Write::Rotate) if code == "InvalidRequestException" => K::NotRotatable,
+        (kind, _) => kind,
+    };
+    SourceError { kind, ..error }
+}
+
+/// Codes and ids are short tokens; anything else in their place is cut so that it cannot carry text of a payload.
+fn bounded_code(text: &str) -> String {
+    text.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/')).take(64).collect()
+}
+
+fn has_credentials_error(error: &(dyn StdError + 'static)) -> bool {
+    let mut current = Some(error);
+    while let Some(error) = current {
+        if error.is::<CredentialsError>() {
+            return true;
+        }
+        current = error.source();
+    }
+    false
+}
+
+/// The code and the request id of what kept credentials away, which stand deep in the chain of causes.
+fn credentials_failure(error: &(dyn StdError + 'static)) -> (Option<String>, Option<String>) {
+    let mut current = Some(error);
+    while let Some(error) = current {
+        if let Some(error) = error.downcast_ref::<AssumeRoleError>() {
+            return (error.code().map(str::to_owned), error.meta().request_id().map(str::to_owned));
+        }
+        if let Some(error) = error.downcast_ref::<AssumeRoleWithWebIdentityError>() {
+            return (error.code().map(str::to_owned), error.meta().request_id().map(str::to_owned));
+        }
+        if let Some(Cause(code)) = error.downcast_ref::<Cause>() {
+            return (Some(code.clone()), None);
+        }
+        current = error.source();
+    }
+    (None, None)
+}
+
+/// The table of error codes. Codes are those of the [Secrets Manager API][api] and of [AWS's common errors][common].
+///
+/// [api]: https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html#API_GetSecretValue_Errors
+/// [common]: https://docs.aws.amazon.com/secretsmanager/latest/apireference/CommonErrors.html
+fn classify(code: Option<&str>, message: &str, status: u16) -> SourceErrorKind {
+    let message = message.to_ascii_lowercase();
+    // AWS names the secret in some messages, so the phrases looked for are AWS's own, at their known places.
+    if message.starts_with("rate exceeded") {
+        return SourceErrorKind::Throttled;
+    }
+    match code.unwrap_or_default() {
+        "ResourceNotFoundException" => {
+            if message.contains("staging label") || message.contains("versionid") || message.contains("version id") {
+                SourceErrorKind::VersionNotFound
+            } else {
+                SourceErrorKind::SecretNotFound
+            }
+        }
+        "InvalidRequestException" => {
+            if message.contains("marked for deletion")
+                || message.contains("marked deleted")
+                || message.contains("scheduled for deletion")
+            {
+                SourceErrorKind::SecretPendingDeletion
+            } else {
+                // What the state of the secret does not allow, its state can also cure.
+                SourceErrorKind::Unavailable
+            }
+        }
+        "AccessDeniedException" | "AccessDenied" => {
+            if message.starts_with("access to kms is not allowed") {
+                SourceErrorKind::DecryptionFailed
+            } else {
+                SourceErrorKind::AccessDenied
+            }
+        }
+        "DecryptionFailure" => SourceErrorKind::DecryptionFailed,
+        "InvalidParameterException" | "ValidationException" => SourceErrorKind::InvalidReference,
+        code if is_throttling(code) => SourceErrorKind::Throttled,
+        "ExpiredToken"
+        | "ExpiredTokenException"
+        | "UnrecognizedClientException"
+        | "InvalidClientTokenId"
+        | "InvalidSignatureException"
+        | "SignatureDoesNotMatch"
+        | "IncompleteSignature"
+        | "IncompleteSignatureException"
+        | "MissingAuthenticationToken"
+        | "MissingAuthenticationTokenException"
+        | "RequestExpired"
+        | "RequestTimeTooSkewed"
+        | "OptInRequired" => SourceErrorKind::CredentialsFailed,
+        _ if status == 429 => SourceErrorKind::Throttled,
+        _ => SourceErrorKind::Unavailable,
+    }
+}
+
+/// Whether AWS means that it is called too often.
+pub(super) fn is_throttling(code: &str) -> bool {
+    matches!(
+        code,
+        "ThrottlingException" | "Throttling" | "TooManyRequestsException" | "RequestLimitExceeded" | "SlowDown"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_of_the_contract_has_its_meaning() {
+        use SourceErrorKind as K;
+        for (code, message, status, kind) in [
+            ("ResourceNotFoundException", "Secrets Manager can't find the specified secret.", 400, K::SecretNotFound),
+            (
+                "ResourceNotFoundException",
+                "Secrets Manager can't find the specified secret value for staging label: AWSPENDING",
+                400,
+                K::VersionNotFound,
+            ),
+            (
+                "ResourceNotFoundException",
+                "Secrets Manager can't find the specified secret value for VersionId: 0123",
+                400,
+                K::VersionNotFound,
+            ),
+            (
+                "InvalidRequestException",
+                "You can't perform this operation on the secret because it was marked for deletion.",
+                400,
+                K::SecretPendingDeletion,
+            ),
+            (
+                "AccessDeniedException",
+                "User: arn:… is not authorized to perform: secretsmanager:GetSecretValue",
+                400,
+                K::AccessDenied,
+            ),
+            ("AccessDeniedException", "Access to KMS is not allowed", 400, K::DecryptionFailed),
+            ("DecryptionFailure", "", 400, K::DecryptionFailed),
+            ("ThrottlingException", "Rate exceeded", 400, K::Throttled),
+            ("InvalidRequestException", "Rate exceeded (Service: AWSKMS)", 400, K::Throttled),
+            ("ExpiredTokenException", "", 400, K::CredentialsFailed),
+            ("UnrecognizedClientException", "", 400, K::CredentialsFailed),
+            ("InvalidSignatureException", "Signature expired", 400, K::CredentialsFailed),
+            ("InvalidParameterException", "", 400, K::InvalidReference),
+            ("InternalServiceError", "", 500, K::Unavailable),
+            ("SomethingNew", "", 400, K::Unavailable),
+            ("", "", 429, K::Throttled),
+            ("", "", 503, K::Unavailable),
+        ] {
+            assert_eq!(classify(Some(code), message, status), kind, "{code} {message} {status}");
+        }
+    }
+
+    #[test]
+    fn a_refused_write_means_what_its_operation_makes_of_the_code() {
+        use SourceErrorKind as K;
+        for (write, code, kind) in [
+            (Write::Put, "AccessDeniedException", K::WriteDenied),
+            (Write::Put, "ResourceExistsException", K::TokenTaken),
+            (Write::Put, "LimitExceededException", K::LimitExceeded),
+            (Write::Put, "EncryptionFailure", K::DecryptionFailed),
+            (Write::Put, "InvalidParameterException", K::InvalidReference),
+            (Write::Label, "InvalidParameterException", K::StageMoved),
+            (Write::Label, "InvalidRequestException", K::StageMoved),
+            (Write::Label, "LimitExceededException", K::LimitExceeded),
+            (Write::Rotate, "InvalidRequestException", K::NotRotatable),
+            (Write::Rotate, "InternalServiceError", K::Unavailable),
+            (Write::Label, "ThrottlingException", K::Throttled),
+        ] {
+            let refused = of_write(of_item("s", Some(code), Some("hunter2"), None), write);
+            assert_eq!(refused.kind, kind, "{write:?} {code}");
+            assert!(!refused.to_string().contains("hunter2"));
+        }
+        let deleted = of_item("s", Some("InvalidRequestException"), Some("was marked for deletion"), None);
+        assert_eq!(of_write(deleted, Write::Label).kind, K::SecretPendingDeletion);
+    }
+
+    #[test]
+    fn a_secret_named_like_a_phrase_of_aws_does_not_change_the_meaning_of_a_denial() {
+        let message = "User: arn:aws:sts::1:x is not authorized on resource: access to kms is not allowed";
+        assert_eq!(classify(Some("AccessDeniedException"), message, 400), SourceErrorKind::AccessDenied);
+    }
+
+    #[test]
+    fn codes_and_ids_cannot_carry_text() {
+        assert_eq!(bounded_code("abc-123"), "abc-123");
+        assert_eq!(bounded_code("{\"DATABASE_URL\": \"postgres://u:p@h\"}").len(), "DATABASE_URLpostgres//uph".len());
+        assert_eq!(bounded_code(&"x".repeat(1000)).len(), 64);
+    }
+}

@@ -1,0 +1,95 @@
+//! Leads: makes the reconciles that are asked for, until the end.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use crate::controller::work_queue::Queue;
+use crate::controller::{grant_status, startup};
+use crate::domain::name::BindingName;
+use crate::reconcile::binding as reconcile;
+use crate::reconcile::context::{Context, Triggers};
+
+/// No binding is left alone for longer; a point in time may not be any distance away.
+const LONGEST_PAUSE: Duration = Duration::from_hours(24);
+/// How many triggers are taken at once.
+const AT_ONCE: usize = 1024;
+
+/// Makes passes until `shutdown`, then lets those under way end.
+pub async fn lead(
+    context: Arc<Context>,
+    triggers: Triggers,
+    mut changes: mpsc::UnboundedReceiver<BindingName>,
+    shutdown: impl Future<Output = ()>,
+) {
+    if !context.is_complete().await {
+        return;
+    }
+    let running = passes(context.clone(), triggers, shutdown);
+    // What changes from here on is triggered by the watches, and what was there before, from now on.
+    context.leads.store(true, Ordering::SeqCst);
+    let first_looks = async {
+        startup::first_looks(&context).await;
+        std::future::pending::<()>().await;
+    };
+    let changes = async {
+        while let Some(binding) = changes.recv().await {
+            context.trigger(&binding);
+        }
+    };
+    tokio::select! {
+        () = running => {}
+        () = first_looks => {}
+        () = changes => {}
+        () = grant_status::tell(&context) => {}
+        () = context.events.publish(|| context.requests.available_permits() == 0) => {}
+    }
+    context.walks.stop().await;
+    context.events.flush().await;
+}
+
+/// Makes the passes that are asked for, each as a task of its own: one that waits for AWS takes no place from those that
+/// need nothing of it.
+async fn passes(context: Arc<Context>, mut triggers: Triggers, shutdown: impl Future<Output = ()>) {
+    let (mut queue, mut under_way) = (Queue::default(), JoinSet::new());
+    let mut asked = Vec::new();
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        while let Some(binding) = queue.next(Instant::now()) {
+            let context = context.clone();
+            under_way.spawn(async move {
+                let next = reconcile::reconcile(&binding, &context).await;
+                (binding, next)
+            });
+        }
+        let wakes = queue.wakes();
+        tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            Some(ended) = under_way.join_next() => match ended {
+                Ok((binding, next)) => {
+                    queue.ended(&binding, next.map(|pause| Instant::now() + pause.min(LONGEST_PAUSE)));
+                }
+                // What a pass left undone nobody knows, so the process ends and begins anew.
+                Err(error) => {
+                    if let Ok(panic) = error.try_into_panic() {
+                        std::panic::resume_unwind(panic);
+                    }
+                }
+            },
+            _ = triggers.0.recv_many(&mut asked, AT_ONCE) => {
+                let now = Instant::now();
+                for binding in asked.drain(..) {
+                    queue.ask(&binding, now);
+                }
+            }
+            () = sleep_until(wakes.unwrap_or_else(Instant::now)), if wakes.is_some() => {}
+        }
+    }
+    while under_way.join_next().await.is_some() {}
+}

@@ -1,0 +1,157 @@
+//! The first looks after a start. Many bindings that share secrets are about to ask AWS: it is told beforehand which
+//! secrets all of them depend on, and reads wait until those who share a value have asked for it, so that each is read
+//! once. Passes begin in parts, since each that waits takes memory.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::domain::binding::Binding;
+use crate::domain::grant::wants;
+use crate::domain::name::BindingName;
+use crate::domain::secret::identity::Identity;
+use crate::domain::secret::reference::SecretId;
+use crate::reconcile::binding::plan;
+use crate::reconcile::context::Context;
+use crate::state::warmup::FirstLooks;
+
+/// How many bindings a part has at least, the last one aside.
+const PART: usize = 1500;
+/// The next part begins when no more passes are left of those before.
+const AHEAD: usize = 750;
+/// Nor does a part wait longer for those before: they may be waiting for AWS.
+const LONGEST_PART: Duration = Duration::from_secs(30);
+/// How long reads gather.
+const GATHERING: Duration = Duration::from_secs(10);
+/// How long restarts under way are counted before others begin.
+const FIRST_ROLLOUTS: Duration = Duration::from_secs(60);
+/// After so many bindings others get a turn.
+const AT_ONCE: usize = 64;
+
+/// Lets all bindings be looked at for the first time.
+pub async fn first_looks(context: &Context) {
+    let FirstLooks { targets, demands, passes, rollouts } = &context.first_looks;
+    let bindings: Vec<BindingName> = context.scopes.iter().flat_map(crate::state::bindings::Scope::names).collect();
+    for gathering in [targets, passes, rollouts] {
+        gathering.begin(bindings.iter().cloned());
+    }
+    let (mut concerned, mut asks) = (Vec::with_capacity(bindings.len()), true);
+    for (number, binding) in bindings.into_iter().enumerate() {
+        if number % AT_ONCE == AT_ONCE - 1 {
+            tokio::task::yield_now().await;
+        }
+        let secrets = context.declare(&binding, &mut asks).await;
+        concerned.push((binding, secrets));
+    }
+    let mut left = concerned.len();
+    for part in parts(concerned, PART) {
+        // Who waits for AWS is not waited for without end.
+        if timeout(LONGEST_PART, passes.all_but(left + AHEAD)).await.is_err() {
+            tracing::debug!("many bindings are still being looked at; others are all the same");
+        }
+        left -= part.len();
+        context.reader.gather();
+        demands.begin(part.iter().cloned());
+        for binding in &part {
+            context.trigger(binding);
+        }
+        if timeout(GATHERING, demands.all()).await.is_err() {
+            tracing::debug!("not every binding was looked at yet; AWS is asked all the same");
+            demands.end();
+        }
+        context.reader.resume();
+    }
+    if timeout(FIRST_ROLLOUTS, rollouts.all()).await.is_err() {
+        tracing::debug!("not every binding was looked at yet; restarts begin all the same");
+        rollouts.end();
+    }
+}
+
+impl Context {
+    /// Tells which secrets a binding depends on before it is looked at, so that one list serves all. Answers them. Where
+    /// it takes the operator's own account to know, AWS is asked for that, as long as it `asks`, and then no more.
+    async fn declare(&self, name: &BindingName, asks: &mut bool) -> Vec<(Identity, SecretId)> {
+        let watched = self.current(name);
+        let Some(Ok(manifest)) = watched.as_ref().map(|watched| &watched.0) else { return Vec::new() };
+        if manifest.metadata.deletion_timestamp.is_some() || manifest.spec.suspend.unwrap_or_default() {
+            return Vec::new();
+        }
+        let Ok(binding) = Binding::parse(manifest, &self.settings.denied_metadata) else { return Vec::new() };
+        let wants = wants(&binding.mapping);
+        if wants.keys().any(|secret| matches!(secret, SecretId::Arn(_))) && std::mem::take(asks) {
+            // The pass says what is wrong where this fails.
+            let _ = timeout(GATHERING, Box::pin(self.access(&binding))).await;
+        }
+        let Ok(access) = self.decide(&binding, &wants) else { return Vec::new() };
+        let fresh = plan::relied_on_for(self.interval(binding.refresh));
+        let secrets = wants.into_keys().collect();
+        self.reader.versions().interest(name, &access.identity, secrets, fresh);
+        binding.mapping.sources().into_iter().map(|source| (access.identity.clone(), source.secret)).collect()
+    }
+}
+
+/// Shares bindings out so that no two parts have a secret in common, and each has at least `size` of them, the last one
+/// aside.
+fn parts<K: Eq + Hash>(bindings: Vec<(BindingName, Vec<K>)>, size: usize) -> Vec<Vec<BindingName>> {
+    // Of each binding one that it has something in common with, directly or not; one that stands for all is its own.
+    let mut with: Vec<usize> = (0..bindings.len()).collect();
+    let stands_for = |with: &mut Vec<usize>, mut binding: usize| {
+        while with[binding] != binding {
+            with[binding] = with[with[binding]];
+            binding = with[binding];
+        }
+        binding
+    };
+    let mut first: HashMap<K, usize> = HashMap::new();
+    let mut names = Vec::with_capacity(bindings.len());
+    for (number, (name, secrets)) in bindings.into_iter().enumerate() {
+        names.push(name);
+        for secret in secrets {
+            let other = *first.entry(secret).or_insert(number);
+            let (one, other) = (stands_for(&mut with, number), stands_for(&mut with, other));
+            with[one] = other;
+        }
+    }
+    let mut groups: Vec<Vec<BindingName>> = Vec::new();
+    let mut group_of: HashMap<usize, usize> = HashMap::new();
+    for (number, name) in names.into_iter().enumerate() {
+        let group = *group_of.entry(stands_for(&mut with, number)).or_insert_with(|| {
+            groups.push(Vec::new());
+            groups.len() - 1
+        });
+        groups[group].push(name);
+    }
+    let mut parts: Vec<Vec<BindingName>> = Vec::new();
+    for group in groups {
+        match parts.last_mut() {
+            Some(part) if part.len() < size => part.extend(group),
+            _ => parts.push(group),
+        }
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(parts: &[Vec<BindingName>]) -> Vec<Vec<&str>> {
+        parts.iter().map(|part| part.iter().map(|binding| &*binding.name).collect()).collect()
+    }
+
+    #[test]
+    fn who_shares_a_secret_begins_together() {
+        let bindings = |list: &[(&str, &[u32])]| -> Vec<(BindingName, Vec<u32>)> {
+            list.iter().map(|(name, secrets)| (BindingName::new("n", name), secrets.to_vec())).collect()
+        };
+        let apart = bindings(&[("a", &[1]), ("b", &[2]), ("c", &[1]), ("d", &[]), ("e", &[2]), ("f", &[3])]);
+        assert_eq!(names(&parts(apart.clone(), 1)), [vec!["a", "c"], vec!["b", "e"], vec!["d"], vec!["f"]]);
+        assert_eq!(names(&parts(apart.clone(), 3)), [vec!["a", "c", "b", "e"], vec!["d", "f"]]);
+        assert_eq!(names(&parts(apart, 9)), [vec!["a", "c", "b", "e", "d", "f"]]);
+        let chain = bindings(&[("a", &[1]), ("b", &[3]), ("c", &[1, 2]), ("d", &[2, 3]), ("e", &[4])]);
+        assert_eq!(names(&parts(chain, 1)), [vec!["a", "b", "c", "d"], vec!["e"]]);
+        assert!(parts::<u32>(Vec::new(), 1).is_empty());
+    }
+}

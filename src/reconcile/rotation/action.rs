@@ -1,0 +1,570 @@
+//! What is done when a rule is due: one action for each due time, taken up again wherever it was interrupted.
+//!
+//! The status says which due time is acted for before anything is done (`status.rotation[].actedFor`), and the action is
+//! looked at in every pass from then on until it has ended. Nothing is remembered besides: how far it is follows from
+//! what AWS and the API server tell.
+
+pub mod generating;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+use crate::api::{OverlapStrategy, RotationAction};
+use crate::aws::audit::ReadReason;
+use crate::aws::read_request::{Judge, Selection};
+use crate::aws::versions::Want;
+use crate::aws::writer::Mandate;
+use crate::domain::binding::Binding;
+use crate::domain::grant::Access;
+use crate::domain::name::BindingName;
+use crate::domain::render::key::TargetKey;
+use crate::domain::render::mapping::Mapping;
+use crate::domain::render::template::Template;
+use crate::domain::rotation::generate::{NoRandomness, Ticket};
+use crate::domain::rotation::job;
+use crate::domain::rotation::job::{JobState, Purpose};
+use crate::domain::rotation::key_source::KeySource;
+use crate::domain::rotation::rule::{Action, Recipe, Rule};
+use crate::domain::secret::error::{SourceError, SourceErrorKind};
+use crate::domain::secret::reference::{AWSCURRENT, SecretId, Source, VersionSelector};
+use crate::domain::target::owner_reference;
+use crate::domain::value::Value;
+use crate::kubernetes::read::read_object;
+use crate::kubernetes::write::{JobError, create_job};
+use crate::reconcile::binding::pass::Pass;
+use crate::reconcile::context::Context;
+use crate::reconcile::error::Error;
+use crate::reconcile::rotation::action::generating::{End, GenerateError, Hands, Place, generate};
+use crate::state::bindings::name_of;
+use crate::state::history::Memory;
+
+/// How soon a pass follows that is to see what was written.
+const SOON: Duration = Duration::from_secs(1);
+/// How often something is looked at that takes its time.
+const POLL: Duration = Duration::from_secs(10);
+/// How long what failed is left alone. Whoever cures it may be a grant, a policy in IAM, a secret.
+const RETRY: Duration = Duration::from_secs(60);
+/// How long after the success of a Job its keys may take to be seen with other values.
+const SEEN_WITHIN: SignedDuration = SignedDuration::from_mins(10);
+/// How long AWS may take for a rotation.
+const ROTATED_WITHIN: SignedDuration = SignedDuration::from_hours(24);
+
+/// A due rule that is acted for.
+pub struct Due<'a> {
+    /// The rule.
+    pub rule: &'a Rule,
+    /// The due time, as the status says it is acted for.
+    pub due: Timestamp,
+    /// Whether the keys' ages still say that it is due.
+    pub still_due: bool,
+    /// Whether what is under a ruled key of this binding has this value, as far as the keys' ages tell: asked before a
+    /// value is made, with the ARN of the secret and the JSON key.
+    pub is_known: &'a (dyn Fn(&TargetKey, &str, &str, &Value) -> bool + Send + Sync),
+}
+
+/// What became of an action.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It has ended.
+    Done,
+    /// It goes on.
+    UnderWay {
+        /// What is done at present.
+        message: String,
+        /// When to look again.
+        again: Duration,
+    },
+    /// It failed; it is tried again.
+    Failed {
+        /// What failed, and what to do.
+        message: String,
+        /// When to try again.
+        again: Duration,
+    },
+}
+
+impl Outcome {
+    fn under_way(message: impl Into<String>, again: Duration) -> Self {
+        Self::UnderWay { message: message.into(), again }
+    }
+
+    fn failed(message: impl Into<String>) -> Self {
+        Self::Failed { message: message.into(), again: RETRY }
+    }
+
+    fn of_error(error: &SourceError) -> Self {
+        if error.is_passing() { Self::under_way(error.to_string(), POLL) } else { Self::failed(error.to_string()) }
+    }
+}
+
+/// A binding for whose keys an action is done: the one of the pass, or another of its group.
+struct Party {
+    binding: Arc<Binding>,
+    name: BindingName,
+    access: Arc<Access>,
+    sources: BTreeMap<TargetKey, KeySource>,
+}
+
+impl Pass<'_> {
+    /// Goes on with the action of a rule that is due, or was when the action began.
+    pub(crate) async fn act(&self, access: &Arc<Access>, due: &Due<'_>, memory: &mut Memory) -> Outcome {
+        let party = match self.remembered_party(access, &due.rule.keys, memory).await {
+            Ok(party) => party,
+            Err(error) => return unread(&error),
+        };
+        if let Some(refused) = refusal(&party, due.rule) {
+            return Outcome::failed(refused);
+        }
+        match &due.rule.action {
+            Action::Notify => Outcome::Done,
+            Action::RunJob(cron_job) => Box::pin(self.run_job(&party, due, cron_job)).await,
+            Action::RotateSecret => self.rotate(&party, due).await,
+            Action::Generate(recipe) => Box::pin(self.generate(party, due, *recipe)).await,
+        }
+    }
+
+    /// Where keys come from; the payloads are not asked again as long as they are the same, so that an action that takes
+    /// its time costs no reads.
+    async fn remembered_party(
+        &self,
+        access: &Arc<Access>,
+        keys: &[TargetKey],
+        memory: &mut Memory,
+    ) -> Result<Party, Error> {
+        let mut of = vec![self.binding.generation.to_string(), access.grant.clone(), access.generation.to_string()];
+        of.extend(self.before.sources.iter().flat_map(|source| [source.arn.clone(), source.version_id.clone()]));
+        if let Some((known, sources)) = &memory.key_sources
+            && *known == of
+            && keys.iter().all(|key| sources.contains_key(key))
+        {
+            let sources = keys.iter().filter_map(|key| Some((key.clone(), sources.get(key)?.clone()))).collect();
+            let (binding, name) = (self.binding.clone(), self.name.clone());
+            return Ok(Party { binding, name, access: access.clone(), sources });
+        }
+        let party = self.party(access, keys).await?;
+        let mut sources = party.sources.clone();
+        if let Some((known, others)) = memory.key_sources.take()
+            && known == of
+        {
+            sources.extend(others);
+        }
+        memory.key_sources = Some((of, sources));
+        Ok(party)
+    }
+
+    /// Where keys come from, which for `dataFrom` only the payloads tell.
+    async fn party(&self, access: &Arc<Access>, keys: &[TargetKey]) -> Result<Party, Error> {
+        let read = self.read(access, ReadReason::Rotation, &BTreeMap::new()).await?;
+        let allowed =
+            |source: &Source, key: &str| read.get(source).is_some_and(|version| access.permits_key(&version.name, key));
+        let mapping = &self.binding.mapping;
+        let selected = mapping
+            .select(|source| read.get(source).map(|version| &version.payload), &allowed)
+            .map_err(|error| Error::Render(error.into()))?;
+        let source = |key: &TargetKey| {
+            let origin = selected.origins.get(key).filter(|_| !is_made(mapping, key))?;
+            let version = read.get(&origin.source)?;
+            let source = KeySource {
+                source: origin.source.clone(),
+                arn: version.arn.clone(),
+                name: version.name.clone(),
+                json_key: origin.json_key.clone(),
+            };
+            Some((key.clone(), source))
+        };
+        Ok(Party {
+            binding: self.binding.clone(),
+            name: self.name.clone(),
+            access: access.clone(),
+            sources: keys.iter().filter_map(source).collect(),
+        })
+    }
+
+    /// Lets the next pass, of every binding concerned, see what was written.
+    async fn look_again(&self, party: &Party) {
+        let secrets: BTreeSet<&SecretId> = party.sources.values().map(|source| &source.source.secret).collect();
+        for secret in secrets {
+            let want = Want { fresh: Duration::ZERO, failed: Duration::ZERO, confirmed: true, versions: &[] };
+            if let Err(error) = self.context.reader.versions().look(&party.access.identity, secret, &want).await {
+                tracing::debug!(%error, "a secret that was written is looked at at the next refresh");
+            }
+        }
+    }
+
+    async fn ended(&self, party: &Party, due: &Due<'_>, message: &str) -> Outcome {
+        self.look_again(party).await;
+        if due.still_due { Outcome::under_way(message, SOON) } else { Outcome::Done }
+    }
+
+    async fn run_job(&self, party: &Party, due: &Due<'_>, cron_job: &str) -> Outcome {
+        if !due.still_due {
+            return Outcome::Done;
+        }
+        let (namespace, client, rule) = (&self.binding.namespace, &self.context.client, due.rule);
+        let name = job_name(party, namespace, cron_job, due.due);
+        let unseen = || Outcome::under_way(format!("the API server does not tell of the Job {name:?}"), POLL);
+        let job = match read_object::<Job>(client, namespace, &name).await {
+            Ok(Some(job)) if job::is_made_from(&job, cron_job) => job,
+            Ok(Some(_)) => return Outcome::failed(JobError::Foreign(name).to_string()),
+            Ok(None) => {
+                let template = match read_object::<CronJob>(client, namespace, cron_job).await {
+                    Ok(Some(template)) => template,
+                    Ok(None) => {
+                        return Outcome::failed(format!("the CronJob {cron_job:?} does not exist; create it"));
+                    }
+                    Err(kube::Error::Api(status)) if status.code == 403 => {
+                        return Outcome::failed(format!(
+                            "Kubernetes does not allow the operator to read the CronJob {cron_job:?}; give its ServiceAccount the verb get on cronjobs in this namespace"
+                        ));
+                    }
+                    Err(_) => return unseen(),
+                };
+                let owner = owner_reference(&self.binding);
+                let purpose = Purpose { name: &name, owner, binding: &self.binding.name, rule: &rule.name };
+                let job = match job::of_cron_job(&template, &purpose) {
+                    Ok(job) => job,
+                    Err(refusal) => return Outcome::failed(refusal.to_string()),
+                };
+                match create_job(client, namespace, &job).await {
+                    Ok(job) => {
+                        tracing::info!(%namespace, binding = %self.binding.name, rule = %rule.name, job = %name, "runs a Job, since the rule is due");
+                        job
+                    }
+                    Err(error @ JobError::Unavailable(_)) => return Outcome::under_way(error.to_string(), POLL),
+                    Err(error) => return Outcome::failed(error.to_string()),
+                }
+            }
+            Err(kube::Error::Api(status)) if status.code == 403 => {
+                return Outcome::failed(JobError::Forbidden(name).to_string());
+            }
+            Err(_) => return unseen(),
+        };
+        match job::state(&job) {
+            JobState::Running => Outcome::under_way(format!("the Job {name:?} runs"), POLL),
+            JobState::Failed(why) => Outcome::failed(format!(
+                "the Job {name:?} failed ({why}); look at its pods, and delete it to have it run again, or set the keys"
+            )),
+            JobState::Succeeded(at) => {
+                self.look_again(party).await;
+                let waited = at.map(|at| Timestamp::now().duration_since(at));
+                if waited.is_some_and(|waited| waited > SEEN_WITHIN) {
+                    return Outcome::failed(format!(
+                        "the Job {name:?} succeeded, but not every key of the rule has another value; correct what it does, and delete it to have it run again"
+                    ));
+                }
+                Outcome::under_way(format!("the Job {name:?} succeeded; the new values are waited for"), SOON * 5)
+            }
+        }
+    }
+
+    async fn rotate(&self, party: &Party, due: &Due<'_>) -> Outcome {
+        let mut seen = BTreeSet::new();
+        let mut waits = Vec::new();
+        for source in party.sources.values().filter(|source| seen.insert(source.arn.clone())) {
+            match self.rotate_one(party, source, due).await {
+                Outcome::Done => {}
+                Outcome::UnderWay { message, .. } => waits.push(message),
+                failed @ Outcome::Failed { .. } => return failed,
+            }
+        }
+        if waits.is_empty() {
+            return self.ended(party, due, "Secrets Manager has rotated; the new values are being published").await;
+        }
+        self.look_again(party).await;
+        Outcome::under_way(waits.join("; "), POLL)
+    }
+
+    async fn rotate_one(&self, party: &Party, source: &KeySource, due: &Due<'_>) -> Outcome {
+        let (context, secret) = (self.context, &source.name);
+        let identity = &party.access.identity;
+        let want = Want { fresh: POLL / 2, failed: Duration::ZERO, confirmed: true, versions: &[] };
+        let seen = match context.reader.versions().look(identity, &source.source.secret, &want).await {
+            Ok(Some(seen)) => seen,
+            Ok(None) => {
+                return Outcome::failed(format!(
+                    "whether Secrets Manager rotates {secret:?} cannot be told; allow secretsmanager:DescribeSecret on it"
+                ));
+            }
+            Err(error) => return Outcome::of_error(&error),
+        };
+        let token = Ticket::new(&source.arn, &[], due.due).token("RotateSecret");
+        let versions = &seen.description.versions;
+        let has = |label: &str| versions.get(&token).is_some_and(|labels| labels.contains(label));
+        if has(AWSCURRENT) || has("AWSPREVIOUS") {
+            return Outcome::Done;
+        }
+        if !due.still_due {
+            return Outcome::Done;
+        }
+        if has("AWSPENDING") {
+            if self.is_late(party, source, &token, due.due).await {
+                return Outcome::failed(format!(
+                    "Secrets Manager was asked to rotate {secret:?}, and its version {token} is still labelled AWSPENDING; look at the log of its rotation function"
+                ));
+            }
+            return Outcome::under_way(format!("Secrets Manager rotates {secret:?}"), POLL);
+        }
+        let left = versions.iter().find(|(_, labels)| labels.contains("AWSPENDING") && !labels.contains(AWSCURRENT));
+        let mandate = mandate(party, source, due, Vec::new());
+        match context.writer.rotate(&mandate, &token).await {
+            Ok(()) => {
+                tracing::info!(binding = %self.binding.name, namespace = %self.binding.namespace, rule = %due.rule.name, %secret, "asked Secrets Manager to rotate, since the rule is due");
+                Outcome::under_way(format!("Secrets Manager rotates {secret:?}"), POLL)
+            }
+            Err(error) if error.kind == SourceErrorKind::TokenTaken => Outcome::failed(format!(
+                "Secrets Manager began to rotate {secret:?}, and the rotation was given up; look at the log of its rotation function, and rotate it by hand"
+            )),
+            Err(error) => match left {
+                Some((version, _)) if error.kind == SourceErrorKind::NotRotatable => Outcome::failed(format!(
+                    "{error}; its version {version} is labelled AWSPENDING: another rotation is under way or was left behind"
+                )),
+                _ => Outcome::of_error(&error),
+            },
+        }
+    }
+
+    /// Whether a rotation has taken longer than it may. It began when its version was created; where AWS does not tell
+    /// that, the due time stands for it.
+    async fn is_late(&self, party: &Party, source: &KeySource, token: &str, due: Timestamp) -> bool {
+        let late = |began: Timestamp| Timestamp::now().duration_since(began) > ROTATED_WITHIN;
+        if !late(due) {
+            return false;
+        }
+        let versions = self.context.reader.versions();
+        let history = versions.history(&party.access.identity, &source.source.secret).await.unwrap_or_default();
+        let version = history.iter().find(|version| version.id == token);
+        late(version.and_then(|version| version.created).unwrap_or(due))
+    }
+
+    /// A new value for each key of the rule; where values overlap, one for the whole group.
+    async fn generate(&self, party: Party, due: &Due<'_>, recipe: Recipe) -> Outcome {
+        let mut parties = vec![party];
+        if let Some(overlap) = due.rule.overlap.as_ref().filter(|overlap| overlap.strategy == OverlapStrategy::Staged) {
+            let members = self.context.group(&self.binding.namespace, &overlap.group);
+            let generates = |rule: &Rule| {
+                matches!(rule.action, Action::Generate(_))
+                    && rule.overlap.as_ref().is_some_and(|theirs| theirs.group == overlap.group)
+            };
+            let acting =
+                members.iter().filter(|(binding, _, _)| !binding.suspend && binding.rotation.iter().any(generates));
+            let first = acting.map(|(_, name, _)| &name.name).min();
+            if let Some(first) = first.filter(|first| **first < self.name.name) {
+                if !due.still_due {
+                    return Outcome::Done;
+                }
+                return Outcome::under_way(format!("the binding {first:?} makes the value for the group"), POLL);
+            }
+            for (binding, name, status) in members {
+                if name == *self.name {
+                    continue;
+                }
+                if binding.suspend {
+                    // Its source would be left behind, and the group with it.
+                    return Outcome::failed(format!(
+                        "the binding {:?} of the group {:?} is suspended; no value is made until it is not, or is deleted",
+                        name.name, overlap.group
+                    ));
+                }
+                match self.other(binding, &name, &status, &overlap.group).await {
+                    Ok(party) => parties.push(party),
+                    Err(outcome) => return outcome,
+                }
+            }
+        }
+        let places = match places(self.context, &parties, due) {
+            Ok(places) => places,
+            Err(message) => return Outcome::failed(message),
+        };
+        let own = &parties[0].sources;
+        let is_due = |index: usize, json_key: &str, value: &Value| {
+            let place = &places[index];
+            // What another binding of the group has is not known here.
+            let here = own
+                .iter()
+                .filter(|(_, source)| source.arn == place.mandate.arn && source.json_key.as_deref() == Some(json_key));
+            due.still_due && here.into_iter().all(|(key, source)| (due.is_known)(key, &source.arn, json_key, value))
+        };
+        let mut random = |bytes: &mut [u8]| getrandom::fill(bytes).map_err(|_| NoRandomness);
+        let (reader, writer) = (&self.context.reader, &self.context.writer);
+        let hands = Hands { reader, writer, recipe, random: &mut random };
+        let published = "the new value is in Secrets Manager and is being published";
+        match generate(&places, &is_due, hands).await {
+            Ok(End::Overtaken { secret, key }) if places.len() > 1 => Outcome::failed(format!(
+                "somebody set the key {key:?} of the secret {secret:?} while a new value was brought into all secrets of the group; it is replaced at the next try"
+            )),
+            Ok(_) => {
+                for party in &parties[1..] {
+                    self.look_again(party).await;
+                }
+                self.ended(&parties[0], due, published).await
+            }
+            Err(GenerateError::Source(error)) => Outcome::of_error(&error),
+            Err(error @ GenerateError::Busy(_)) => Outcome::under_way(error.to_string(), POLL),
+            Err(error) => Outcome::failed(error.to_string()),
+        }
+    }
+
+    /// Another binding of the group, by whose grant its secrets are written.
+    async fn other(
+        &self,
+        binding: Arc<Binding>,
+        name: &BindingName,
+        status: &crate::api::SecretBindingStatus,
+        group: &str,
+    ) -> Result<Party, Outcome> {
+        let blocked =
+            |why: String| Outcome::failed(format!("the binding {:?} of the group {group:?}: {why}", name.name));
+        let of_group = |rule: &&Rule| rule.overlap.as_ref().is_some_and(|overlap| overlap.group == group);
+        let Some(rule) = binding.rotation.iter().find(of_group).cloned() else {
+            return Err(blocked("it has left the group".to_owned()));
+        };
+        let access = self.context.access(&binding).await.map_err(|error| blocked(error.to_string()))?;
+        let pass = Pass { binding, name, context: self.context, before: status };
+        let party = Box::pin(pass.party(&Arc::new(access), &rule.keys)).await;
+        let party = party.map_err(|error| match unread(&error) {
+            Outcome::Failed { message, .. } => blocked(message),
+            other => other,
+        })?;
+        match refusal_of(&party, &rule.keys, RotationAction::Generate) {
+            Some(refused) => Err(blocked(refused)),
+            None => Ok(party),
+        }
+    }
+}
+
+impl Context {
+    /// The bindings of a namespace whose keys overlap in one group, that have published.
+    fn group(&self, namespace: &str, group: &str) -> Vec<(Arc<Binding>, BindingName, crate::api::SecretBindingStatus)> {
+        let of_group = |rule: &Rule| {
+            rule.overlap
+                .as_ref()
+                .is_some_and(|overlap| overlap.strategy == OverlapStrategy::Staged && overlap.group == group)
+        };
+        let watched = self.scopes.iter().flat_map(|scope| scope.bindings.state());
+        watched
+            .filter(|watched| &*name_of(watched).namespace == namespace)
+            .filter_map(|watched| {
+                let manifest = watched.0.as_ref().ok()?;
+                let status = manifest.status.clone()?;
+                let ends = manifest.metadata.deletion_timestamp.is_some();
+                let binding = Binding::parse(manifest, &self.settings.denied_metadata).ok()?;
+                let counts = !ends && status.binding.is_some() && binding.rotation.iter().any(of_group);
+                counts.then(|| (Arc::new(binding), name_of(&watched), status))
+            })
+            .collect()
+    }
+}
+
+fn unread(error: &Error) -> Outcome {
+    match error {
+        Error::Source(error) => Outcome::of_error(error),
+        error => Outcome::failed(error.to_string()),
+    }
+}
+
+/// Whether a template makes the key, so that no secret holds it.
+fn is_made(mapping: &Mapping, key: &TargetKey) -> bool {
+    mapping.template.iter().flat_map(Template::keys).any(|made| made == key)
+}
+
+/// What the grant does not allow, or why a key cannot be acted on, in a sentence.
+fn refusal(party: &Party, rule: &Rule) -> Option<String> {
+    refusal_of(party, &rule.keys, rule.action.needs()?)
+}
+
+fn refusal_of(party: &Party, keys: &[TargetKey], action: RotationAction) -> Option<String> {
+    keys.iter().find_map(|key| {
+        let Some(source) = party.sources.get(key) else {
+            return Some(format!("no secret holds the key {key} by itself; name keys that come from one"));
+        };
+        let granted = source.granted_key();
+        if !party.access.permits_rotation(action, &source.name, &granted) {
+            return Some(format!(
+                "the SecretGrant {:?} does not allow {action:?} for the key {granted:?} of the secret {:?}; ask whoever manages the SecretGrants of the cluster to add it under spec.rotation",
+                party.access.grant, source.name
+            ));
+        }
+        None
+    })
+}
+
+fn mandate(party: &Party, source: &KeySource, due: &Due<'_>, keys: Vec<String>) -> Mandate {
+    Mandate {
+        binding: party.name.clone(),
+        rule: due.rule.name.clone(),
+        due: due.due,
+        grant: party.access.grant.clone(),
+        identity: party.access.identity.clone(),
+        arn: source.arn.clone(),
+        keys,
+    }
+}
+
+/// The name of the Job of a due time: the same for all bindings of the namespace that have it run for the same keys.
+fn job_name(party: &Party, namespace: &str, cron_job: &str, due: Timestamp) -> String {
+    let keys: BTreeSet<String> =
+        party.sources.values().map(|source| format!("{} {}", source.arn, source.granted_key())).collect();
+    let due = due.to_string();
+    let parts = [namespace, due.as_str()].into_iter().chain(keys.iter().map(String::as_str));
+    job::name(cron_job, parts.collect::<Vec<_>>())
+}
+
+/// The secrets in which the keys of a rule get new values: where values overlap one value in all, else one for each
+/// key.
+fn places(context: &Arc<Context>, parties: &[Party], due: &Due<'_>) -> Result<Vec<Place>, String> {
+    let mut places: Vec<Place> = Vec::new();
+    let mut slots = BTreeMap::new();
+    for party in parties {
+        for (key, source) in &party.sources {
+            let VersionSelector::Stage(stage) = &source.source.version else {
+                return Err(format!("{key} is read from one version of its secret by id; read it from {AWSCURRENT}"));
+            };
+            if stage != AWSCURRENT {
+                return Err(format!("{key} is read from the version stage {stage:?}; read it from {AWSCURRENT}"));
+            }
+            let Some(json_key) = source.json_key.clone() else {
+                return Err(format!(
+                    "{key} is the whole payload of the secret {:?}; a value is made under a key of a JSON object only",
+                    source.name
+                ));
+            };
+            let next = slots.len();
+            let one = due.rule.overlap.is_some();
+            let slot = if one { 0 } else { *slots.entry((source.arn.clone(), json_key.clone())).or_insert(next) };
+            let place = if let Some(index) = places.iter().position(|place| place.mandate.arn == source.arn) {
+                &mut places[index]
+            } else {
+                places.push(Place {
+                    secret: source.source.secret.clone(),
+                    mandate: mandate(party, source, due, Vec::new()),
+                    slots: Vec::new(),
+                    judge: judge(context, party, &source.source.secret),
+                });
+                let last = places.len() - 1;
+                &mut places[last]
+            };
+            if !place.mandate.keys.contains(&json_key) {
+                place.mandate.keys.push(json_key);
+                place.slots.push(slot);
+            }
+        }
+    }
+    Ok(places)
+}
+
+/// Judges by the grants as they are after the read.
+fn judge(context: &Arc<Context>, party: &Party, secret: &SecretId) -> Judge {
+    let (context, binding, access) = (context.clone(), party.binding.clone(), party.access.clone());
+    let secret = secret.clone();
+    Arc::new(move |version| {
+        if context.still_permits(&binding, &access, &secret, &version.arn, &version.name) {
+            Ok(Selection::default())
+        } else {
+            Err(SourceErrorKind::NotGranted)
+        }
+    })
+}

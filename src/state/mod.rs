@@ -1,0 +1,10 @@
+//! What the operator remembers. All of it is in memory and may be lost: a restart finds it again.
+
+pub mod absent_kinds;
+pub mod bindings;
+pub mod groups;
+pub mod health;
+pub mod history;
+pub mod slots;
+pub mod targets;
+pub mod warmup;
