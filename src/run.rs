@@ -5,14 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use k8s_openapi::api::core::v1::Secret;
-use kube::api::ListParams;
-use kube::{Api, Client, Config};
+use kube::{Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use zeroize::Zeroizing;
 
-use crate::api::{SecretBinding, SecretGrant};
 use crate::aws::api::SecretsApi;
 use crate::aws::audit::AuditLog;
 use crate::aws::events::consumer::Queue;
@@ -21,13 +17,12 @@ use crate::aws::reader::Reader;
 use crate::aws::sdk::SecretsManager;
 use crate::aws::versions::{Noticed, Versions};
 use crate::aws::writer::Writer;
-use crate::domain::fingerprint::{FingerprintKey, KEY_LENGTH};
+use crate::controller::prepare::{AwsAccess, Process, prepare};
 use crate::flags::{AuditTarget, RunArgs};
 use crate::http::Readiness;
+use crate::kubernetes::installation::{FingerprintKeyError, fingerprint_key, wait_for_kinds};
 use crate::kubernetes::lease::Candidate;
-use crate::kubernetes::write::create_fingerprint_key;
 use crate::metrics::Metrics;
-use crate::reconcile::context::AwsAccess;
 use crate::{controller, http, telemetry};
 
 /// How long work under way may take to end after SIGTERM.
@@ -52,16 +47,8 @@ pub enum RunError {
     #[error("no access to a Kubernetes API server: {0}; run in a cluster or set KUBECONFIG")]
     Kubernetes(String),
     /// The fingerprint key.
-    #[error(
-        "the Secret {0:?} with the operator's fingerprint key cannot be read or created: {1}; allow get and create on secrets in the operator's namespace"
-    )]
-    FingerprintKey(String, String),
-    /// The Secret of the fingerprint key holds something else.
-    #[error("the Secret {0:?} does not hold a fingerprint key of 32 bytes; delete it and a new one is made")]
-    BrokenFingerprintKey(String),
-    /// Randomness.
-    #[error("the system gives no random numbers")]
-    Random,
+    #[error(transparent)]
+    FingerprintKey(#[from] FingerprintKeyError),
     /// The lease is another's now.
     #[error("the lease was lost, so this process ends; another replica goes on")]
     LeaseLost,
@@ -128,18 +115,12 @@ async fn operate(args: &RunArgs) -> Result<(), RunError> {
             writer: Writer::new(aws.clone(), audit.clone(), quotas.clone()),
             reader: Reader::new(aws, audit, quotas, Arc::new(versions)),
         };
-        let (context, writers, triggers) = crate::reconcile::context::prepare(
-            client.clone(),
-            aws,
-            settings,
-            metrics.clone(),
-            key,
-            readiness.watches.clone(),
-        );
+        let process = Process { settings, metrics: metrics.clone(), key, health: readiness.watches.clone() };
+        let (context, watches, triggers) = prepare(client.clone(), aws, process);
         let lead = || {
             acts.store(true, Ordering::Relaxed);
             metrics.leader(true);
-            let (versions, shutdown) = (context.reader.versions().clone(), shutdown());
+            let (versions, shutdown) = (context.clients.reader.versions().clone(), shutdown());
             let consuming = consume(queues, versions, metrics.clone());
             let leading = controller::run_loop::lead(context.clone(), triggers, changes, shutdown);
             async move {
@@ -162,7 +143,7 @@ async fn operate(args: &RunArgs) -> Result<(), RunError> {
         };
         // A replica that stands by watches as well, so that it has seen all when it takes over.
         tokio::select! {
-            () = controller::watch::watch(context.clone(), writers) => Err(RunError::Ended),
+            () = controller::watch::watch(context.clone(), watches) => Err(RunError::Ended),
             ended = work => ended,
         }
     };
@@ -230,64 +211,6 @@ async fn wait_for_signals(stop: watch::Sender<bool>, audit: Arc<AuditLog>) {
         }
         stop.send_replace(true);
     }
-}
-
-/// Waits until the API server serves the kinds and lets the operator read them.
-async fn wait_for_kinds(client: &Client, namespace: Option<&str>) {
-    let bindings: Api<SecretBinding> = match namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    };
-    let grants: Api<SecretGrant> = Api::all(client.clone());
-    let one = ListParams::default().limit(1);
-    let mut told = false;
-    loop {
-        let listed = tokio::time::timeout(Duration::from_secs(10), async {
-            bindings.list(&one).await.map(|_| ())?;
-            grants.list(&one).await.map(|_| ())
-        });
-        let problem = match listed.await {
-            // An object that does not parse is the watch's concern; that it was served is what matters here.
-            Ok(Ok(()) | Err(kube::Error::SerdeError(_))) => return,
-            Ok(Err(kube::Error::Api(status))) if status.code == 404 => {
-                "the CustomResourceDefinitions of bindery.dev are missing; apply crds/".to_owned()
-            }
-            Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
-                "the operator may not list secretbindings and secretgrants; apply its RBAC".to_owned()
-            }
-            Ok(Err(error)) => format!("the API server does not answer: {error}"),
-            Err(_) => "the API server does not answer".to_owned(),
-        };
-        if !told {
-            tracing::warn!("{problem}; waiting");
-            told = true;
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-}
-
-/// Reads the fingerprint key of the installation, or makes one.
-async fn fingerprint_key(client: &Client, namespace: &str, name: &str) -> Result<FingerprintKey, RunError> {
-    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let failed = |error: kube::Error| RunError::FingerprintKey(name.to_owned(), error.to_string());
-    for _ in 0..3 {
-        if let Some(secret) = api.get_opt(name).await.map_err(failed)? {
-            let stored = secret.data.and_then(|mut data| data.remove("key"));
-            let bytes = Zeroizing::new(stored.map(|key| key.0).unwrap_or_default());
-            let key = <[u8; KEY_LENGTH]>::try_from(bytes.as_slice())
-                .map_err(|_| RunError::BrokenFingerprintKey(name.to_owned()))?;
-            return Ok(FingerprintKey::new(Zeroizing::new(key)));
-        }
-        let mut key = Zeroizing::new([0; KEY_LENGTH]);
-        getrandom::fill(key.as_mut_slice()).map_err(|_| RunError::Random)?;
-        match create_fingerprint_key(client, namespace, name, &key).await {
-            Ok(()) => return Ok(FingerprintKey::new(key)),
-            // Another replica was first: its key counts.
-            Err(kube::Error::Api(status)) if status.code == 409 => {}
-            Err(error) => return Err(failed(error)),
-        }
-    }
-    Err(RunError::FingerprintKey(name.to_owned(), "it is created and deleted again and again".to_owned()))
 }
 
 /// The name of this process among its replicas. A pod's name is unique among live pods, and a container that is

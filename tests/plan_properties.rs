@@ -10,15 +10,16 @@ use bindery::aws::audit::ReadReason;
 use bindery::domain::binding::Binding;
 use bindery::domain::fingerprint::FingerprintKey;
 use bindery::domain::grant::{Access, Asker, Home, Wants, decide};
+use bindery::domain::inputs::inputs;
 use bindery::domain::render::key::TargetKey;
 use bindery::domain::secret::error::{SourceError, SourceErrorKind};
 use bindery::domain::secret::reference::Source;
 use bindery::domain::secret::version::Known;
 use bindery::domain::target::{Desired, Sighting, TargetState, judge};
 use bindery::domain::value::Value as SecretValue;
-use bindery::reconcile::binding::plan;
+use bindery::reconcile::binding::attempt::{Attempt, GrantInUse};
 use bindery::reconcile::binding::plan::{Need, Situation};
-use bindery::reconcile::binding::status::{Findings, Progress, after_pass};
+use bindery::reconcile::binding::status::{self, Findings};
 use bindery::reconcile::error::Error;
 use k8s_openapi::jiff::Timestamp;
 use proptest::prelude::*;
@@ -102,8 +103,8 @@ fn meta(metadata: &Value) -> Sighting {
 
 fn desired(binding: &Binding, keys: &BTreeSet<String>, version: &str) -> Desired {
     let data = keys.iter().map(|key| (TargetKey::try_from(key.as_str()).unwrap(), SecretValue::from("v"))).collect();
-    let inputs = plan::inputs(binding, &access(), &versions(version), None, &key());
-    Desired::new(binding, data, BTreeMap::new(), &inputs, &key())
+    let digest = inputs(binding, &access(), &versions(version), None, &key());
+    Desired::new(binding, data, BTreeMap::new(), &digest, &key())
 }
 
 fn need(binding: &Binding, metadata: &Value, status: &SecretBindingStatus, version: &str) -> Need {
@@ -112,7 +113,7 @@ fn need(binding: &Binding, metadata: &Value, status: &SecretBindingStatus, versi
     let situation = Situation {
         target: &target,
         status,
-        inputs: Some(plan::inputs(binding, &access(), &known, None, &key())),
+        inputs: Some(inputs(binding, &access(), &known, None, &key())),
         versions: Some(&known),
         by_event: false,
         forced: false,
@@ -120,7 +121,7 @@ fn need(binding: &Binding, metadata: &Value, status: &SecretBindingStatus, versi
         grant: "g",
         target_name: "target",
     };
-    plan::need(&situation, None, &key())
+    bindery::reconcile::binding::plan::need(&situation, None, &key())
 }
 
 fn names() -> impl Strategy<Value = BTreeSet<String>> {
@@ -279,16 +280,18 @@ proptest! {
         let mut current = before.clone();
         for (error, pause, intact) in &failures {
             now += k8s_openapi::jiff::SignedDuration::from_secs(*pause);
-            let progress = Progress { grant: Some("g".to_owned()), target_intact: *intact, ..Progress::default() };
+            let grant = Some(GrantInUse { name: "g".to_owned(), expires: None });
+            let attempt = Attempt { grant, target_intact: *intact, ..Attempt::default() };
             let findings = Findings {
+                binding: None,
                 generation: 1,
-                progress: &progress,
+                attempt: &attempt,
                 error: Some(error),
                 interval: Duration::from_secs(60),
                 looks_again: true,
             };
-            current = after_pass(&current, findings, now);
-            prop_assert_eq!(after_pass(&current, findings, now), current.clone(), "the same again changes nothing");
+            current = status::status(&current, findings, now).status;
+            prop_assert_eq!(status::status(&current, findings, now).status, current.clone(), "the same again changes nothing");
             let count = |type_: &str| current.conditions.iter().filter(|condition| condition.type_ == type_).count();
             prop_assert!(["Granted", "Fetched", "Rendered", "Applied", "Ready"].iter().all(|type_| count(type_) == 1));
         }

@@ -20,7 +20,7 @@ use bindery::domain::rotation::due::{Facts, stand};
 use bindery::domain::rotation::rule::Rule;
 use bindery::domain::secret::error::{SourceError, SourceErrorKind};
 use bindery::domain::target::TargetError;
-use bindery::kubernetes::write::WriteError;
+use bindery::kubernetes::write_error::WriteError;
 use bindery::reconcile::error::Error;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 

@@ -8,17 +8,11 @@ use aws_config::sts::AssumeRoleProvider;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, Result, SharedCredentialsProvider, future};
-use k8s_openapi::api::core::v1::ServiceAccount;
-use kube::{Api, Client, ResourceExt as _};
+use kube::Client;
 use tokio::time::timeout;
 
 use crate::domain::secret::identity::{Role, ServiceAccountIdentity, session_name};
-use crate::kubernetes::write::request_token;
-
-/// The annotation by which [IRSA] names the role of a ServiceAccount.
-///
-/// [IRSA]: https://docs.aws.amazon.com/eks/latest/userguide/associate-service-account-role.html
-const ROLE_ANNOTATION: &str = "eks.amazonaws.com/role-arn";
+use crate::kubernetes::service_account::{request_token, role_arn};
 
 /// How long Kubernetes may take to give a ServiceAccount or its token.
 const KUBERNETES_TIMEOUT: Duration = Duration::from_secs(10);
@@ -66,13 +60,11 @@ impl ServiceAccountCredentials {
             return Ok(arn.clone());
         }
         let ServiceAccountIdentity { namespace, name, .. } = &self.account;
-        let api: Api<ServiceAccount> = Api::namespaced(self.kubernetes.clone(), namespace);
-        let account = match timeout(KUBERNETES_TIMEOUT, api.get_metadata(name)).await {
-            Ok(Ok(account)) => account,
+        let role = match timeout(KUBERNETES_TIMEOUT, role_arn(&self.kubernetes, namespace, name)).await {
+            Ok(Ok(role)) => role,
             Ok(Err(error)) => return Err(refused("ServiceAccount", &error)),
             Err(_) => return Err(CredentialsError::provider_timed_out(KUBERNETES_TIMEOUT)),
         };
-        let role = account.annotations().get(ROLE_ANNOTATION).cloned();
         role.ok_or_else(|| CredentialsError::invalid_configuration(Cause("ServiceAccountWithoutRole".to_owned())))
     }
 

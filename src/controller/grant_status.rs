@@ -22,15 +22,16 @@ pub async fn tell(context: &Context) {
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         clock.tick().await;
-        let served = served(&context.scopes);
-        for grant in context.grants.state() {
+        let served = served(context.state.bindings.scopes());
+        for grant in context.authorization.grants() {
             let name = grant.name_any();
             let before = grant.status.clone().unwrap_or_default();
             let after = status(&grant, &before, served.get(&name).copied().unwrap_or_default(), Timestamp::now());
             if after == before {
                 continue;
             }
-            match write_grant_status(&context.client, &name, &after).await {
+            let permit = context.clients.kubernetes.permit();
+            match write_grant_status(permit.writes().await, &name, &after).await {
                 Ok(()) | Err(StatusError::Gone) => {}
                 Err(error) => tracing::warn!(grant = %name, %error, "the status of a grant could not be written"),
             }

@@ -2,6 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | [`prepare`] | what reconciles share, put together |
 //! | [`watch`] | the watches on the API server |
 //! | [`trigger`] | which bindings a change affects |
 //! | [`work_queue`] | when which binding is reconciled next, pure |
@@ -10,6 +11,7 @@
 //! | [`grant_status`] | the status of grants |
 
 pub mod grant_status;
+pub mod prepare;
 pub mod run_loop;
 pub mod startup;
 pub mod trigger;

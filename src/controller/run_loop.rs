@@ -2,19 +2,21 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::controller::prepare::Triggers;
 use crate::controller::work_queue::Queue;
 use crate::controller::{grant_status, startup};
 use crate::domain::name::BindingName;
-use crate::reconcile::binding as reconcile;
-use crate::reconcile::context::{Context, Triggers};
+use crate::reconcile::binding::entry::reconcile;
+use crate::reconcile::context::Context;
 
+/// How long the published Secrets are waited for.
+const TARGETS_TIMEOUT: Duration = Duration::from_secs(10);
 /// No binding is left alone for longer; a point in time may not be any distance away.
 const LONGEST_PAUSE: Duration = Duration::from_hours(24);
 /// How many triggers are taken at once.
@@ -27,19 +29,19 @@ pub async fn lead(
     mut changes: mpsc::UnboundedReceiver<BindingName>,
     shutdown: impl Future<Output = ()>,
 ) {
-    if !context.is_complete().await {
+    if !is_complete(&context).await {
         return;
     }
     let running = passes(context.clone(), triggers, shutdown);
     // What changes from here on is triggered by the watches, and what was there before, from now on.
-    context.leads.store(true, Ordering::SeqCst);
+    context.state.requeue.begin();
     let first_looks = async {
         startup::first_looks(&context).await;
         std::future::pending::<()>().await;
     };
     let changes = async {
         while let Some(binding) = changes.recv().await {
-            context.trigger(&binding);
+            context.state.requeue.trigger(&binding);
         }
     };
     tokio::select! {
@@ -47,10 +49,10 @@ pub async fn lead(
         () = first_looks => {}
         () = changes => {}
         () = grant_status::tell(&context) => {}
-        () = context.events.publish(|| context.requests.available_permits() == 0) => {}
+        () = context.clients.events.publish(|| context.clients.kubernetes.is_busy()) => {}
     }
-    context.walks.stop().await;
-    context.events.flush().await;
+    context.state.backfills.stop().await;
+    context.clients.events.flush().await;
 }
 
 /// Makes the passes that are asked for, each as a task of its own: one that waits for AWS takes no place from those that
@@ -63,7 +65,7 @@ async fn passes(context: Arc<Context>, mut triggers: Triggers, shutdown: impl Fu
         while let Some(binding) = queue.next(Instant::now()) {
             let context = context.clone();
             under_way.spawn(async move {
-                let next = reconcile::reconcile(&binding, &context).await;
+                let next = reconcile(&binding, &context).await;
                 (binding, next)
             });
         }
@@ -82,7 +84,7 @@ async fn passes(context: Arc<Context>, mut triggers: Triggers, shutdown: impl Fu
                     }
                 }
             },
-            _ = triggers.0.recv_many(&mut asked, AT_ONCE) => {
+            _ = triggers.recv_many(&mut asked, AT_ONCE) => {
                 let now = Instant::now();
                 for binding in asked.drain(..) {
                     queue.ask(&binding, now);
@@ -92,4 +94,17 @@ async fn passes(context: Arc<Context>, mut triggers: Triggers, shutdown: impl Fu
         }
     }
     while under_way.join_next().await.is_some() {}
+}
+
+/// Waits until what a reconcile is decided by is known. False where it never will be.
+async fn is_complete(context: &Context) -> bool {
+    // A binding decided on before the grants are known would be refused for a moment.
+    let mut known = context.authorization.wait_until_ready().await;
+    known &= context.state.bindings.wait_until_ready().await;
+    // A target that is not known yet would be read by itself.
+    let complete = context.state.targets.wait_until_complete(context.state.bindings.scopes().len());
+    if timeout(TARGETS_TIMEOUT, complete).await.is_err() {
+        tracing::warn!("published Secrets cannot be watched, so edits of them are not seen");
+    }
+    known
 }

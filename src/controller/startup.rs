@@ -13,8 +13,9 @@ use crate::domain::grant::wants;
 use crate::domain::name::BindingName;
 use crate::domain::secret::identity::Identity;
 use crate::domain::secret::reference::SecretId;
-use crate::reconcile::binding::plan;
+use crate::reconcile::binding::requeue::{interval, relied_on_for};
 use crate::reconcile::context::Context;
+use crate::state::bindings::name_of;
 use crate::state::warmup::FirstLooks;
 
 /// How many bindings a part has at least, the last one aside.
@@ -32,8 +33,8 @@ const AT_ONCE: usize = 64;
 
 /// Lets all bindings be looked at for the first time.
 pub async fn first_looks(context: &Context) {
-    let FirstLooks { targets, demands, passes, rollouts } = &context.first_looks;
-    let bindings: Vec<BindingName> = context.scopes.iter().flat_map(crate::state::bindings::Scope::names).collect();
+    let FirstLooks { targets, demands, passes, rollouts } = &context.state.warmup;
+    let bindings: Vec<BindingName> = context.state.bindings.all().map(|binding| name_of(&binding)).collect();
     for gathering in [targets, passes, rollouts] {
         gathering.begin(bindings.iter().cloned());
     }
@@ -42,7 +43,7 @@ pub async fn first_looks(context: &Context) {
         if number % AT_ONCE == AT_ONCE - 1 {
             tokio::task::yield_now().await;
         }
-        let secrets = context.declare(&binding, &mut asks).await;
+        let secrets = declare(context, &binding, &mut asks).await;
         concerned.push((binding, secrets));
     }
     let mut left = concerned.len();
@@ -52,16 +53,16 @@ pub async fn first_looks(context: &Context) {
             tracing::debug!("many bindings are still being looked at; others are all the same");
         }
         left -= part.len();
-        context.reader.gather();
+        context.clients.reader.gather();
         demands.begin(part.iter().cloned());
         for binding in &part {
-            context.trigger(binding);
+            context.state.requeue.trigger(binding);
         }
         if timeout(GATHERING, demands.all()).await.is_err() {
             tracing::debug!("not every binding was looked at yet; AWS is asked all the same");
             demands.end();
         }
-        context.reader.resume();
+        context.clients.reader.resume();
     }
     if timeout(FIRST_ROLLOUTS, rollouts.all()).await.is_err() {
         tracing::debug!("not every binding was looked at yet; restarts begin all the same");
@@ -69,27 +70,25 @@ pub async fn first_looks(context: &Context) {
     }
 }
 
-impl Context {
-    /// Tells which secrets a binding depends on before it is looked at, so that one list serves all. Answers them. Where
-    /// it takes the operator's own account to know, AWS is asked for that, as long as it `asks`, and then no more.
-    async fn declare(&self, name: &BindingName, asks: &mut bool) -> Vec<(Identity, SecretId)> {
-        let watched = self.current(name);
-        let Some(Ok(manifest)) = watched.as_ref().map(|watched| &watched.0) else { return Vec::new() };
-        if manifest.metadata.deletion_timestamp.is_some() || manifest.spec.suspend.unwrap_or_default() {
-            return Vec::new();
-        }
-        let Ok(binding) = Binding::parse(manifest, &self.settings.denied_metadata) else { return Vec::new() };
-        let wants = wants(&binding.mapping);
-        if wants.keys().any(|secret| matches!(secret, SecretId::Arn(_))) && std::mem::take(asks) {
-            // The pass says what is wrong where this fails.
-            let _ = timeout(GATHERING, Box::pin(self.access(&binding))).await;
-        }
-        let Ok(access) = self.decide(&binding, &wants) else { return Vec::new() };
-        let fresh = plan::relied_on_for(self.interval(binding.refresh));
-        let secrets = wants.into_keys().collect();
-        self.reader.versions().interest(name, &access.identity, secrets, fresh);
-        binding.mapping.sources().into_iter().map(|source| (access.identity.clone(), source.secret)).collect()
+/// Tells which secrets a binding depends on before it is looked at, so that one list serves all. Answers them. Where
+/// it takes the operator's own account to know, AWS is asked for that, as long as it `asks`, and then no more.
+async fn declare(context: &Context, name: &BindingName, asks: &mut bool) -> Vec<(Identity, SecretId)> {
+    let watched = context.state.bindings.get(name);
+    let Some(Ok(manifest)) = watched.as_ref().map(|watched| &watched.0) else { return Vec::new() };
+    if manifest.metadata.deletion_timestamp.is_some() || manifest.spec.suspend.unwrap_or_default() {
+        return Vec::new();
     }
+    let Ok(binding) = Binding::parse(manifest, &context.settings.denied_metadata) else { return Vec::new() };
+    let wants = wants(&binding.mapping);
+    if wants.keys().any(|secret| matches!(secret, SecretId::Arn(_))) && std::mem::take(asks) {
+        // The pass says what is wrong where this fails.
+        let _ = timeout(GATHERING, Box::pin(context.authorization.access(&binding))).await;
+    }
+    let Ok(access) = context.authorization.decide(&binding, &wants) else { return Vec::new() };
+    let fresh = relied_on_for(interval(&context.settings, binding.refresh));
+    let secrets = wants.into_keys().collect();
+    context.clients.reader.versions().interest(name, &access.identity, secrets, fresh);
+    binding.mapping.sources().into_iter().map(|source| (access.identity.clone(), source.secret)).collect()
 }
 
 /// Shares bindings out so that no two parts have a secret in common, and each has at least `size` of them, the last one

@@ -11,7 +11,7 @@ use kube::runtime::watcher::Event;
 
 use crate::api::SecretGrant;
 use crate::domain::name::BindingName;
-use crate::kubernetes::binding_object::Watched;
+use crate::kubernetes::binding_object::BindingObject;
 use crate::reconcile::context::Context;
 use crate::state::bindings::name_of;
 use crate::state::targets::Touched;
@@ -71,8 +71,8 @@ pub fn bindings_of_target(touched: &Touched, aiming: impl FnOnce(&str, &str) -> 
 
 /// The bindings whose target is the Secret `name`.
 #[must_use]
-pub fn bindings_aiming_at(bindings: &Store<Watched>, namespace: &str, name: &str) -> Vec<BindingName> {
-    let aims = |binding: &&Arc<Watched>| {
+pub fn bindings_aiming_at(bindings: &Store<BindingObject>, namespace: &str, name: &str) -> Vec<BindingName> {
+    let aims = |binding: &&Arc<BindingObject>| {
         let Ok(manifest) = &binding.0 else { return false };
         let target = manifest.spec.target.as_ref().and_then(|target| target.name.clone());
         manifest.namespace().as_deref() == Some(namespace) && target.unwrap_or_else(|| manifest.name_any()) == name
@@ -81,33 +81,33 @@ pub fn bindings_aiming_at(bindings: &Store<Watched>, namespace: &str, name: &str
 }
 
 /// The groups of overlaps that a binding belongs to.
-fn groups(binding: &Watched) -> BTreeSet<&str> {
+fn groups(binding: &BindingObject) -> BTreeSet<&str> {
     let rules = binding.0.iter().flat_map(|manifest| &manifest.spec.rotation);
     rules.filter_map(|rule| Some(rule.overlap.as_ref()?.group.as_ref().unwrap_or(&rule.name).as_str())).collect()
 }
 
 /// Triggers the other bindings of the groups of a binding, whose overlaps may wait for it.
 pub fn fellows_of(context: &Context, name: &BindingName) {
-    let Some(binding) = context.current(name) else { return };
+    let Some(binding) = context.state.bindings.get(name) else { return };
     let own = groups(&binding);
     if own.is_empty() {
         return;
     }
-    for fellow in context.bindings_in(&name.namespace) {
+    for fellow in context.state.bindings.in_namespace(&name.namespace) {
         let of = name_of(&fellow);
         if of != *name && !groups(&fellow).is_disjoint(&own) {
-            context.trigger(&of);
+            context.state.requeue.trigger(&of);
         }
     }
 }
 
 /// Triggers the bindings that a change of grants or namespaces concerns.
 pub fn bindings_of(context: &Context, concern: &Concern) {
-    for scope in &context.scopes {
+    for scope in context.state.bindings.scopes() {
         for binding in scope.bindings.state() {
             let name = name_of(&binding);
             if concern.includes(&name.namespace) {
-                context.trigger(&name);
+                context.state.requeue.trigger(&name);
             }
         }
     }

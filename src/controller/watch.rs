@@ -15,12 +15,14 @@ use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 
 use crate::api::LABEL_MANAGED;
+use crate::controller::prepare::Watches;
 use crate::controller::trigger;
 use crate::controller::trigger::{Concern, Grants, Namespaces};
 use crate::domain::target::SecretMeta;
-use crate::kubernetes::binding_object::Watched;
+use crate::kubernetes::binding_object::BindingObject;
 use crate::reconcile::context::Context;
-use crate::state::bindings::{Scope, Writers, name_of};
+use crate::state::bindings::{Scope, name_of};
+use crate::state::health::WatchHealth;
 
 fn api<K>(scope: &Scope, client: &Client) -> Api<K>
 where
@@ -34,36 +36,46 @@ where
 }
 
 /// Watches until dropped.
-pub async fn watch(context: Arc<Context>, writers: Writers) {
+pub async fn watch(context: Arc<Context>, watches: Watches) {
     let (mut grants, mut namespaces) = (Grants::default(), Namespaces::default());
     let concerns = |concern: Option<Concern>| {
         if let Some(concern) = concern {
             trigger::bindings_of(&context, &concern);
         }
     };
-    let mut watches: Vec<BoxFuture<'_, ()>> = vec![
-        keep(Api::all(context.client.clone()), writers.grants, "SecretGrant", &context, |event| {
-            concerns(grants.observe(event));
-        })
+    let health = watches.health.clone();
+    let mut running: Vec<BoxFuture<'_, ()>> = vec![
+        keep(
+            Api::all(context.clients.kubernetes.watch_client().clone()),
+            watches.grants,
+            ("SecretGrant", &context, &health),
+            |event| {
+                concerns(grants.observe(event));
+            },
+        )
         .boxed(),
-        keep(Api::all(context.client.clone()), writers.namespaces, "Namespace", &context, |event| {
-            concerns(namespaces.observe(event));
-        })
+        keep(
+            Api::all(context.clients.kubernetes.watch_client().clone()),
+            watches.namespaces,
+            ("Namespace", &context, &health),
+            |event| {
+                concerns(namespaces.observe(event));
+            },
+        )
         .boxed(),
     ];
-    for (scope, writer) in context.scopes.iter().zip(writers.bindings) {
-        watches.push(bindings(&context, scope, writer).boxed());
-        watches.push(targets(&context, scope).boxed());
+    for (scope, writer) in context.state.bindings.scopes().iter().zip(watches.bindings) {
+        running.push(bindings(&context, &health, scope, writer).boxed());
+        running.push(targets(&context, &health, scope).boxed());
     }
-    join_all(watches).await;
+    join_all(running).await;
 }
 
 /// Keeps a store of a cluster-wide kind.
 async fn keep<K>(
     api: Api<K>,
     writer: Writer<K>,
-    kind: &'static str,
-    context: &Context,
+    (kind, context, health): (&'static str, &Context, &WatchHealth),
     mut observe: impl FnMut(&Event<K>),
 ) where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
@@ -78,23 +90,28 @@ async fn keep<K>(
         .for_each(|event| {
             match event {
                 Ok(event) => {
-                    context.health.works(kind);
+                    health.works(kind);
                     observe(&event);
                 }
-                Err(error) => failed(context, kind, &error),
+                Err(error) => failed(context, health, kind, &error),
             }
             ready(())
         })
         .await;
 }
 
-fn bindings(context: &Arc<Context>, scope: &Scope, writer: Writer<Watched>) -> impl Future<Output = ()> + use<> {
+fn bindings(
+    context: &Arc<Context>,
+    health: &Arc<WatchHealth>,
+    scope: &Scope,
+    writer: Writer<BindingObject>,
+) -> impl Future<Output = ()> + use<> {
     let (of_event, of_error, of_trigger) = (context.clone(), context.clone(), context.clone());
-    let namespace = scope.namespace.clone();
-    watcher(api::<Watched>(scope, &context.client), watcher::Config::default())
+    let (namespace, health_of) = (scope.namespace.clone(), health.clone());
+    watcher(api::<BindingObject>(scope, context.clients.kubernetes.watch_client()), watcher::Config::default())
         .inspect(move |event| match event {
-            Ok(_) => of_error.health.works("SecretBinding"),
-            Err(error) => failed(&of_error, "SecretBinding", error),
+            Ok(_) => health_of.works("SecretBinding"),
+            Err(error) => failed(&of_error, &health_of, "SecretBinding", error),
         })
         .default_backoff()
         .reflect(writer)
@@ -103,7 +120,7 @@ fn bindings(context: &Arc<Context>, scope: &Scope, writer: Writer<Watched>) -> i
             Ok(Event::Delete(binding)) => of_event.forget(&name_of(binding)),
             Ok(Event::Apply(binding) | Event::InitApply(binding)) => {
                 let version = binding.resource_version().and_then(|version| version.parse().ok());
-                of_event.memories.shown(&name_of(binding), version);
+                of_event.state.histories.shown(&name_of(binding), version);
             }
             Ok(Event::InitDone) => of_event.forget_absent(namespace.as_deref()),
             Ok(Event::Init) | Err(_) => {}
@@ -112,44 +129,44 @@ fn bindings(context: &Arc<Context>, scope: &Scope, writer: Writer<Watched>) -> i
         .predicate_filter(predicates::generation.combine(predicates::annotations), PredicateConfig::default())
         .for_each(move |binding| {
             if let Ok(binding) = binding {
-                of_trigger.trigger(&name_of(&binding));
+                of_trigger.state.requeue.trigger(&name_of(&binding));
                 trigger::fellows_of(&of_trigger, &name_of(&binding));
             }
             ready(())
         })
 }
 
-async fn targets(context: &Arc<Context>, scope: &Scope) {
+async fn targets(context: &Arc<Context>, health: &WatchHealth, scope: &Scope) {
     let managed = watcher::Config::default().labels(&format!("{LABEL_MANAGED}=true"));
-    watcher(api::<SecretMeta>(scope, &context.client), managed)
+    watcher(api::<SecretMeta>(scope, context.clients.kubernetes.watch_client()), managed)
         .default_backoff()
         .for_each(|event| {
             match event {
                 Ok(event) => {
-                    context.health.works("Secret");
-                    let touched = context.targets.observe(scope.namespace.as_deref(), &event, &context.key);
+                    health.works("Secret");
+                    let touched = context.state.targets.observe(scope.namespace.as_deref(), &event, &context.key);
                     for touched in touched {
                         let concerned = trigger::bindings_of_target(&touched, |namespace, name| {
                             trigger::bindings_aiming_at(&scope.bindings, namespace, name)
                         });
                         for binding in &concerned {
-                            context.trigger(binding);
+                            context.state.requeue.trigger(binding);
                             if touched.sighting.observed.rotation_state.is_some() {
                                 trigger::fellows_of(context, binding);
                             }
                         }
                     }
                 }
-                Err(error) => failed(context, "Secret", &error),
+                Err(error) => failed(context, health, "Secret", &error),
             }
             ready(())
         })
         .await;
 }
 
-fn failed(context: &Context, kind: &'static str, error: &watcher::Error) {
+fn failed(context: &Context, health: &WatchHealth, kind: &'static str, error: &watcher::Error) {
     context.metrics.watch_error(kind);
-    context.health.fails(kind);
+    health.fails(kind);
     tracing::warn!(kind, error = %describe(error), "a watch failed and is taken up again");
 }
 

@@ -18,7 +18,7 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// A binding, or what is known of one that this version cannot read.
 #[derive(Clone, Debug)]
-pub struct Watched(pub Result<Arc<SecretBinding>, Box<ObjectMeta>>);
+pub struct BindingObject(pub Result<Arc<SecretBinding>, Box<ObjectMeta>>);
 
 /// What is used of the metadata. What each field manager owns, the larger part, is passed over as it is read.
 #[derive(serde::Deserialize)]
@@ -43,7 +43,7 @@ struct Parts {
     status: Value,
 }
 
-impl<'de> Deserialize<'de> for Watched {
+impl<'de> Deserialize<'de> for BindingObject {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Parts { metadata, spec, status } = Parts::deserialize(deserializer)?;
         if metadata.name.is_none() {
@@ -71,7 +71,7 @@ impl<'de> Deserialize<'de> for Watched {
     }
 }
 
-impl Resource for Watched {
+impl Resource for BindingObject {
     type DynamicType = ();
     type Scope = <SecretBinding as Resource>::Scope;
 
@@ -121,7 +121,7 @@ mod tests {
             {"metadata": {"name": "odd", "namespace": "n"}, "spec": spec, "status": {"conditions": "all well"}},
             {"metadata": {"name": "empty", "namespace": "n"}},
         ]);
-        let list: Vec<Watched> = serde_json::from_value(stored).unwrap();
+        let list: Vec<BindingObject> = serde_json::from_value(stored).unwrap();
         let read: Vec<(String, bool)> = list.iter().map(|watched| (watched.name_any(), watched.0.is_ok())).collect();
         let expected = [("good", true), ("bad", false), ("odd", false), ("empty", false)];
         assert_eq!(read, expected.map(|(name, ok)| (name.to_owned(), ok)));
@@ -135,7 +135,7 @@ mod tests {
             "annotations": {"bindery.dev/sync": "1", LAST_APPLIED: "{}"}, "labels": {"team": "x"},
             "managedFields": [{"manager": "kubectl", "operation": "Update", "fieldsType": "FieldsV1", "fieldsV1": {}}],
         });
-        let watched: Watched = serde_json::from_value(json!({
+        let watched: BindingObject = serde_json::from_value(json!({
             "apiVersion": "bindery.dev/v1alpha1", "kind": "SecretBinding", "metadata": metadata,
             "spec": {"dataFrom": [{"secret": "a"}]}, "status": {"keys": 3},
         }))

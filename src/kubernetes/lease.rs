@@ -9,11 +9,9 @@ use std::time::Duration;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::ObjectMeta;
+use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use tokio::time::{Instant, sleep, timeout};
-
-use crate::kubernetes::write::put_lease;
 
 /// How long a lease stands without a renewal.
 const LEASE_DURATION: Duration = Duration::from_secs(15);
@@ -77,6 +75,18 @@ fn claim(identity: &str, previous: &LeaseSpec, now: Timestamp) -> LeaseSpec {
         renew_time: Some(MicroTime(now)),
         lease_transitions: Some(if renews { transitions } else { transitions.saturating_add(1) }),
         ..LeaseSpec::default()
+    }
+}
+
+/// Creates the lease, or replaces it where it carries a resource version. Answers the lease as written.
+///
+/// # Errors
+/// 409 where another candidate was first, else what Kubernetes refuses.
+async fn put_lease(api: &Api<Lease>, lease: &Lease) -> Result<Lease, kube::Error> {
+    let params = PostParams::default();
+    match (&lease.metadata.resource_version, &lease.metadata.name) {
+        (Some(_), Some(name)) => api.replace(name, &params, lease).await,
+        _ => api.create(&params, lease).await,
     }
 }
 

@@ -1,8 +1,29 @@
-//! The Kubernetes boundary. Every write stands in [`mod@write`] or [`report`].
+//! The Kubernetes boundary: every request to the API server but the watches.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`api_server`] | the way to the API server, and the bound on requests under way |
+//! | [`read`], [`list`] | reads of single objects, and lists page by page |
+//! | [`mod@write`], [`write_error`] | the target Secret |
+//! | [`restart`], [`workloads`] | workloads |
+//! | [`job`] | Jobs from the templates of CronJobs |
+//! | [`report`] | status and Events |
+//! | [`service_account`] | the role and the tokens of a ServiceAccount |
+//! | [`installation`] | the kinds and the fingerprint key of the installation |
+//! | [`lease`] | leader election |
+//! | [`binding_object`] | a binding as the watch delivers it |
 
+pub mod api_server;
 pub mod binding_object;
+mod deadline;
+pub mod installation;
+pub mod job;
 pub mod lease;
+pub mod list;
 pub mod read;
 pub mod report;
+pub mod restart;
+pub mod service_account;
 pub mod workloads;
 pub mod write;
+pub mod write_error;

@@ -8,15 +8,18 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::{PartialObjectMeta, Request};
-use kube::{Api, Client, Resource};
+use kube::{Api, Resource};
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use crate::domain::target::SecretMeta;
 use crate::domain::value::Value;
+use crate::kubernetes::api_server::ReadClient;
+use crate::kubernetes::deadline::timed_out;
 
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -38,11 +41,15 @@ impl fmt::Debug for PublishedSecret {
 ///
 /// # Errors
 /// Where the API server does not tell.
-pub async fn read_secret(client: &Client, namespace: &str, name: &str) -> Result<Option<PublishedSecret>, kube::Error> {
+pub async fn read_secret(
+    client: ReadClient<'_>,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<PublishedSecret>, kube::Error> {
     let url = format!("/api/v1/namespaces/{namespace}/secrets");
     let request = Request::new(url).get(name, &kube::api::GetParams::default()).map_err(kube::Error::BuildRequest)?;
-    let late = || kube::Error::Service(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
-    match timeout(READ_TIMEOUT, client.request::<Stored>(request)).await.map_err(|_| late())? {
+    let permitted = client.request().await;
+    match timeout(READ_TIMEOUT, permitted.client.request::<Stored>(request)).await.map_err(|_| timed_out())? {
         Ok(Stored { metadata, data }) => {
             let meta = PartialObjectMeta { metadata, ..PartialObjectMeta::default() };
             let data = data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect();
@@ -57,13 +64,27 @@ pub async fn read_secret(client: &Client, namespace: &str, name: &str) -> Result
 ///
 /// # Errors
 /// Where the API server does not tell.
-pub async fn read_object<K>(client: &Client, namespace: &str, name: &str) -> Result<Option<K>, kube::Error>
+pub async fn read_object<K>(client: ReadClient<'_>, namespace: &str, name: &str) -> Result<Option<K>, kube::Error>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + fmt::Debug,
 {
-    let late = || kube::Error::Service(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
-    let api: Api<K> = Api::namespaced(client.clone(), namespace);
-    timeout(READ_TIMEOUT, api.get_opt(name)).await.map_err(|_| late())?
+    let permitted = client.request().await;
+    let api: Api<K> = Api::namespaced(permitted.client.clone(), namespace);
+    timeout(READ_TIMEOUT, api.get_opt(name)).await.map_err(|_| timed_out())?
+}
+
+/// Reads the metadata of a Secret; `None` where there is none.
+///
+/// # Errors
+/// Where the API server does not answer, or refuses.
+pub async fn read_secret_metadata(
+    client: ReadClient<'_>,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<SecretMeta>, kube::Error> {
+    let permitted = client.request().await;
+    let api: Api<Secret> = Api::namespaced(permitted.client.clone(), namespace);
+    timeout(READ_TIMEOUT, api.get_metadata_opt(name)).await.map_err(|_| timed_out())?
 }
 
 #[derive(serde::Deserialize)]

@@ -17,6 +17,7 @@ use tokio::time::{sleep, timeout};
 use crate::api::{STATUS_FIELD_MANAGER, SecretBinding, SecretBindingStatus, SecretGrant, SecretGrantStatus};
 use crate::domain::name::BindingName;
 use crate::domain::note::Note;
+use crate::kubernetes::api_server::WriteClient;
 
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -43,14 +44,14 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 /// # Errors
 /// What Kubernetes refuses, or a time-out.
 pub async fn write_status(
-    client: &Client,
+    client: WriteClient<'_>,
     (namespace, name): (&str, &str),
     uid: &str,
     status: &SecretBindingStatus,
 ) -> Result<String, StatusError> {
     let request = status_patch(namespace, name, uid, status)?;
     // Nothing of the answer is of use but the resource version.
-    match timeout(WRITE_TIMEOUT, client.request::<PartialObjectMeta<SecretBinding>>(request)).await {
+    match timeout(WRITE_TIMEOUT, client.request().request::<PartialObjectMeta<SecretBinding>>(request)).await {
         Ok(Ok(written)) => Ok(written.metadata.resource_version.unwrap_or_default()),
         Ok(Err(kube::Error::Api(status))) if status.code == 404 => Err(StatusError::Gone),
         Ok(Err(error)) => Err(StatusError::Failed(Box::new(error))),
@@ -94,13 +95,17 @@ fn status_patch(
 ///
 /// # Errors
 /// What Kubernetes refuses, or a time-out.
-pub async fn write_grant_status(client: &Client, name: &str, status: &SecretGrantStatus) -> Result<(), StatusError> {
+pub async fn write_grant_status(
+    client: WriteClient<'_>,
+    name: &str,
+    status: &SecretGrantStatus,
+) -> Result<(), StatusError> {
     let body = serde_json::json!({
         "apiVersion": SecretGrant::api_version(&()),
         "kind": SecretGrant::kind(&()),
         "status": status,
     });
-    let api: Api<SecretGrant> = Api::all(client.clone());
+    let api: Api<SecretGrant> = Api::all(client.request().clone());
     let params = PatchParams::apply(STATUS_FIELD_MANAGER).force();
     match timeout(WRITE_TIMEOUT, api.patch_status(name, &params, &Patch::Apply(&body))).await {
         Ok(Ok(_)) => Ok(()),

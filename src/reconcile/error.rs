@@ -8,7 +8,8 @@ use crate::domain::render::rejection::Rejection;
 use crate::domain::rotation::record::Phase;
 use crate::domain::secret::error::{SourceError, SourceErrorKind};
 use crate::domain::target::TargetError;
-use crate::kubernetes::write::WriteError;
+use crate::kubernetes::write_error::WriteError;
+use crate::reconcile::authorization::AccessError;
 
 /// Why a pass over a binding did not publish.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -51,6 +52,15 @@ pub enum Error {
     /// The pass took longer than its deadline.
     #[error("the pass over this binding took longer than {0} s and was ended; it is tried again")]
     Deadline(u64),
+}
+
+impl From<AccessError> for Error {
+    fn from(error: AccessError) -> Self {
+        match error {
+            AccessError::Grant(error) => Self::Grant(error),
+            AccessError::Source(error) => Self::Source(error),
+        }
+    }
 }
 
 /// What cures a failure, and so how the next try is scheduled.

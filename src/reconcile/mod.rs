@@ -1,7 +1,11 @@
 //! Reconciles: from what is observed to what is written.
 
+pub mod authorization;
 pub mod binding;
+pub mod consistency;
 pub mod context;
 pub mod error;
 pub mod rollout;
 pub mod rotation;
+pub mod selection;
+pub mod subject;

@@ -4,6 +4,7 @@
 //! found again after a restart of the operator; where they agree nothing is asked of the API server.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
@@ -22,14 +23,13 @@ use crate::domain::rollout::workload::{PodSeen, Workload};
 use crate::domain::rollout::{mark, plan};
 use crate::domain::target::{Observed, Sighting, TargetState, owned_keys};
 use crate::domain::value::Value;
+use crate::kubernetes::api_server::{Permit, ReadClient};
+use crate::kubernetes::list::{list_pods, list_workloads};
 use crate::kubernetes::read::{PublishedSecret, read_secret};
-use crate::kubernetes::workloads::{list_pods, list_workloads};
-use crate::kubernetes::write::restart_workload;
-use crate::reconcile::binding::observe::Look;
-use crate::reconcile::binding::pass::{Turn, take};
-use crate::reconcile::binding::status::Progress;
+use crate::kubernetes::restart::restart_workload;
+use crate::reconcile::binding::observe_target::cached;
 use crate::reconcile::context::Context;
-use crate::state::history::Memory;
+use crate::reconcile::subject::Subject;
 
 /// One look at the workloads of a namespace, and what follows from it, takes no longer.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -42,13 +42,31 @@ const CLOSED: Duration = Duration::from_secs(300);
 
 const SETTLING: &str = "the values changed a moment ago";
 
+/// What stands under the name of the target.
+#[derive(Clone, Copy)]
+pub struct Standing<'a> {
+    /// Its metadata.
+    pub observed: Option<&'a Observed>,
+    /// Its values.
+    pub old: Option<&'a PublishedSecret>,
+}
+
+/// What came of one look at the restarts.
+pub struct Advanced {
+    /// How far the workloads are.
+    pub outcome: Outcome,
+    /// When they are observed again.
+    pub next: Option<Duration>,
+    /// What is remembered of them.
+    pub history: plan::Memory,
+}
+
 /// What the annotation `bindery.dev/changed` of the target is to say once `data` is written over what stands there.
 /// `same_sources` says that the sources and the spec are those of the last publication.
 pub(crate) fn changes(
     binding: &Binding,
     before: &SecretBindingStatus,
-    observed: Option<&Observed>,
-    old: Option<&PublishedSecret>,
+    standing: Standing<'_>,
     data: &BTreeMap<TargetKey, Value>,
     same_sources: bool,
 ) -> Option<Changes> {
@@ -57,7 +75,7 @@ pub(crate) fn changes(
     }
     let unfinished =
         before.conditions.iter().any(|c| c.type_ == ConditionType::RolledOut.as_str() && c.status == "False");
-    let (Some(observed), Some(old)) = (observed, old) else {
+    let Standing { observed: Some(observed), old: Some(old) } = standing else {
         // Published anew: pods may have other values than these only if the Secret had.
         let was_published = before.binding.as_ref().is_some_and(|published| published.name == binding.target.name);
         return Some(if was_published && (unfinished || !same_sources) { Changes::all() } else { Changes::default() });
@@ -94,82 +112,69 @@ pub(crate) fn same_sources(binding: &Binding, before: &SecretBindingStatus, sour
 /// One step of the restarts of a binding.
 pub(crate) struct Rollout<'b, 'a> {
     pub(crate) binding: &'b Binding,
+    pub(crate) shared: Arc<Binding>,
     pub(crate) name: &'b BindingName,
     pub(crate) context: &'a Context,
     pub(crate) before: &'b SecretBindingStatus,
 }
 
-impl<'a> Rollout<'_, 'a> {
+impl Rollout<'_, '_> {
     /// Looks how far the workloads are, restarts those whose turn it is, and answers when to look again.
     pub(crate) async fn advance(
         &self,
-        memory: &mut Memory,
-        progress: &mut Progress,
-        turn: &mut Turn<'a>,
-    ) -> Option<Duration> {
+        target: Option<Observed>,
+        history: &plan::Memory,
+        permit: &Permit<'_>,
+    ) -> Advanced {
         let Self { binding, context, before, .. } = self;
+        let rests = |outcome| {
+            self.shows(BTreeSet::new());
+            Advanced { outcome, next: None, history: plan::Memory::default() }
+        };
         if !binding.restart.restarts_any() {
-            self.leaves_off(memory);
-            progress.rollout = Outcome::Off;
-            return None;
+            return rests(Outcome::Off);
         }
-        let target = match &progress.observed {
-            Some(observed) => Some(observed.clone()),
-            None => match context.targets.get(&binding.namespace, &binding.target.name) {
-                Some(_) => match context.target(binding, before, Look::Cached).await {
-                    Ok(TargetState::Owned(observed)) => Some(observed),
-                    _ => None,
-                },
-                None => None,
-            },
-        };
-        let Some(target) = target else {
-            self.leaves_off(memory);
-            return None;
-        };
+        let subject = Subject { binding: self.shared.clone(), name: self.name, before };
+        let target = target.or_else(|| match cached(context, &subject) {
+            Some(TargetState::Owned(observed)) => Some(observed),
+            _ => None,
+        });
+        let Some(target) = target else { return rests(Outcome::AsBefore) };
         let changes = changes_of(&target);
         let handled = before.rollout.as_ref().and_then(|rollout| rollout.handled.clone());
         let digest = changes.digest();
         let told = before.conditions.iter().any(|c| c.type_ == ConditionType::RolledOut.as_str() && c.status == "True");
         if changes.is_empty() || handled.as_ref() == Some(&digest) {
-            self.leaves_off(memory);
             // What was said when it was finished names those that opt out.
             let stays = told && handled.is_some() && !changes.is_empty();
-            progress.rollout = if stays {
+            return rests(if stays {
                 Outcome::AsBefore
             } else {
                 Outcome::Known(Report { handled: Some(digest).filter(|_| !changes.is_empty()), ..Report::default() })
-            };
-            return None;
+            });
         }
-        let settles = memory.rollout.settling(&digest, Instant::now());
+        let mut memory = history.clone();
+        let settles = memory.settling(&digest, Instant::now());
         let (report, next) = match settles {
-            Some(left) if context.first_looks.rollouts.is_complete() => (pending(SETTLING), left),
+            Some(left) if context.state.warmup.rollouts.is_complete() => (pending(SETTLING), left),
             // After a start others wait until it is known what is in flight here.
             _ => {
-                take(turn, context).await;
-                let look = timeout(DEADLINE, Box::pin(self.look(&target, &changes, settles, memory)));
+                let look = timeout(DEADLINE, Box::pin(self.look(&target, &changes, settles, &mut memory, permit)));
                 look.await.unwrap_or_else(|_| failed_look("the API server did not answer in time"))
             }
         };
-        let handled = if report.is_done() { Some(digest) } else { handled };
-        let next = (!report.is_done()).then_some(next);
-        if report.is_done() {
-            self.leaves_off(memory);
+        let done = report.is_done();
+        let handled = if done { Some(digest) } else { handled };
+        if done {
+            return rests(Outcome::Known(Report { handled, ..report }));
         }
-        progress.rollout = Outcome::Known(Report { handled, ..report });
-        next
-    }
-
-    fn leaves_off(&self, memory: &mut Memory) {
-        memory.rollout = plan::Memory::default();
-        self.shows(BTreeSet::new());
+        Advanced { outcome: Outcome::Known(Report { handled, ..report }), next: Some(next), history: memory }
     }
 
     /// Notes what is in flight, and lets those go on who waited for a place.
     fn shows(&self, in_flight: BTreeSet<WorkloadReference>) {
-        for waiting in self.context.slots.observe(self.name, in_flight) {
-            self.context.trigger(&waiting);
+        for waiting in self.context.state.slots.observe(self.name, in_flight) {
+            self.context.state.requeue.trigger(&waiting);
         }
     }
 
@@ -178,15 +183,16 @@ impl<'a> Rollout<'_, 'a> {
         target: &Observed,
         changes: &Times,
         settles: Option<Duration>,
-        memory: &mut Memory,
+        memory: &mut plan::Memory,
+        permit: &Permit<'_>,
     ) -> (Report, Duration) {
-        match Box::pin(self.observe()).await {
-            Ok(seen) => Box::pin(self.act(target, changes, &seen, settles, memory)).await,
+        match Box::pin(self.observe(permit.reads().await)).await {
+            Ok(seen) => Box::pin(self.act(target, changes, &seen, settles, memory, permit)).await,
             Err(error) => failed_look(&describe(&error)),
         }
     }
 
-    async fn observe(&self) -> Result<(Vec<Workload>, Vec<PodSeen>), kube::Error> {
+    async fn observe(&self, client: ReadClient<'_>) -> Result<(Vec<Workload>, Vec<PodSeen>), kube::Error> {
         use WorkloadKind::{DaemonSet, Deployment, Rollout, StatefulSet};
         let Self { binding, context, .. } = self;
         let (namespace, target) = (&binding.namespace, binding.target.name.as_str());
@@ -196,9 +202,9 @@ impl<'a> Rollout<'_, 'a> {
             Whom::Nobody | Whom::Consumers => BTreeSet::from([Deployment, StatefulSet, DaemonSet, Rollout]),
         };
         let mut workloads = Vec::new();
-        for kind in kinds.into_iter().filter(|kind| !context.absent_kinds.has(*kind)) {
-            let Some(manifests) = list_workloads(&context.client, namespace, kind).await? else {
-                context.absent_kinds.note(kind);
+        for kind in kinds.into_iter().filter(|kind| !context.state.absent_kinds.has(*kind)) {
+            let Some(manifests) = list_workloads(client, namespace, kind).await? else {
+                context.state.absent_kinds.note(kind);
                 continue;
             };
             let reduced = manifests.iter().filter_map(|manifest| Workload::new(kind, manifest, target, &annotation));
@@ -207,7 +213,7 @@ impl<'a> Rollout<'_, 'a> {
         if workloads.is_empty() {
             return Ok((workloads, Vec::new()));
         }
-        let pods = list_pods(&context.client, namespace, |pod| PodSeen::new(&pod, target)).await?;
+        let pods = list_pods(client, namespace, |pod| PodSeen::new(&pod, target)).await?;
         Ok((workloads, pods))
     }
 
@@ -217,14 +223,15 @@ impl<'a> Rollout<'_, 'a> {
         changes: &Times,
         (workloads, pods): &(Vec<Workload>, Vec<PodSeen>),
         settles: Option<Duration>,
-        memory: &mut Memory,
+        memory: &mut plan::Memory,
+        permit: &Permit<'_>,
     ) -> (Report, Duration) {
         let Self { binding, name, context, .. } = self;
-        let (memory, now) = (&mut memory.rollout, Instant::now());
+        let now = Instant::now();
         let stale: Vec<bool> = workloads.iter().map(|workload| is_stale(workload, pods, changes)).collect();
         let marks_matter = |(workload, stale): (&Workload, &bool)| *stale || workload.mark.is_some();
         if workloads.iter().zip(&stale).any(marks_matter) {
-            match self.digest(target, memory).await {
+            match self.digest(target, memory, permit.reads().await).await {
                 Ok(true) => {}
                 Ok(false) => return (pending("the Secret has just changed"), SOON),
                 Err(error) => return failed_look(&describe(&error)),
@@ -263,7 +270,7 @@ impl<'a> Rollout<'_, 'a> {
             }
         }
         self.shows(in_flight);
-        context.first_looks.rollouts.arrived(name);
+        context.state.warmup.rollouts.arrived(name);
         let (mut moved, mut soon) = (false, None);
         // Nothing but the window can change anything.
         let waits_only = !due.is_empty() && report.is_done();
@@ -280,25 +287,25 @@ impl<'a> Rollout<'_, 'a> {
                 continue;
             }
             // What an earlier process began counts before anything new begins.
-            let counted = context.first_looks.rollouts.is_complete();
-            if !counted || !context.slots.begin(name, reference) {
+            let counted = context.state.warmup.rollouts.is_complete();
+            if !counted || !context.state.slots.begin(name, reference) {
                 soon = if counted { soon } else { Some(SOON) };
                 report.pending.push(format!("{reference}: waits for other restarts to end (--max-rollouts)"));
                 continue;
             }
-            match self.restart(workload, &mark).await {
+            match self.restart(workload, &mark, permit).await {
                 Ok(()) => {
                     moved = true;
                     memory.restarted(workload, &mark, Instant::now());
                     report.pending.push(format!("{reference}: its pods are being replaced"));
                 }
                 Err(RestartError::Raced) => {
-                    context.slots.end(name, reference);
+                    context.state.slots.end(name, reference);
                     soon = Some(SOON);
                     report.pending.push(format!("{reference}: is about to be restarted"));
                 }
                 Err(RestartError::Refused(why)) => {
-                    context.slots.end(name, reference);
+                    context.state.slots.end(name, reference);
                     context.metrics.restarted(reference.kind.as_str(), "refused");
                     report.failed.push(format!("{reference}: {why}"));
                 }
@@ -309,13 +316,18 @@ impl<'a> Rollout<'_, 'a> {
     }
 
     /// Sees to it that the digests of the values are known. False where the Secret is not the one that was observed.
-    async fn digest(&self, target: &Observed, memory: &mut plan::Memory) -> Result<bool, kube::Error> {
+    async fn digest(
+        &self,
+        target: &Observed,
+        memory: &mut plan::Memory,
+        client: ReadClient<'_>,
+    ) -> Result<bool, kube::Error> {
         let Self { binding, context, .. } = self;
         let (namespace, name) = (&binding.namespace, &binding.target.name);
         if memory.digests.as_ref().is_some_and(|(version, _)| *version == target.resource_version) {
             return Ok(true);
         }
-        let Some(secret) = read_secret(&context.client, namespace, name).await? else { return Ok(false) };
+        let Some(secret) = read_secret(client, namespace, name).await? else { return Ok(false) };
         let seen = Sighting::new(&secret.meta, &context.key).observed;
         if seen.resource_version != target.resource_version && changes_of(&seen) != changes_of(target) {
             return Ok(false);
@@ -325,11 +337,13 @@ impl<'a> Rollout<'_, 'a> {
         Ok(true)
     }
 
-    async fn restart(&self, workload: &Workload, mark: &str) -> Result<(), RestartError> {
+    async fn restart(&self, workload: &Workload, mark: &str, permit: &Permit<'_>) -> Result<(), RestartError> {
         let Self { binding, context, .. } = self;
         let annotation = mark::annotation(&binding.target.name);
         let (namespace, version) = (&binding.namespace, &workload.resource_version);
-        match restart_workload(&context.client, namespace, &workload.reference, version, (&annotation, mark)).await {
+        match restart_workload(permit.writes().await, namespace, &workload.reference, version, (&annotation, mark))
+            .await
+        {
             Ok(()) => {
                 context.metrics.restarted(workload.reference.kind.as_str(), "started");
                 tracing::info!(%namespace, name = %binding.name, workload = %workload.reference, "restarted");

@@ -1,11 +1,9 @@
-//! What is remembered of a binding from one pass to the next. All of it can be lost: a restart
-//! costs a look at the versions of the secrets, which all bindings share.
+//! What is remembered of a binding from one reconcile to the next. All of it can be lost: a restart costs one list of
+//! the secrets' versions, which all bindings share.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-
-use tokio::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::api::SecretBindingStatus;
 use crate::domain::name::BindingName;
@@ -14,116 +12,176 @@ use crate::domain::render::rejection::Rejection;
 use crate::domain::rollout::plan;
 use crate::domain::rotation::age::Unaged;
 use crate::domain::rotation::key_source::KeySource;
+use crate::state::backoff::Backoff;
 
 /// Repairs are counted over this time.
 const REPAIR_WINDOW: Duration = Duration::from_secs(600);
-/// The longest pause after a failure, unless the refresh interval is longer.
-const MAX_PAUSE: Duration = Duration::from_secs(300);
-/// The pause after the first failure.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 /// What is remembered of one binding.
 #[derive(Default)]
-pub struct Memory {
-    /// Failures since the last success.
-    failures: u32,
-    /// The pause after the last of them.
-    pause: Duration,
+pub struct History {
+    /// The pauses after failures.
+    pub backoff: Backoff,
     /// When the sources were last known at their present versions.
     pub verified: Option<Instant>,
     /// Inputs that are known to give no Secret.
-    pub rejected: Option<(String, Rejection)>,
+    pub rejected: Option<RejectedInputs>,
+    /// The repairs of the last minutes.
+    pub repairs: Repairs,
     /// The generation for which no Secret of an earlier name is left.
     pub tidy: Option<i64>,
-    /// The last status written, with the resource version it gave the binding, until the watch has shown it.
-    pub reported: Option<(u64, Box<SecretBindingStatus>)>,
-    /// What is remembered of its restarts.
+    /// The last status written, until the watch has shown it.
+    pub reported: Option<ReportedStatus>,
+    /// The restarts.
     pub rollout: plan::Memory,
-    /// The keys of which it is to be found out since when they have their values.
-    pub unaged: BTreeMap<String, Unaged>,
-    /// Whether that is under way.
-    pub walking: bool,
-    /// When that is tried again, where it failed.
-    pub walk_again: Option<Instant>,
-    /// Where the keys of rules come from that are acted on, and of which versions and which binding that was found.
-    pub key_sources: Option<(Vec<String>, BTreeMap<TargetKey, KeySource>)>,
-    repairs: VecDeque<Instant>,
+    /// The keys of unknown age.
+    pub ages: AgeHistory,
+    /// Where the keys of rules come from that an action is under way for.
+    pub key_sources: Option<KeySources>,
 }
 
-impl Memory {
-    /// Notes a success.
-    pub fn succeeded(&mut self) {
-        (self.failures, self.pause) = (0, Duration::ZERO);
-    }
+/// What one reconcile leaves to remember. What it did not come to is `None`, and stays as it was.
+#[derive(Debug, Default)]
+pub struct Facts {
+    /// When the sources were known at their present versions.
+    pub verified: Option<Instant>,
+    /// The inputs that give no Secret; `None` inside where the present ones do give one.
+    pub rejected: Option<Option<RejectedInputs>>,
+    /// When the target was repaired.
+    pub repaired: Option<Instant>,
+    /// The generation for which no Secret of an earlier name is left; `None` inside where one is.
+    pub tidy: Option<Option<i64>>,
+    /// The keys of unknown age after a publication.
+    pub unknown_ages: Option<BTreeMap<String, Unaged>>,
+    /// The keys of unknown age, with their backfill.
+    pub ages: Option<AgeHistory>,
+    /// Where keys come from.
+    pub key_sources: Option<KeySources>,
+    /// The restarts.
+    pub rollout: Option<plan::Memory>,
+}
 
-    /// Notes a failure and answers how long to wait: twice as long each time, at most `cap` or five minutes, and
-    /// shortened by up to a half so that bindings that failed together do not come back together. `jitter` is between
-    /// 0 and 1.
-    pub fn failed(&mut self, cap: Duration, jitter: f64) -> Duration {
-        let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(20)).min(cap.max(MAX_PAUSE));
-        self.failures = self.failures.saturating_add(1);
-        self.pause = pause.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0);
-        self.pause
-    }
-
-    /// How old a failure that another binding met may be to be taken for this one's, so that many bindings of one
-    /// secret that cannot be had do not ask for it each.
+impl History {
+    /// The history after a reconcile that left these facts.
     #[must_use]
-    pub fn shares_failures_of(&self) -> Duration {
-        self.pause / 2
-    }
-
-    /// How long until older versions are looked through for the ages of keys; `None` where that is not to be done, or
-    /// is under way.
-    #[must_use]
-    pub fn next_walk(&self, publishes: bool, now: Instant) -> Option<Duration> {
-        let at = || self.walk_again.map_or(Duration::ZERO, |again| again.saturating_duration_since(now));
-        (publishes && !self.unaged.is_empty() && !self.walking).then(at)
-    }
-
-    /// Notes that the target was put right.
-    pub fn repaired(&mut self, now: Instant) {
-        self.repairs.push_back(now);
-    }
-
-    /// How often the target was put right within the last ten minutes.
-    pub fn repairs_within(&mut self, now: Instant) -> usize {
-        while self.repairs.front().is_some_and(|first| now.duration_since(*first) > REPAIR_WINDOW) {
-            self.repairs.pop_front();
+    pub fn after(self, facts: Facts) -> Self {
+        let changed = facts.unknown_ages.filter(|unknown| *unknown != self.ages.unknown);
+        let ages = match (facts.ages, changed) {
+            (Some(ages), _) => ages,
+            (None, Some(unknown)) => AgeHistory { unknown, retry_at: None, ..self.ages },
+            (None, None) => self.ages,
+        };
+        Self {
+            verified: facts.verified.or(self.verified),
+            rejected: facts.rejected.unwrap_or(self.rejected),
+            repairs: facts.repaired.map_or(self.repairs.clone(), |now| self.repairs.with(now)),
+            tidy: facts.tidy.unwrap_or(self.tidy),
+            rollout: facts.rollout.unwrap_or(self.rollout),
+            key_sources: facts.key_sources.or(self.key_sources),
+            backoff: self.backoff,
+            reported: self.reported,
+            ages,
         }
-        self.repairs.len()
     }
 }
 
-/// The memories of all bindings, by namespace and name.
-#[derive(Default)]
-pub struct Memories(Mutex<HashMap<BindingName, (String, Memory)>>);
+/// Inputs that give no Secret, and why. They are not read again until they change.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RejectedInputs {
+    /// The digest of the inputs.
+    pub inputs: String,
+    /// Why they give no Secret.
+    pub rejection: Rejection,
+}
 
-impl Memories {
-    fn lock(&self) -> MutexGuard<'_, HashMap<BindingName, (String, Memory)>> {
+/// A status that was written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReportedStatus {
+    /// The resource version that the write gave the binding.
+    pub resource_version: u64,
+    /// The status.
+    pub status: Box<SecretBindingStatus>,
+}
+
+/// The keys of a binding whose age is unknown, and their backfill.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AgeHistory {
+    /// The keys.
+    pub unknown: BTreeMap<String, Unaged>,
+    /// Whether a backfill is under way.
+    pub running: bool,
+    /// When the next backfill may begin, after one that failed.
+    pub retry_at: Option<Instant>,
+}
+
+impl AgeHistory {
+    /// How long until a backfill is to begin; `None` where there is nothing to find, or one is under way.
+    #[must_use]
+    pub fn next_backfill(&self, now: Instant) -> Option<Duration> {
+        let pause = || self.retry_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+        (!self.unknown.is_empty() && !self.running).then(pause)
+    }
+}
+
+/// Where keys come from, and which binding and versions that was found of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeySources {
+    /// The generation, the grant and the versions.
+    pub of: Vec<String>,
+    /// The sources, by target key.
+    pub sources: BTreeMap<TargetKey, KeySource>,
+}
+
+/// When the target was repaired.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Repairs(VecDeque<Instant>);
+
+impl Repairs {
+    /// The same with one more repair at `now`. Those that count no more are dropped.
+    #[must_use]
+    pub fn with(mut self, now: Instant) -> Self {
+        self.0.retain(|repair| now.duration_since(*repair) <= REPAIR_WINDOW);
+        self.0.push_back(now);
+        self
+    }
+
+    /// How many repairs there were within the last ten minutes.
+    #[must_use]
+    pub fn recent(&self, now: Instant) -> usize {
+        self.0.iter().filter(|repair| now.duration_since(**repair) <= REPAIR_WINDOW).count()
+    }
+}
+
+/// The histories of all bindings, each with the uid of its binding.
+#[derive(Default)]
+pub struct Histories(Mutex<HashMap<BindingName, (String, History)>>);
+
+impl Histories {
+    fn lock(&self) -> MutexGuard<'_, HashMap<BindingName, (String, History)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the memory of the binding of this name, with its uid.
-    pub fn take(&self, binding: &BindingName) -> Option<(String, Memory)> {
+    /// Takes the history of the binding of this name, with its uid.
+    #[must_use]
+    pub fn take(&self, binding: &BindingName) -> Option<(String, History)> {
         self.lock().remove(binding)
     }
 
-    /// Puts a memory back.
-    pub fn put(&self, binding: &BindingName, uid: String, memory: Memory) {
-        self.lock().insert(binding.clone(), (uid, memory));
+    /// Puts a history back.
+    pub fn put(&self, binding: &BindingName, uid: String, history: History) {
+        self.lock().insert(binding.clone(), (uid, history));
     }
 
-    /// Drops a written status once the watch shows it, or what came after it.
+    /// Drops a written status once the watch shows it, or a later one.
     pub fn shown(&self, binding: &BindingName, resource_version: Option<u64>) {
-        if let Some((_, memory)) = self.lock().get_mut(binding)
-            && memory.reported.as_ref().is_some_and(|(written, _)| resource_version >= Some(*written))
+        if let Some((_, history)) = self.lock().get_mut(binding)
+            && history.reported.as_ref().is_some_and(|written| resource_version >= Some(written.resource_version))
         {
-            memory.reported = None;
+            history.reported = None;
         }
     }
 
-    /// The bindings that are remembered.
+    /// The bindings that have a history.
     #[must_use]
     pub fn names(&self) -> Vec<BindingName> {
         self.lock().keys().cloned().collect()
@@ -140,40 +198,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_up_to_the_cap_and_start_again_after_a_success() {
-        let mut memory = Memory::default();
-        let pauses: Vec<u64> = (0..11).map(|_| memory.failed(Duration::from_secs(60), 0.0).as_secs()).collect();
-        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
-        memory.succeeded();
-        assert_eq!(memory.failed(Duration::from_secs(60), 1.0), Duration::from_millis(500));
-        let mut slow = Memory::default();
-        let last = (0..40).map(|_| slow.failed(Duration::from_secs(86_400), 0.0)).last();
-        assert_eq!(last, Some(Duration::from_secs(86_400)));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn repairs_are_counted_over_ten_minutes() {
-        let mut memory = Memory::default();
-        for _ in 0..4 {
-            memory.repaired(Instant::now());
-            tokio::time::advance(Duration::from_secs(150)).await;
-        }
-        memory.repaired(Instant::now());
-        assert_eq!(memory.repairs_within(Instant::now()), 5);
-        tokio::time::advance(Duration::from_secs(299)).await;
-        assert_eq!(memory.repairs_within(Instant::now()), 3);
+    fn repairs_are_counted_over_ten_minutes() {
+        let start = Instant::now();
+        let at = |second| start + Duration::from_secs(second);
+        let repairs = (0..5).fold(Repairs::default(), |repairs, number| repairs.with(at(150 * number)));
+        assert_eq!(repairs.recent(at(600)), 5);
+        assert_eq!(repairs.recent(at(899)), 3);
+        assert_eq!(repairs.with(at(899)), Repairs([300, 450, 600, 899].map(at).into()), "older ones are dropped");
     }
 
     #[test]
     fn a_written_status_is_kept_until_the_watch_shows_it() {
-        let (memories, name) = (Memories::default(), BindingName::new("n", "b"));
-        let memory = Memory { reported: Some((7, Box::default())), ..Memory::default() };
-        memories.put(&name, "u".to_owned(), memory);
+        let (histories, name) = (Histories::default(), BindingName::new("n", "b"));
+        let reported = ReportedStatus { resource_version: 7, status: Box::default() };
+        histories.put(&name, "u".to_owned(), History { reported: Some(reported), ..History::default() });
         for (shown, kept) in [(None, true), (Some(6), true), (Some(7), false)] {
-            memories.shown(&name, shown);
-            let (_, memory) = memories.take(&name).unwrap();
-            assert_eq!(memory.reported.is_some(), kept, "{shown:?}");
-            memories.put(&name, "u".to_owned(), memory);
+            histories.shown(&name, shown);
+            let (_, history) = histories.take(&name).unwrap();
+            assert_eq!(history.reported.is_some(), kept, "{shown:?}");
+            histories.put(&name, "u".to_owned(), history);
         }
     }
 }

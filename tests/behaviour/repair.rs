@@ -8,7 +8,9 @@ use bindery::domain::fingerprint::FingerprintKey;
 use bindery::domain::render::key::TargetKey;
 use bindery::domain::target::Desired;
 use bindery::domain::value::Value;
-use bindery::kubernetes::write::{WriteError, apply_secret};
+use bindery::kubernetes::api_server::ApiServer;
+use bindery::kubernetes::write::apply_secret;
+use bindery::kubernetes::write_error::WriteError;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::json;
@@ -177,12 +179,15 @@ async fn a_secret_that_appears_between_the_look_and_the_write_is_not_touched() {
     let before = world.secrets().create(&PostParams::default(), &foreign).await.unwrap();
     // The look found nothing; the Secret appeared; the write rests on the look.
     let (binding, wanted) = desired(&world, "c");
-    assert_eq!(apply_secret(&world.client, &wanted, None).await.err(), Some(WriteError::Raced));
+    let server = ApiServer::new(world.client.clone(), 1);
+    let permit = server.permit();
+    let client = permit.writes().await;
+    assert_eq!(apply_secret(client, &wanted, None).await.err(), Some(WriteError::Raced));
     assert_eq!(world.secrets().get("raced").await.unwrap(), before);
 
     // Where nothing stands there, the same write creates it.
     world.secrets().delete("raced", &DeleteParams::default()).await.unwrap();
-    let written = apply_secret(&world.client, &wanted, None).await.unwrap();
+    let written = apply_secret(client, &wanted, None).await.unwrap();
     let key = FingerprintKey::new(zeroize::Zeroizing::new([1; 32]));
     let written = bindery::domain::target::Sighting::new(&written, &key);
     let bindery::domain::target::TargetState::Owned(observed) =
@@ -192,12 +197,12 @@ async fn a_secret_that_appears_between_the_look_and_the_write_is_not_touched() {
     };
     // A write on top of what was observed is made once: the second rests on a version that is gone.
     let (_, newer) = desired(&world, "d");
-    apply_secret(&world.client, &newer, Some(&observed)).await.unwrap();
-    assert_eq!(apply_secret(&world.client, &wanted, Some(&observed)).await.err(), Some(WriteError::Raced));
+    apply_secret(client, &newer, Some(&observed)).await.unwrap();
+    assert_eq!(apply_secret(client, &wanted, Some(&observed)).await.err(), Some(WriteError::Raced));
     assert_eq!(world.data("raced").await.unwrap()["A"], "d");
     // Deleted and made anew by somebody else between the look and the write: the uid tells.
     world.secrets().delete("raced", &DeleteParams::default()).await.unwrap();
-    assert_eq!(apply_secret(&world.client, &wanted, Some(&observed)).await.err(), Some(WriteError::Raced));
+    assert_eq!(apply_secret(client, &wanted, Some(&observed)).await.err(), Some(WriteError::Raced));
     assert!(world.data("raced").await.is_none(), "a Secret that was deleted since the look is not made again by it");
     world.end().await;
 }

@@ -25,7 +25,7 @@ const MAX_REVERTS: u32 = 3;
 const STUCK_AFTER: Duration = Duration::from_secs(600);
 
 /// What is remembered between looks. All of it can be lost.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Memory {
     /// The changes that were seen last, and when they were seen first.
     seen: Option<(String, Instant)>,

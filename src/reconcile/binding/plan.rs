@@ -1,24 +1,21 @@
-//! What to do about a binding, as pure functions of what was observed.
+//! Decides whether values must be read, as pure functions of what was observed.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::Instant;
 
-use k8s_openapi::jiff::Timestamp;
-use tokio::time::Instant;
-
-use crate::api::{ConditionType, SecretBindingStatus};
+use crate::api::SecretBindingStatus;
 use crate::aws::audit::ReadReason;
-use crate::aws::read_request::Selection;
-use crate::domain::binding::Binding;
 use crate::domain::fingerprint::FingerprintKey;
-use crate::domain::grant::Access;
-use crate::domain::render::mapping::{Mapping, RENDER_REVISION};
+use crate::domain::inputs::{inputs, source_text};
 use crate::domain::render::rejection::Rejection;
-use crate::domain::secret::reference::{Source, VersionSelector};
-use crate::domain::secret::version::{Known, SecretVersion};
-use crate::domain::target::{Comparison, Observed, TargetError, TargetState, compare};
-use crate::reconcile::binding::status::stale_after;
-use crate::state::history::Memory;
+use crate::domain::rotation::age;
+use crate::domain::secret::reference::Source;
+use crate::domain::secret::version::Known;
+use crate::domain::target::{self, Comparison, TargetError, TargetState, compare};
+use crate::reconcile::authorization::AuthorizedBinding;
+use crate::reconcile::binding::observe::Observed;
+use crate::reconcile::subject::Subject;
+use crate::state::history::{History, RejectedInputs, Repairs};
 
 /// The fifth repair within the window is not made.
 const MAX_REPAIRS: usize = 4;
@@ -51,7 +48,7 @@ pub struct Situation<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Need {
     /// The target is as it should be.
-    Nothing(Observed),
+    Nothing(target::Observed),
     /// These inputs were read before and give no Secret; to read them again would change nothing.
     Refuse(Rejection),
     /// The values are needed.
@@ -60,14 +57,14 @@ pub enum Need {
 
 /// Decides whether values must be read, and why.
 #[must_use]
-pub fn need(situation: &Situation<'_>, rejected: Option<&(String, Rejection)>, key: &FingerprintKey) -> Need {
+pub fn need(situation: &Situation<'_>, rejected: Option<&RejectedInputs>, key: &FingerprintKey) -> Need {
     if situation.forced {
         return Need::Read(ReadReason::Forced);
     }
-    if let (Some(inputs), Some((known, rejection))) = (&situation.inputs, rejected)
-        && known == inputs
+    if let (Some(inputs), Some(rejected)) = (&situation.inputs, rejected)
+        && rejected.inputs == *inputs
     {
-        return Need::Refuse(rejection.clone());
+        return Need::Refuse(rejected.rejection.clone());
     }
     let was_published =
         situation.status.binding.as_ref().is_some_and(|published| published.name == situation.target_name);
@@ -108,12 +105,12 @@ fn is_recorded(situation: &Situation<'_>) -> bool {
 }
 
 /// Whether Bindery's own mark is there, but under a key that is gone: it proves nothing, and nobody edited anything.
-fn is_marked_by_another_key(observed: &Observed, key: &FingerprintKey) -> bool {
+fn is_marked_by_another_key(observed: &target::Observed, key: &FingerprintKey) -> bool {
     let inputs = observed.mark.as_deref().and_then(|mark| mark.split(':').nth(1));
     observed.owns_mark && inputs.is_some_and(|inputs| !inputs.starts_with(key.id()))
 }
 
-/// Refuses the repair of a target that was put right too often, since somebody else wants it otherwise.
+/// Refuses the repair of a target that was repaired too often, since somebody else undoes it.
 ///
 /// # Errors
 /// [`TargetError::Contested`] at the fifth repair within ten minutes.
@@ -121,10 +118,10 @@ pub fn allow_repair(
     reason: ReadReason,
     target: &TargetState,
     name: &str,
-    memory: &mut Memory,
+    repairs: &Repairs,
     now: Instant,
 ) -> Result<(), TargetError> {
-    let times = memory.repairs_within(now);
+    let times = repairs.recent(now);
     if !is_repair(reason) || times < MAX_REPAIRS {
         return Ok(());
     }
@@ -145,93 +142,58 @@ pub fn is_repair(reason: ReadReason) -> bool {
     matches!(reason, ReadReason::Drift | ReadReason::Missing)
 }
 
-/// The digest of all that decides the content of the target; `records` are those of its overlaps.
+/// Whether a read would rest on a list alone. A list proves that nothing changed; that something did, AWS is asked
+/// again.
 #[must_use]
-pub fn inputs(
-    binding: &Binding,
-    access: &Access,
-    versions: &BTreeMap<Source, Known>,
-    records: Option<&str>,
+pub fn must_confirm(need: &Need, observed: &Observed) -> bool {
+    matches!(need, Need::Read(_)) && observed.sources.as_ref().is_some_and(|sources| !sources.confirmed)
+}
+
+/// Plans a reconcile: whether values must be read, and why.
+#[must_use]
+pub fn plan(
+    subject: &Subject<'_>,
+    authorized: &AuthorizedBinding,
+    observed: &Observed,
+    history: &History,
     key: &FingerprintKey,
-) -> String {
-    let revision = RENDER_REVISION.to_string();
-    let mut parts = vec![revision, binding.fingerprint_input.clone()];
-    for (source, known) in versions {
-        let keys = access.keys_text(&known.name);
-        parts.extend([source_text(source), known.arn.clone(), known.version_id.clone(), keys]);
-    }
-    parts.extend(records.map(|records| format!("records\n{records}")));
-    key.digest("inputs", parts.iter().map(String::as_str))
-}
-
-/// A source as the status shows it.
-#[must_use]
-pub fn source_text(source: &Source) -> String {
-    match &source.version {
-        VersionSelector::Stage(stage) if stage == "AWSCURRENT" => source.secret.to_string(),
-        VersionSelector::Stage(version) | VersionSelector::Id(version) => format!("{}@{version}", source.secret),
-    }
-}
-
-/// What a mapping takes of a payload, as far as the grant allows it, for the audit record.
-#[must_use]
-pub fn selection(mapping: &Mapping, access: &Access, source: &Source, version: &SecretVersion) -> Selection {
-    let of_source = Mapping {
-        data_from: mapping.data_from.iter().filter(|extract| extract.source == *source).cloned().collect(),
-        data: mapping.data.iter().filter(|entry| entry.source == *source).cloned().collect(),
-        ..Mapping::default()
+) -> Need {
+    let AuthorizedBinding { binding, access, .. } = authorized;
+    let Observed { target, sources, overlap_due, .. } = observed;
+    let versions = sources.as_ref().map(|sources| &sources.versions);
+    let age_is_due = || age::needs_read(&binding.rotation, subject.before, &history.ages.unknown, key);
+    let situation = Situation {
+        target,
+        status: subject.before,
+        inputs: versions.map(|versions| inputs(binding, access, versions, records_text(target), key)),
+        versions,
+        by_event: sources.as_ref().is_some_and(|sources| sources.by_event),
+        forced: subject.asks_for_sync(),
+        rotation: if *overlap_due { Some(ReadReason::Overlap) } else { age_is_due().then_some(ReadReason::Age) },
+        grant: &access.grant,
+        target_name: &binding.target.name,
     };
-    match of_source.select(|_| Some(&version.payload), &|_, key| access.permits_key(&version.name, key)) {
-        Ok(selected) => {
-            let used = selected.used_keys().get(source).cloned().unwrap_or_default();
-            Selection { keys: used.keys.into_iter().collect(), whole_payload: used.whole }
-        }
-        // The payload does not give what is asked of it; the record names what is asked.
-        Err(_) => Selection {
-            keys: of_source.data.iter().filter_map(|entry| entry.json_key.clone()).collect(),
-            whole_payload: of_source.data.iter().any(|entry| entry.json_key.is_none()),
-        },
+    need(&situation, history.rejected.as_ref(), key)
+}
+
+/// The records of overlaps on a target, as they stand there.
+#[must_use]
+pub fn records_text(target: &TargetState) -> Option<&str> {
+    match target {
+        TargetState::Owned(observed) => observed.rotation_state.as_deref(),
+        TargetState::Absent | TargetState::Adoptable(_) | TargetState::Foreign(_) => None,
     }
-}
-
-/// For how long a look at AWS is relied on. The last tenth of the interval is left to jitter.
-#[must_use]
-pub fn relied_on_for(interval: Option<Duration>) -> Duration {
-    interval.map_or(Duration::MAX, |interval| interval.mul_f64(0.9))
-}
-
-/// When to look at AWS again: after the interval since the last look, less up to a tenth, so that bindings that began
-/// together drift apart. `None` where the clock asks for nothing.
-#[must_use]
-pub fn next_look(verified: Option<Instant>, interval: Option<Duration>, now: Instant, jitter: f64) -> Option<Duration> {
-    let interval = interval?.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 10.0);
-    let since = verified.map_or(Duration::ZERO, |verified| now.duration_since(verified));
-    Some(interval.saturating_sub(since).max(Duration::from_millis(100)))
-}
-
-/// How long until a time, which is a moment later where it has passed.
-#[must_use]
-pub fn until(time: Timestamp, now: Timestamp) -> Duration {
-    Duration::try_from(time.duration_since(now)).unwrap_or_default() + Duration::from_millis(10)
-}
-
-/// How long until a passing failure makes the binding `Stale`; `None` where none is under way.
-#[must_use]
-pub fn until_stale(status: &SecretBindingStatus, interval: Duration, now: Timestamp) -> Option<Duration> {
-    let find = |type_: ConditionType| status.conditions.iter().find(|condition| condition.type_ == type_.as_str());
-    let failing = find(ConditionType::Fetched).filter(|fetched| fetched.status == "False")?;
-    find(ConditionType::Ready).filter(|ready| ready.status == "True")?;
-    let left = stale_after(interval) - now.duration_since(failing.last_transition_time.0);
-    Some(Duration::try_from(left).unwrap_or_default().max(Duration::from_millis(100)))
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::time::Duration;
 
     use super::*;
     use crate::api::{ANNOTATION_INPUTS, Reason, SourceStatus, TargetReference};
     use crate::domain::render::mapping::error::RenderError;
+    use crate::domain::secret::reference::VersionSelector;
     use zeroize::Zeroizing;
 
     fn key(byte: u8) -> FingerprintKey {
@@ -245,7 +207,7 @@ mod tests {
             |fields: &BTreeSet<String>, key: &FingerprintKey| key.digest("fields", fields.iter().map(String::as_str));
         let published = digest(&fields, key);
         edit(&mut fields);
-        TargetState::Owned(Observed {
+        TargetState::Owned(target::Observed {
             uid: "u".to_owned(),
             resource_version: "1".to_owned(),
             mark: Some(format!("v1:{inputs}:{published}")),
@@ -345,40 +307,27 @@ mod tests {
             grant: "g",
             target_name: "worker",
         };
-        let rejected = ("a".to_owned(), rejection.clone());
+        let rejected = RejectedInputs { inputs: "a".to_owned(), rejection: rejection.clone() };
         assert_eq!(need(&situation("a", false), Some(&rejected), &key), Need::Refuse(rejection));
         assert_eq!(need(&situation("b", false), Some(&rejected), &key), Need::Read(ReadReason::Missing));
         assert_eq!(need(&situation("a", true), Some(&rejected), &key), Need::Read(ReadReason::Forced));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn the_fifth_repair_is_not_made_and_names_the_other_writer() {
-        let mut memory = Memory::default();
+    #[test]
+    fn the_fifth_repair_is_not_made_and_names_the_other_writer() {
+        let start = Instant::now();
+        let at = |second| start + Duration::from_secs(second);
+        let mut repairs = Repairs::default();
         let target = owned("x", &key(1), |_| {});
         for _ in 0..4 {
-            assert_eq!(allow_repair(ReadReason::Drift, &target, "worker", &mut memory, Instant::now()), Ok(()));
-            memory.repaired(Instant::now());
+            assert_eq!(allow_repair(ReadReason::Drift, &target, "worker", &repairs, at(0)), Ok(()));
+            repairs = repairs.with(at(0));
         }
         // A repair that was not made, since AWS did not answer, does not count.
-        assert_eq!(memory.repairs_within(Instant::now()), 4);
-        let refused = allow_repair(ReadReason::Missing, &target, "worker", &mut memory, Instant::now()).unwrap_err();
+        assert_eq!(repairs.recent(at(0)), 4);
+        let refused = allow_repair(ReadReason::Missing, &target, "worker", &repairs, at(0)).unwrap_err();
         assert!(refused.to_string().contains("kubectl-edit"), "{refused}");
-        assert_eq!(allow_repair(ReadReason::Changed, &target, "worker", &mut memory, Instant::now()), Ok(()));
-        tokio::time::advance(Duration::from_secs(601)).await;
-        assert_eq!(allow_repair(ReadReason::Drift, &target, "worker", &mut memory, Instant::now()), Ok(()));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_next_look_comes_an_interval_after_the_last_less_a_tenth_at_most() {
-        let looked = Instant::now();
-        tokio::time::advance(Duration::from_secs(100)).await;
-        let interval = Some(Duration::from_secs(300));
-        let next = |jitter| next_look(Some(looked), interval, Instant::now(), jitter).unwrap();
-        assert_eq!(next(0.0), Duration::from_secs(200));
-        assert_eq!(next(1.0), Duration::from_secs(170));
-        assert_eq!(next_look(Some(looked), None, Instant::now(), 0.0), None);
-        // The look that comes earliest finds what is known too old to be relied on.
-        assert_eq!(relied_on_for(interval), Duration::from_secs(270));
-        assert_eq!(relied_on_for(None), Duration::MAX);
+        assert_eq!(allow_repair(ReadReason::Changed, &target, "worker", &repairs, at(0)), Ok(()));
+        assert_eq!(allow_repair(ReadReason::Drift, &target, "worker", &repairs, at(601)), Ok(()));
     }
 }

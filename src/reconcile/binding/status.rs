@@ -1,114 +1,110 @@
-//! The status that a pass leads to, as a pure function of the status before it and of what was found.
+//! The status and the Events that a reconcile leads to, as a pure function of the status before it and of its results.
 
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::Timestamp;
 
-use crate::api::{ConditionType, Reason, SecretBindingStatus, SourceStatus, TargetReference};
+use crate::api::{ConditionType, Reason, SecretBindingStatus, TargetReference};
+use crate::domain::binding::Binding;
 use crate::domain::note::Note;
-use crate::domain::rollout::outcome;
 use crate::domain::rollout::outcome::Outcome;
-use crate::domain::rotation::found::Found;
-use crate::domain::target::Observed;
+use crate::reconcile::binding::attempt::{Attempt, Reached};
+use crate::reconcile::binding::conditions::Conditions;
+use crate::reconcile::binding::events::transitions;
+use crate::reconcile::binding::stale::{STALE_AFTER_INTERVALS, stale_after};
 use crate::reconcile::error::{Class, Error};
-use crate::reconcile::rotation::overlap::OverlapReport;
-use crate::reconcile::rotation::status::Told;
+use crate::reconcile::rotation::overlap::activities;
+use crate::reconcile::rotation::status::{Told, tell};
 
-/// A passing failure is reported as such for this many refresh intervals; then the binding is `Stale`.
-const STALE_AFTER_INTERVALS: u32 = 3;
+/// The steps on the way to the Secret, with the condition of each, in the order of the reference.
+const STEPS: [(ConditionType, Reached); 4] = [
+    (ConditionType::Granted, Reached::Granted),
+    (ConditionType::Fetched, Reached::Fetched),
+    (ConditionType::Rendered, Reached::Rendered),
+    (ConditionType::Applied, Reached::Applied),
+];
 
-/// The steps of a pass, in the order of the reference.
-const STEPS: [ConditionType; 4] =
-    [ConditionType::Granted, ConditionType::Fetched, ConditionType::Rendered, ConditionType::Applied];
-
-/// How far a pass came, and what it learned on the way.
-#[derive(Debug, Default)]
-pub struct Progress {
-    /// The grant that serves the binding.
-    pub grant: Option<String>,
-    /// The versions that are published.
-    pub sources: Option<Vec<SourceStatus>>,
-    /// What is published.
-    pub published: Option<Published>,
-    /// The text of the annotation `bindery.dev/sync` that was acted on.
-    pub handled_sync: Option<String>,
-    /// Whether the target is as Bindery last published it.
-    pub target_intact: bool,
-    /// When the grant ends.
-    pub expires: Option<Timestamp>,
-    /// Whether what was published was deleted, since its grant ended and asks for that.
-    pub withdrawn: bool,
-    /// Where overlaps of old and new values stand; `None` where the pass did not come to them.
-    pub overlaps: Option<Vec<OverlapReport>>,
-    /// The text of the annotation `bindery.dev/rotation` that was acted on.
-    pub handled_command: Option<String>,
-    /// The target as it now stands, where the pass came to know.
-    pub observed: Option<Observed>,
-    /// How far the workloads are.
-    pub rollout: Outcome,
-    /// The steps that were done.
-    pub done: Vec<ConditionType>,
-    /// What was found out about rotation.
-    pub rotation: Found,
-}
-
-/// The Secret as it now stands.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Published {
-    /// Its name.
-    pub name: String,
-    /// The number of keys of Bindery.
-    pub keys: usize,
-    /// When it was last written.
-    pub written: Option<Time>,
-    /// Secrets of earlier names that something still refers to.
-    pub leftovers: Vec<String>,
-}
-
-/// What a pass found.
-#[derive(Clone, Copy, Debug)]
+/// What a status is made from, beside the status before it.
+#[derive(Clone, Copy)]
 pub struct Findings<'a> {
+    /// The binding; `None` where its manifest does not parse.
+    pub binding: Option<&'a Binding>,
     /// The generation of the binding.
     pub generation: i64,
-    /// How far the pass came.
-    pub progress: &'a Progress,
-    /// What ended it, where it was not done.
+    /// The results of the steps.
+    pub attempt: &'a Attempt,
+    /// What ended the attempt, where it was not done.
     pub error: Option<&'a Error>,
     /// The refresh interval; the operator's where the binding's is `0s`.
     pub interval: Duration,
-    /// Whether the clock leads to another look.
+    /// Whether the clock leads to another observation.
     pub looks_again: bool,
 }
 
-/// The status after a pass.
+/// What a reconcile says of a binding.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Report {
+    /// The status.
+    pub status: SecretBindingStatus,
+    /// The Events that go with a change of the status.
+    pub notes: Vec<Note>,
+    /// The Events that go out in any case.
+    pub commands: Vec<Note>,
+    /// When each rule is due, for the metrics.
+    pub due: Vec<(String, Timestamp)>,
+    /// When any of this changes by the clock alone.
+    pub wake: Option<Timestamp>,
+}
+
+/// The status and the Events after an attempt.
 #[must_use]
-pub fn after_pass(before: &SecretBindingStatus, findings: Findings<'_>, now: Timestamp) -> SecretBindingStatus {
-    let Findings { generation, progress, error, .. } = findings;
+pub fn status(before: &SecretBindingStatus, findings: Findings<'_>, now: Timestamp) -> Report {
+    let rotation = &findings.attempt.rotation;
+    let mut status = after_attempt(before, findings, now);
+    let mut found = rotation.found.clone();
+    if let Some(overlaps) = &rotation.overlaps {
+        let published = findings.attempt.published.as_ref();
+        let written = published.and_then(|published| Some(published.written()?.0));
+        found.activities.get_or_insert_default().extend(activities(overlaps, before, written));
+    }
+    let mut told = findings.binding.map(|binding| tell(binding, before, &found, now));
+    if let (Some(told), Some(handled)) = (&mut told, &rotation.handled_command) {
+        told.handled = Some(handled.clone());
+    }
+    with_rotation(&mut status, before, told.as_ref(), now);
+    let Told { notes: of_rules, due, wake, .. } = told.unwrap_or_default();
+    let notes = transitions(before, &status).into_iter().chain(of_rules).collect();
+    let commands = rotation.overlaps.iter().flatten().filter_map(|overlap| overlap.note.clone()).collect();
+    Report { status, notes, commands, due, wake }
+}
+
+/// The status of a suspended binding: what was, and that it is suspended.
+#[must_use]
+pub fn suspended(before: &SecretBindingStatus, generation: i64, now: Timestamp) -> Report {
+    let mut conditions = Conditions::new(&before.conditions, generation, now);
+    let message = "spec.suspend is true: nothing is read and nothing is written until it is false".to_owned();
+    conditions.set(ConditionType::Suspended, "True", Reason::Suspended, message);
     let mut status = before.clone();
     status.observed_generation = Some(generation);
-    if progress.grant.is_some() {
-        status.grant.clone_from(&progress.grant);
-    }
-    if let Some(sources) = &progress.sources {
-        status.sources.clone_from(sources);
-    }
-    if let Some(published) = &progress.published {
-        status.binding = Some(TargetReference { name: published.name.clone() });
-        status.keys = i32::try_from(published.keys).ok();
-        status.last_changed_time.clone_from(&published.written);
-    }
-    if progress.withdrawn {
-        (status.binding, status.keys, status.last_changed_time) = (None, None, None);
-        status.sources.clear();
-    }
-    if progress.handled_sync.is_some() {
-        status.last_handled_sync.clone_from(&progress.handled_sync);
-    }
-    let mut conditions = Conditions { before: &before.conditions, after: Vec::new(), generation, now };
-    for step in STEPS {
-        let (state, reason, message) = part(step, findings);
-        conditions.set(step, state, reason, message);
+    let kept = before.conditions.iter().filter(|condition| {
+        ![ConditionType::Suspended, ConditionType::Reconciling, ConditionType::Stalled]
+            .iter()
+            .any(|type_| condition.type_ == type_.as_str())
+    });
+    status.conditions = kept.cloned().chain(conditions.after).collect();
+    let notes = transitions(before, &status);
+    Report { status, notes, ..Report::default() }
+}
+
+fn after_attempt(before: &SecretBindingStatus, findings: Findings<'_>, now: Timestamp) -> SecretBindingStatus {
+    let Findings { generation, attempt, error, .. } = findings;
+    let mut status = before.clone();
+    status.observed_generation = Some(generation);
+    publish(&mut status, attempt);
+    let mut conditions = Conditions::new(&before.conditions, generation, now);
+    for (type_, step) in STEPS {
+        let (state, reason, message) = part(type_, step, findings);
+        conditions.set(type_, state, reason, message);
     }
     let (ready, reason, message) = summary(&conditions, findings, before);
     conditions.set(ConditionType::Ready, state(ready), reason, message);
@@ -123,7 +119,7 @@ pub fn after_pass(before: &SecretBindingStatus, findings: Findings<'_>, now: Tim
         }
         Some(Class::Watched) | None => {}
     }
-    match &progress.rollout {
+    match &attempt.rollout.outcome {
         Outcome::Known(report) => {
             status.rollout = Some(report.status());
             let (state, reason, message) = report.condition();
@@ -136,14 +132,31 @@ pub fn after_pass(before: &SecretBindingStatus, findings: Findings<'_>, now: Tim
     status
 }
 
+/// Puts into a status what is published.
+fn publish(status: &mut SecretBindingStatus, attempt: &Attempt) {
+    if let Some(grant) = &attempt.grant {
+        status.grant = Some(grant.name.clone());
+    }
+    if let Some(sources) = &attempt.sources {
+        status.sources.clone_from(sources);
+    }
+    if let Some(published) = &attempt.published {
+        status.binding = Some(TargetReference { name: published.name.clone() });
+        status.keys = i32::try_from(published.observed.keys).ok();
+        status.last_changed_time = published.written().cloned();
+    }
+    if attempt.withdrawn {
+        (status.binding, status.keys, status.last_changed_time) = (None, None, None);
+        status.sources.clear();
+    }
+    if attempt.handled_sync.is_some() {
+        status.last_handled_sync.clone_from(&attempt.handled_sync);
+    }
+}
+
 /// Adds what is told of rotation rules to the status after a pass. Without it, as where the spec does not parse, all
 /// of that stays as it was.
-pub fn with_rotation(
-    status: &mut SecretBindingStatus,
-    before: &SecretBindingStatus,
-    told: Option<&Told>,
-    now: Timestamp,
-) {
+fn with_rotation(status: &mut SecretBindingStatus, before: &SecretBindingStatus, told: Option<&Told>, now: Timestamp) {
     let type_ = ConditionType::RotationCurrent;
     let Some(told) = told else {
         let kept = before.conditions.iter().filter(|condition| condition.type_ == type_.as_str());
@@ -156,27 +169,10 @@ pub fn with_rotation(
     status.last_handled_rotation.clone_from(&told.handled);
     if let Some((state, reason, message)) = &told.condition {
         let generation = status.observed_generation.unwrap_or_default();
-        let mut conditions = Conditions { before: &before.conditions, after: Vec::new(), generation, now };
+        let mut conditions = Conditions::new(&before.conditions, generation, now);
         conditions.set(type_, state, *reason, message.clone());
         status.conditions.append(&mut conditions.after);
     }
-}
-
-/// The status of a suspended binding: what was, and that it is suspended.
-#[must_use]
-pub fn suspended(before: &SecretBindingStatus, generation: i64, now: Timestamp) -> SecretBindingStatus {
-    let mut conditions = Conditions { before: &before.conditions, after: Vec::new(), generation, now };
-    let message = "spec.suspend is true: nothing is read and nothing is written until it is false".to_owned();
-    conditions.set(ConditionType::Suspended, "True", Reason::Suspended, message);
-    let mut status = before.clone();
-    status.observed_generation = Some(generation);
-    let kept = before.conditions.iter().filter(|condition| {
-        ![ConditionType::Suspended, ConditionType::Reconciling, ConditionType::Stalled]
-            .iter()
-            .any(|type_| condition.type_ == type_.as_str())
-    });
-    status.conditions = kept.cloned().chain(conditions.after).collect();
-    status
 }
 
 fn state(value: bool) -> &'static str {
@@ -187,29 +183,32 @@ fn described(error: Option<&Error>) -> (Reason, String) {
     error.map_or((Reason::Published, String::new()), |error| (error.reason(), error.to_string()))
 }
 
-fn part(step: ConditionType, findings: Findings<'_>) -> (&'static str, Reason, String) {
-    let Findings { progress, error, .. } = findings;
-    if let Some(error) = error.filter(|error| error.condition() == Some(step)) {
+fn part(type_: ConditionType, step: Reached, findings: Findings<'_>) -> (&'static str, Reason, String) {
+    let Findings { attempt, error, .. } = findings;
+    if let Some(error) = error.filter(|error| error.condition() == Some(type_)) {
         return ("False", error.reason(), error.to_string());
     }
-    if !progress.done.contains(&step) {
+    if attempt.reached < step {
         return ("Unknown", Reason::NotEvaluated, "not reached in the last pass".to_owned());
     }
-    let (reason, message) = match step {
+    let (reason, message) = match type_ {
         ConditionType::Granted => (
             Reason::Allowed,
-            format!("the SecretGrant {:?} allows every source", progress.grant.as_deref().unwrap_or_default()),
+            format!(
+                "the SecretGrant {:?} allows every source",
+                attempt.grant.as_ref().map(|grant| grant.name.as_str()).unwrap_or_default()
+            ),
         ),
         ConditionType::Fetched => (Reason::Verified, "every source is known at its present version".to_owned()),
         ConditionType::Rendered => (Reason::Complete, "every key has its value".to_owned()),
-        _ => (Reason::Published, published_message(progress)),
+        _ => (Reason::Published, published_message(attempt)),
     };
     ("True", reason, message)
 }
 
-fn published_message(progress: &Progress) -> String {
-    progress.published.as_ref().map_or_else(String::new, |published| {
-        let mut message = format!("the Secret {:?} holds {} keys", published.name, published.keys);
+fn published_message(attempt: &Attempt) -> String {
+    attempt.published.as_ref().map_or_else(String::new, |published| {
+        let mut message = format!("the Secret {:?} holds {} keys", published.name, published.observed.keys);
         for name in &published.leftovers {
             message.push_str("; the Secret of the earlier name, ");
             message.push_str(name);
@@ -225,16 +224,16 @@ fn summary(
     findings: Findings<'_>,
     before: &SecretBindingStatus,
 ) -> (bool, Reason, String) {
-    let Findings { progress, error, interval, .. } = findings;
+    let Findings { attempt, error, interval, .. } = findings;
     let Some(error) = error else {
-        return (true, Reason::Published, published_message(progress));
+        return (true, Reason::Published, published_message(attempt));
     };
     let was_ready = before.conditions.iter().any(|c| c.type_ == ConditionType::Ready.as_str() && c.status == "True");
     let was_stale = before
         .conditions
         .iter()
         .any(|c| c.type_ == ConditionType::Ready.as_str() && c.reason == Reason::Stale.as_str());
-    if error.class() == Class::Passing && progress.target_intact && (was_ready || was_stale) {
+    if error.class() == Class::Passing && attempt.target_intact && (was_ready || was_stale) {
         let failing_since =
             conditions.get(ConditionType::Fetched).map_or(conditions.now, |fetched| fetched.last_transition_time.0);
         if conditions.now.duration_since(failing_since) < stale_after(interval) {
@@ -252,112 +251,15 @@ fn summary(
     (false, error.reason(), error.to_string())
 }
 
-/// How long a passing failure leaves `Ready` as it was.
-#[must_use]
-pub fn stale_after(interval: Duration) -> SignedDuration {
-    SignedDuration::try_from(interval.saturating_mul(STALE_AFTER_INTERVALS)).unwrap_or(SignedDuration::MAX)
-}
-
-struct Conditions<'a> {
-    before: &'a [Condition],
-    after: Vec<Condition>,
-    generation: i64,
-    now: Timestamp,
-}
-
-impl Conditions<'_> {
-    fn get(&self, type_: ConditionType) -> Option<&Condition> {
-        self.after.iter().find(|condition| condition.type_ == type_.as_str())
-    }
-
-    /// Takes a condition over as it was.
-    fn keep(&mut self, type_: ConditionType) {
-        let before = self.before.iter().find(|condition| condition.type_ == type_.as_str());
-        self.after
-            .extend(before.map(|before| Condition { observed_generation: Some(self.generation), ..before.clone() }));
-    }
-
-    /// The time of transition moves only with the status, and a message that differs only in AWS's request id stays
-    /// as it was, so that a failure that repeats causes no write.
-    fn set(&mut self, type_: ConditionType, status: &str, reason: Reason, message: String) {
-        let before = self.before.iter().find(|condition| condition.type_ == type_.as_str());
-        let same = before.filter(|before| before.status == status);
-        let time = same.map_or_else(|| Time(to_second(self.now)), |before| before.last_transition_time.clone());
-        let message = match same {
-            Some(before)
-                if before.reason == reason.as_str()
-                    && without_request_id(&before.message) == without_request_id(&message) =>
-            {
-                before.message.clone()
-            }
-            _ => message,
-        };
-        self.after.push(Condition {
-            type_: type_.as_str().to_owned(),
-            status: status.to_owned(),
-            reason: reason.as_str().to_owned(),
-            message: cut(message),
-            last_transition_time: time,
-            observed_generation: Some(self.generation),
-        });
-    }
-}
-
-/// The API server keeps conditions' messages to 32 KiB.
-fn cut(mut message: String) -> String {
-    if message.len() > 2048 {
-        let mut end = 2048;
-        while !message.is_char_boundary(end) {
-            end -= 1;
-        }
-        message.truncate(end);
-    }
-    message
-}
-
-/// Times in status have whole seconds, as they come back from the API server.
-pub(crate) fn to_second(time: Timestamp) -> Timestamp {
-    Timestamp::from_second(time.as_second()).unwrap_or(time)
-}
-
-fn without_request_id(message: &str) -> String {
-    match message.split_once("(request ") {
-        Some((start, rest)) => format!("{start}{}", rest.split_once(')').map_or("", |(_, end)| end)),
-        None => message.to_owned(),
-    }
-}
-
-/// The Events that a change of status calls for: one for each step that newly fails, and one for `Ready`.
-#[must_use]
-pub fn transitions(before: &SecretBindingStatus, after: &SecretBindingStatus) -> Vec<Note> {
-    let find = |status: &'_ SecretBindingStatus, type_: ConditionType| -> Option<Condition> {
-        status.conditions.iter().find(|condition| condition.type_ == type_.as_str()).cloned()
-    };
-    let changed = |type_: ConditionType| {
-        let now = find(after, type_)?;
-        let same = find(before, type_).is_some_and(|before| before.status == now.status && before.reason == now.reason);
-        (!same).then_some(now)
-    };
-    let mut notes = Vec::new();
-    for type_ in STEPS.into_iter().chain([ConditionType::Ready, ConditionType::Suspended]) {
-        let Some(condition) = changed(type_) else { continue };
-        let warning = condition.status == "False";
-        let said = notes.iter().any(|note: &Note| note.reason.as_str() == condition.reason);
-        let summary = matches!(type_, ConditionType::Ready | ConditionType::Suspended);
-        let reason = Reason::ALL.iter().find(|reason| reason.as_str() == condition.reason);
-        if let (true, false, Some(&reason)) = (warning || summary, said, reason) {
-            notes.push(Note { warning, reason, text: condition.message });
-        }
-    }
-    notes.extend(outcome::transition(before, after));
-    notes
-}
-
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
     use super::*;
     use crate::domain::grant::GrantError;
     use crate::domain::secret::error::{SourceError, SourceErrorKind};
+    use crate::domain::target::Observed;
+    use crate::reconcile::binding::attempt::{GrantInUse, Published};
 
     const INTERVAL: Duration = Duration::from_secs(300);
 
@@ -365,19 +267,26 @@ mod tests {
         Timestamp::from_second(1_700_000_000 + second).unwrap()
     }
 
-    fn published() -> Progress {
-        Progress {
-            grant: Some("g".to_owned()),
+    fn published() -> Attempt {
+        let observed = Observed {
+            uid: String::new(),
+            resource_version: String::new(),
+            mark: None,
+            fields: String::new(),
+            keys: 22,
+            owns_mark: true,
+            written: Some(Time(at(0))),
+            other_manager: None,
+            changed: None,
+            rotation_state: None,
+        };
+        Attempt {
+            grant: Some(GrantInUse { name: "g".to_owned(), expires: None }),
             sources: Some(Vec::new()),
-            published: Some(Published {
-                name: "worker".to_owned(),
-                keys: 22,
-                written: Some(Time(at(0))),
-                leftovers: vec![],
-            }),
+            published: Some(Published { name: "worker".to_owned(), observed, leftovers: vec![] }),
             target_intact: true,
-            done: STEPS.to_vec(),
-            ..Progress::default()
+            reached: Reached::Applied,
+            ..Attempt::default()
         }
     }
 
@@ -385,22 +294,19 @@ mod tests {
         Error::Source(SourceError { request_id: Some(request.to_owned()), ..SourceError::new(kind, "app") })
     }
 
-    fn stopped(target_intact: bool) -> Progress {
-        Progress {
-            grant: Some("g".to_owned()),
-            target_intact,
-            done: vec![ConditionType::Granted],
-            ..Progress::default()
-        }
+    fn stopped(target_intact: bool) -> Attempt {
+        let grant = Some(GrantInUse { name: "g".to_owned(), expires: None });
+        Attempt { grant, target_intact, reached: Reached::Granted, ..Attempt::default() }
     }
 
     fn after(
         before: &SecretBindingStatus,
-        progress: &Progress,
+        attempt: &Attempt,
         error: Option<&Error>,
         now: Timestamp,
     ) -> SecretBindingStatus {
-        after_pass(before, Findings { generation: 3, progress, error, interval: INTERVAL, looks_again: true }, now)
+        let findings = Findings { binding: None, generation: 3, attempt, error, interval: INTERVAL, looks_again: true };
+        super::status(before, findings, now).status
     }
 
     fn show(status: &SecretBindingStatus) -> Vec<String> {
@@ -473,7 +379,7 @@ mod tests {
     fn other_failures_are_not_ready_at_once_and_keep_what_is_published() {
         let ready = after(&SecretBindingStatus::default(), &published(), None, at(0));
         let error = Error::Grant(GrantError::NotFound("x".to_owned()));
-        let status = after(&ready, &Progress::default(), Some(&error), at(1));
+        let status = after(&ready, &Attempt::default(), Some(&error), at(1));
         assert_eq!(show(&status)[0], "Granted=False/GrantNotFound");
         assert!(show(&status).contains(&"Ready=False/GrantNotFound".to_owned()));
         assert!(!show(&status).iter().any(|c| c.starts_with("Reconciling") || c.starts_with("Stalled")));
@@ -492,7 +398,7 @@ mod tests {
     #[test]
     fn suspension_leaves_ready_as_it_was_and_ends_with_a_pass() {
         let ready = after(&SecretBindingStatus::default(), &published(), None, at(0));
-        let suspended = suspended(&ready, 4, at(10));
+        let suspended = suspended(&ready, 4, at(10)).status;
         assert!(show(&suspended).contains(&"Suspended=True/Suspended".to_owned()));
         assert!(show(&suspended).contains(&"Ready=True/Published".to_owned()));
         assert_eq!(show(&after(&suspended, &published(), None, at(20))), show(&ready));

@@ -55,16 +55,24 @@ fn secret(manager: &str, changed: Option<&str>) -> (Observed, PublishedSecret) {
     (Sighting::new(&meta, &key).observed, PublishedSecret { meta, data })
 }
 
+const NOTHING: Standing<'static> = Standing { observed: None, old: None };
+
 fn text(changes: Option<Changes>) -> Option<String> {
     changes.unwrap().text()
 }
 
 #[test]
 fn a_secret_that_is_published_for_the_first_time_or_adopted_changes_nothing() {
-    let first = changes(&consumers(), &status(false, false), None, None, &desired("1"), false);
+    let first = changes(&consumers(), &status(false, false), NOTHING, &desired("1"), false);
     assert_eq!(text(first), None);
     let (observed, old) = secret("kubectl", None);
-    let adopted = changes(&consumers(), &status(false, false), Some(&observed), Some(&old), &desired("2"), false);
+    let adopted = changes(
+        &consumers(),
+        &status(false, false),
+        Standing { observed: Some(&observed), old: Some(&old) },
+        &desired("2"),
+        false,
+    );
     assert_eq!(text(adopted), None);
 }
 
@@ -72,7 +80,7 @@ fn a_secret_that_is_published_for_the_first_time_or_adopted_changes_nothing() {
 fn a_secret_that_was_deleted_changes_all_unless_it_is_known_to_come_back_as_it_was() {
     for (unfinished, same, all) in [(false, true, false), (false, false, true), (true, true, true), (true, false, true)]
     {
-        let anew = changes(&consumers(), &status(true, unfinished), None, None, &desired("1"), same);
+        let anew = changes(&consumers(), &status(true, unfinished), NOTHING, &desired("1"), same);
         assert_eq!(text(anew).is_some_and(|text| text == r#"{"*":null}"#), all, "{unfinished} {same}");
     }
 }
@@ -81,7 +89,13 @@ fn a_secret_that_was_deleted_changes_all_unless_it_is_known_to_come_back_as_it_w
 fn a_write_over_ones_own_secret_notes_what_differs_and_keeps_earlier_times() {
     let (observed, old) = secret("bindery", Some(r#"{"A":null}"#));
     let write = |value: &str| {
-        text(changes(&consumers(), &status(true, false), Some(&observed), Some(&old), &desired(value), false))
+        text(changes(
+            &consumers(),
+            &status(true, false),
+            Standing { observed: Some(&observed), old: Some(&old) },
+            &desired(value),
+            false,
+        ))
     };
     assert_eq!(write("1").unwrap(), r#"{"A":"2027-01-01T00:00:00Z"}"#);
     assert_eq!(write("2").unwrap(), r#"{"A":null}"#);
@@ -92,8 +106,13 @@ fn times_that_somebody_removed_are_missed_only_in_the_middle_of_a_rollout() {
     for damaged in [None, Some("{}x")] {
         let (observed, old) = secret("bindery", damaged);
         for (unfinished, expected) in [(false, None), (true, Some(r#"{"*":null}"#.to_owned()))] {
-            let repaired =
-                changes(&consumers(), &status(true, unfinished), Some(&observed), Some(&old), &desired("1"), true);
+            let repaired = changes(
+                &consumers(),
+                &status(true, unfinished),
+                Standing { observed: Some(&observed), old: Some(&old) },
+                &desired("1"),
+                true,
+            );
             assert_eq!(text(repaired), expected, "{damaged:?} {unfinished}");
         }
     }
@@ -103,7 +122,16 @@ fn times_that_somebody_removed_are_missed_only_in_the_middle_of_a_rollout() {
 fn without_restarts_nothing_is_noted() {
     let (observed, old) = secret("bindery", Some(r#"{"A":null}"#));
     let never = binding(json!({"policy": "Never"}));
-    assert!(changes(&never, &status(true, false), Some(&observed), Some(&old), &desired("2"), false).is_none());
+    assert!(
+        changes(
+            &never,
+            &status(true, false),
+            Standing { observed: Some(&observed), old: Some(&old) },
+            &desired("2"),
+            false
+        )
+        .is_none()
+    );
 }
 
 #[test]

@@ -17,11 +17,14 @@ use crate::domain::rotation::due::{Activity, Emergency, Facts, stand};
 use crate::domain::rotation::found::Acted;
 use crate::domain::rotation::found::Found;
 use crate::domain::rotation::rule::{Action, Rule};
+use crate::domain::time::to_second;
 use crate::domain::value::Value;
-use crate::reconcile::binding::pass::Pass;
-use crate::reconcile::binding::status::to_second;
+use crate::kubernetes::api_server::Permit;
+use crate::reconcile::context::Context;
+use crate::reconcile::rotation::action::act;
 use crate::reconcile::rotation::action::{Due, Outcome};
-use crate::state::history::Memory;
+use crate::reconcile::subject::Subject;
+use crate::state::history::{History, KeySources};
 
 /// What a rule calls for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,72 +59,85 @@ fn stage(rule: &Rule, was: Option<&RotationStatus>, ages: &BTreeMap<String, KeyA
     }
 }
 
-impl Pass<'_> {
-    /// Acts on the rules that are due, one step each, and answers when to look again.
-    pub(crate) async fn act_on_rules(&self, found: &mut Found, memory: &mut Memory) -> Option<Duration> {
-        let rules = &self.binding.rotation;
-        let has_any = rules.iter().any(|rule| rule.action != Action::Notify)
-            || self.before.rotation.iter().any(|was| was.acted_for.is_some());
-        if !has_any {
-            found.acted = Some(BTreeMap::new());
-            return None;
-        }
-        // Without access nothing is done, and the pass has told why.
-        let access = Arc::new(self.context.access(&self.binding).await.ok()?);
-        let kept = age::records(self.before);
-        let ages = found.ages.as_ref().unwrap_or(&kept);
-        let (mut acted, mut next) = (BTreeMap::new(), None::<Duration>);
-        for rule in rules {
-            let was = self.before.rotation.iter().find(|was| was.name == rule.name);
-            let (due, outcome) = match stage(rule, was, ages, Timestamp::now()) {
-                Stage::Rest => continue,
-                Stage::Begin(due) => {
-                    (due, Outcome::UnderWay { message: "it begins".to_owned(), again: Duration::ZERO })
-                }
-                Stage::Act(due, still_due) => {
-                    let is_known = |key: &TargetKey, arn: &str, json_key: &str, value: &Value| {
-                        self.is_known(ages, key, arn, json_key, value)
-                    };
-                    let due = Due { rule, due, still_due, is_known: &is_known };
-                    (due.due, Box::pin(self.act(&access, &due, memory)).await)
-                }
-            };
-            let (this, again) = match outcome {
-                Outcome::Done => (Acted::default(), None),
-                Outcome::UnderWay { message, again } => {
-                    let activity = Activity { under_way: Some(message), ..Activity::default() };
-                    (Acted { due: Some(due), activity }, Some(again))
-                }
-                Outcome::Failed { message, again } => {
-                    let trouble = Some((Reason::RotationFailed, message));
-                    let activity = Activity { trouble, ..Activity::default() };
-                    (Acted { due: Some(due), activity }, Some(again))
-                }
-            };
-            acted.insert(rule.name.clone(), this);
-            next = [next, again].into_iter().flatten().min();
-        }
-        found.acted = Some(acted);
-        next
-    }
+/// What came of the actions of rules.
+#[derive(Debug, Default)]
+pub struct Acting {
+    /// How far they are, by rule; `None` where that could not be found out.
+    pub acted: Option<BTreeMap<String, Acted>>,
+    /// When to observe them again.
+    pub next: Option<Duration>,
+    /// Where keys come from, to be remembered.
+    pub key_sources: Option<KeySources>,
+}
 
-    /// Whether a value is the one whose age was told.
-    fn is_known(
-        &self,
-        ages: &BTreeMap<String, KeyAge>,
-        key: &TargetKey,
-        arn: &str,
-        json_key: &str,
-        value: &Value,
-    ) -> bool {
-        let entry = self.binding.mapping.data.iter().find(|entry| entry.key == *key);
-        // What is published decoded has its age by what was decoded.
-        if entry.is_some_and(|entry| entry.encoding != Encoding::None) {
-            return true;
-        }
-        let fingerprint = age::fingerprint(&self.context.key, &self.binding.namespace, arn, Some(json_key), value);
-        ages.get(key.as_str()).is_none_or(|age| age.fingerprint == fingerprint)
+/// Acts on the rules that are due, one step each.
+pub async fn act_on_rules(
+    cx: &Arc<Context>,
+    subject: &Subject<'_>,
+    found: &Found,
+    history: &History,
+    permit: &Permit<'_>,
+) -> Acting {
+    let rules = &subject.binding.rotation;
+    let has_any = rules.iter().any(|rule| rule.action != Action::Notify)
+        || subject.before.rotation.iter().any(|was| was.acted_for.is_some());
+    if !has_any {
+        return Acting { acted: Some(BTreeMap::new()), ..Acting::default() };
     }
+    // Without access nothing is done, and the pass has told why.
+    let Ok(access) = cx.authorization.access(&subject.binding).await else { return Acting::default() };
+    let (access, mut key_sources) = (Arc::new(access), history.key_sources.clone());
+    let kept = age::records(subject.before);
+    let ages = found.ages.as_ref().unwrap_or(&kept);
+    let (mut acted, mut next) = (BTreeMap::new(), None::<Duration>);
+    for rule in rules {
+        let was = subject.before.rotation.iter().find(|was| was.name == rule.name);
+        let (due, outcome) = match stage(rule, was, ages, Timestamp::now()) {
+            Stage::Rest => continue,
+            Stage::Begin(due) => (due, Outcome::UnderWay { message: "it begins".to_owned(), again: Duration::ZERO }),
+            Stage::Act(due, still_due) => {
+                let is_known = |key: &TargetKey, arn: &str, json_key: &str, value: &Value| {
+                    is_known(cx, subject, ages, key, arn, json_key, value)
+                };
+                let due = Due { rule, due, still_due, is_known: &is_known };
+                (due.due, Box::pin(act(cx, subject, &access, &due, &mut key_sources, permit)).await)
+            }
+        };
+        let (this, again) = match outcome {
+            Outcome::Done => (Acted::default(), None),
+            Outcome::UnderWay { message, again } => {
+                let activity = Activity { under_way: Some(message), ..Activity::default() };
+                (Acted { due: Some(due), activity }, Some(again))
+            }
+            Outcome::Failed { message, again } => {
+                let trouble = Some((Reason::RotationFailed, message));
+                let activity = Activity { trouble, ..Activity::default() };
+                (Acted { due: Some(due), activity }, Some(again))
+            }
+        };
+        acted.insert(rule.name.clone(), this);
+        next = [next, again].into_iter().flatten().min();
+    }
+    Acting { acted: Some(acted), next, key_sources }
+}
+
+/// Whether a value is the one whose age was told.
+fn is_known(
+    cx: &Arc<Context>,
+    subject: &Subject<'_>,
+    ages: &BTreeMap<String, KeyAge>,
+    key: &TargetKey,
+    arn: &str,
+    json_key: &str,
+    value: &Value,
+) -> bool {
+    let entry = subject.binding.mapping.data.iter().find(|entry| entry.key == *key);
+    // What is published decoded has its age by what was decoded.
+    if entry.is_some_and(|entry| entry.encoding != Encoding::None) {
+        return true;
+    }
+    let fingerprint = age::fingerprint(&cx.key, &subject.binding.namespace, arn, Some(json_key), value);
+    ages.get(key.as_str()).is_none_or(|age| age.fingerprint == fingerprint)
 }
 
 #[cfg(test)]

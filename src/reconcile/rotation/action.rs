@@ -10,12 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::api::{OverlapStrategy, RotationAction};
 use crate::aws::audit::ReadReason;
-use crate::aws::read_request::{Judge, Selection};
+use crate::aws::read_request::Selection;
 use crate::aws::versions::Want;
 use crate::aws::writer::Mandate;
 use crate::domain::binding::Binding;
@@ -33,14 +32,16 @@ use crate::domain::secret::error::{SourceError, SourceErrorKind};
 use crate::domain::secret::reference::{AWSCURRENT, SecretId, Source, VersionSelector};
 use crate::domain::target::owner_reference;
 use crate::domain::value::Value;
-use crate::kubernetes::read::read_object;
-use crate::kubernetes::write::{JobError, create_job};
-use crate::reconcile::binding::pass::Pass;
+use crate::kubernetes::api_server::Permit;
+use crate::kubernetes::job::{JobError, ObservedJob, create_job, observe_job};
+use crate::reconcile::authorization::AuthorizedBinding;
+use crate::reconcile::binding::fetch::fetch;
 use crate::reconcile::context::Context;
 use crate::reconcile::error::Error;
 use crate::reconcile::rotation::action::generating::{End, GenerateError, Hands, Place, generate};
+use crate::reconcile::subject::Subject;
 use crate::state::bindings::name_of;
-use crate::state::history::Memory;
+use crate::state::history::KeySources;
 
 /// How soon a pass follows that is to see what was written.
 const SOON: Duration = Duration::from_secs(1);
@@ -101,362 +102,383 @@ impl Outcome {
     }
 }
 
-/// A binding for whose keys an action is done: the one of the pass, or another of its group.
-struct Party {
-    binding: Arc<Binding>,
-    name: BindingName,
-    access: Arc<Access>,
+/// A binding whose keys an action changes: the one of the reconcile, or another of its group.
+struct Participant {
+    of: AuthorizedBinding,
     sources: BTreeMap<TargetKey, KeySource>,
 }
 
-impl Pass<'_> {
-    /// Goes on with the action of a rule that is due, or was when the action began.
-    pub(crate) async fn act(&self, access: &Arc<Access>, due: &Due<'_>, memory: &mut Memory) -> Outcome {
-        let party = match self.remembered_party(access, &due.rule.keys, memory).await {
-            Ok(party) => party,
-            Err(error) => return unread(&error),
+/// Goes on with the action of a rule that is due, or was when the action began.
+pub(crate) async fn act(
+    cx: &Arc<Context>,
+    subject: &Subject<'_>,
+    access: &Arc<Access>,
+    due: &Due<'_>,
+    key_sources: &mut Option<KeySources>,
+    permit: &Permit<'_>,
+) -> Outcome {
+    let party = match remembered_participant(cx, subject, access, &due.rule.keys, key_sources).await {
+        Ok(party) => party,
+        Err(error) => return unread(&error),
+    };
+    if let Some(refused) = refusal(&party, due.rule) {
+        return Outcome::failed(refused);
+    }
+    match &due.rule.action {
+        Action::Notify => Outcome::Done,
+        Action::RunJob(cron_job) => Box::pin(run_job(cx, subject, &party, due, cron_job, permit)).await,
+        Action::RotateSecret => rotate(cx, subject, &party, due).await,
+        Action::Generate(recipe) => Box::pin(generate_values(cx, subject, party, due, *recipe)).await,
+    }
+}
+
+/// Where keys come from; the payloads are not asked again as long as they are the same, so that an action that takes
+/// its time costs no reads.
+async fn remembered_participant(
+    cx: &Arc<Context>,
+    subject: &Subject<'_>,
+    access: &Arc<Access>,
+    keys: &[TargetKey],
+    key_sources: &mut Option<KeySources>,
+) -> Result<Participant, Error> {
+    let mut of = vec![subject.binding.generation.to_string(), access.grant.clone(), access.generation.to_string()];
+    of.extend(subject.before.sources.iter().flat_map(|source| [source.arn.clone(), source.version_id.clone()]));
+    if let Some(known) = key_sources
+        && known.of == of
+        && keys.iter().all(|key| known.sources.contains_key(key))
+    {
+        let source = |key: &TargetKey| Some((key.clone(), known.sources.get(key)?.clone()));
+        let sources = keys.iter().filter_map(source).collect();
+        return Ok(Participant { of: authorized(subject, access), sources });
+    }
+    let party = participant(cx, subject, access, keys).await?;
+    let mut sources = party.sources.clone();
+    if let Some(known) = key_sources.take()
+        && known.of == of
+    {
+        sources.extend(known.sources);
+    }
+    *key_sources = Some(KeySources { of, sources });
+    Ok(party)
+}
+
+fn authorized(subject: &Subject<'_>, access: &Arc<Access>) -> AuthorizedBinding {
+    AuthorizedBinding { binding: subject.binding.clone(), name: subject.name.clone(), access: access.clone() }
+}
+
+/// Where keys come from, which for `dataFrom` only the payloads tell.
+async fn participant(
+    cx: &Arc<Context>,
+    subject: &Subject<'_>,
+    access: &Arc<Access>,
+    keys: &[TargetKey],
+) -> Result<Participant, Error> {
+    let of = authorized(subject, access);
+    let read = fetch(cx, &of, ReadReason::Rotation, &BTreeMap::new()).await?;
+    let allowed =
+        |source: &Source, key: &str| read.get(source).is_some_and(|version| access.permits_key(&version.name, key));
+    let mapping = &subject.binding.mapping;
+    let selected = mapping
+        .select(|source| read.get(source).map(|version| &version.payload), &allowed)
+        .map_err(|error| Error::Render(error.into()))?;
+    let source = |key: &TargetKey| {
+        let origin = selected.origins.get(key).filter(|_| !is_made(mapping, key))?;
+        let version = read.get(&origin.source)?;
+        let source = KeySource {
+            source: origin.source.clone(),
+            arn: version.arn.clone(),
+            name: version.name.clone(),
+            json_key: origin.json_key.clone(),
         };
-        if let Some(refused) = refusal(&party, due.rule) {
-            return Outcome::failed(refused);
-        }
-        match &due.rule.action {
-            Action::Notify => Outcome::Done,
-            Action::RunJob(cron_job) => Box::pin(self.run_job(&party, due, cron_job)).await,
-            Action::RotateSecret => self.rotate(&party, due).await,
-            Action::Generate(recipe) => Box::pin(self.generate(party, due, *recipe)).await,
-        }
-    }
+        Some((key.clone(), source))
+    };
+    let sources = keys.iter().filter_map(source).collect();
+    Ok(Participant { of, sources })
+}
 
-    /// Where keys come from; the payloads are not asked again as long as they are the same, so that an action that takes
-    /// its time costs no reads.
-    async fn remembered_party(
-        &self,
-        access: &Arc<Access>,
-        keys: &[TargetKey],
-        memory: &mut Memory,
-    ) -> Result<Party, Error> {
-        let mut of = vec![self.binding.generation.to_string(), access.grant.clone(), access.generation.to_string()];
-        of.extend(self.before.sources.iter().flat_map(|source| [source.arn.clone(), source.version_id.clone()]));
-        if let Some((known, sources)) = &memory.key_sources
-            && *known == of
-            && keys.iter().all(|key| sources.contains_key(key))
-        {
-            let sources = keys.iter().filter_map(|key| Some((key.clone(), sources.get(key)?.clone()))).collect();
-            let (binding, name) = (self.binding.clone(), self.name.clone());
-            return Ok(Party { binding, name, access: access.clone(), sources });
-        }
-        let party = self.party(access, keys).await?;
-        let mut sources = party.sources.clone();
-        if let Some((known, others)) = memory.key_sources.take()
-            && known == of
-        {
-            sources.extend(others);
-        }
-        memory.key_sources = Some((of, sources));
-        Ok(party)
-    }
-
-    /// Where keys come from, which for `dataFrom` only the payloads tell.
-    async fn party(&self, access: &Arc<Access>, keys: &[TargetKey]) -> Result<Party, Error> {
-        let read = self.read(access, ReadReason::Rotation, &BTreeMap::new()).await?;
-        let allowed =
-            |source: &Source, key: &str| read.get(source).is_some_and(|version| access.permits_key(&version.name, key));
-        let mapping = &self.binding.mapping;
-        let selected = mapping
-            .select(|source| read.get(source).map(|version| &version.payload), &allowed)
-            .map_err(|error| Error::Render(error.into()))?;
-        let source = |key: &TargetKey| {
-            let origin = selected.origins.get(key).filter(|_| !is_made(mapping, key))?;
-            let version = read.get(&origin.source)?;
-            let source = KeySource {
-                source: origin.source.clone(),
-                arn: version.arn.clone(),
-                name: version.name.clone(),
-                json_key: origin.json_key.clone(),
-            };
-            Some((key.clone(), source))
-        };
-        Ok(Party {
-            binding: self.binding.clone(),
-            name: self.name.clone(),
-            access: access.clone(),
-            sources: keys.iter().filter_map(source).collect(),
-        })
-    }
-
-    /// Lets the next pass, of every binding concerned, see what was written.
-    async fn look_again(&self, party: &Party) {
-        let secrets: BTreeSet<&SecretId> = party.sources.values().map(|source| &source.source.secret).collect();
-        for secret in secrets {
-            let want = Want { fresh: Duration::ZERO, failed: Duration::ZERO, confirmed: true, versions: &[] };
-            if let Err(error) = self.context.reader.versions().look(&party.access.identity, secret, &want).await {
-                tracing::debug!(%error, "a secret that was written is looked at at the next refresh");
-            }
-        }
-    }
-
-    async fn ended(&self, party: &Party, due: &Due<'_>, message: &str) -> Outcome {
-        self.look_again(party).await;
-        if due.still_due { Outcome::under_way(message, SOON) } else { Outcome::Done }
-    }
-
-    async fn run_job(&self, party: &Party, due: &Due<'_>, cron_job: &str) -> Outcome {
-        if !due.still_due {
-            return Outcome::Done;
-        }
-        let (namespace, client, rule) = (&self.binding.namespace, &self.context.client, due.rule);
-        let name = job_name(party, namespace, cron_job, due.due);
-        let unseen = || Outcome::under_way(format!("the API server does not tell of the Job {name:?}"), POLL);
-        let job = match read_object::<Job>(client, namespace, &name).await {
-            Ok(Some(job)) if job::is_made_from(&job, cron_job) => job,
-            Ok(Some(_)) => return Outcome::failed(JobError::Foreign(name).to_string()),
-            Ok(None) => {
-                let template = match read_object::<CronJob>(client, namespace, cron_job).await {
-                    Ok(Some(template)) => template,
-                    Ok(None) => {
-                        return Outcome::failed(format!("the CronJob {cron_job:?} does not exist; create it"));
-                    }
-                    Err(kube::Error::Api(status)) if status.code == 403 => {
-                        return Outcome::failed(format!(
-                            "Kubernetes does not allow the operator to read the CronJob {cron_job:?}; give its ServiceAccount the verb get on cronjobs in this namespace"
-                        ));
-                    }
-                    Err(_) => return unseen(),
-                };
-                let owner = owner_reference(&self.binding);
-                let purpose = Purpose { name: &name, owner, binding: &self.binding.name, rule: &rule.name };
-                let job = match job::of_cron_job(&template, &purpose) {
-                    Ok(job) => job,
-                    Err(refusal) => return Outcome::failed(refusal.to_string()),
-                };
-                match create_job(client, namespace, &job).await {
-                    Ok(job) => {
-                        tracing::info!(%namespace, binding = %self.binding.name, rule = %rule.name, job = %name, "runs a Job, since the rule is due");
-                        job
-                    }
-                    Err(error @ JobError::Unavailable(_)) => return Outcome::under_way(error.to_string(), POLL),
-                    Err(error) => return Outcome::failed(error.to_string()),
-                }
-            }
-            Err(kube::Error::Api(status)) if status.code == 403 => {
-                return Outcome::failed(JobError::Forbidden(name).to_string());
-            }
-            Err(_) => return unseen(),
-        };
-        match job::state(&job) {
-            JobState::Running => Outcome::under_way(format!("the Job {name:?} runs"), POLL),
-            JobState::Failed(why) => Outcome::failed(format!(
-                "the Job {name:?} failed ({why}); look at its pods, and delete it to have it run again, or set the keys"
-            )),
-            JobState::Succeeded(at) => {
-                self.look_again(party).await;
-                let waited = at.map(|at| Timestamp::now().duration_since(at));
-                if waited.is_some_and(|waited| waited > SEEN_WITHIN) {
-                    return Outcome::failed(format!(
-                        "the Job {name:?} succeeded, but not every key of the rule has another value; correct what it does, and delete it to have it run again"
-                    ));
-                }
-                Outcome::under_way(format!("the Job {name:?} succeeded; the new values are waited for"), SOON * 5)
-            }
-        }
-    }
-
-    async fn rotate(&self, party: &Party, due: &Due<'_>) -> Outcome {
-        let mut seen = BTreeSet::new();
-        let mut waits = Vec::new();
-        for source in party.sources.values().filter(|source| seen.insert(source.arn.clone())) {
-            match self.rotate_one(party, source, due).await {
-                Outcome::Done => {}
-                Outcome::UnderWay { message, .. } => waits.push(message),
-                failed @ Outcome::Failed { .. } => return failed,
-            }
-        }
-        if waits.is_empty() {
-            return self.ended(party, due, "Secrets Manager has rotated; the new values are being published").await;
-        }
-        self.look_again(party).await;
-        Outcome::under_way(waits.join("; "), POLL)
-    }
-
-    async fn rotate_one(&self, party: &Party, source: &KeySource, due: &Due<'_>) -> Outcome {
-        let (context, secret) = (self.context, &source.name);
-        let identity = &party.access.identity;
-        let want = Want { fresh: POLL / 2, failed: Duration::ZERO, confirmed: true, versions: &[] };
-        let seen = match context.reader.versions().look(identity, &source.source.secret, &want).await {
-            Ok(Some(seen)) => seen,
-            Ok(None) => {
-                return Outcome::failed(format!(
-                    "whether Secrets Manager rotates {secret:?} cannot be told; allow secretsmanager:DescribeSecret on it"
-                ));
-            }
-            Err(error) => return Outcome::of_error(&error),
-        };
-        let token = Ticket::new(&source.arn, &[], due.due).token("RotateSecret");
-        let versions = &seen.description.versions;
-        let has = |label: &str| versions.get(&token).is_some_and(|labels| labels.contains(label));
-        if has(AWSCURRENT) || has("AWSPREVIOUS") {
-            return Outcome::Done;
-        }
-        if !due.still_due {
-            return Outcome::Done;
-        }
-        if has("AWSPENDING") {
-            if self.is_late(party, source, &token, due.due).await {
-                return Outcome::failed(format!(
-                    "Secrets Manager was asked to rotate {secret:?}, and its version {token} is still labelled AWSPENDING; look at the log of its rotation function"
-                ));
-            }
-            return Outcome::under_way(format!("Secrets Manager rotates {secret:?}"), POLL);
-        }
-        let left = versions.iter().find(|(_, labels)| labels.contains("AWSPENDING") && !labels.contains(AWSCURRENT));
-        let mandate = mandate(party, source, due, Vec::new());
-        match context.writer.rotate(&mandate, &token).await {
-            Ok(()) => {
-                tracing::info!(binding = %self.binding.name, namespace = %self.binding.namespace, rule = %due.rule.name, %secret, "asked Secrets Manager to rotate, since the rule is due");
-                Outcome::under_way(format!("Secrets Manager rotates {secret:?}"), POLL)
-            }
-            Err(error) if error.kind == SourceErrorKind::TokenTaken => Outcome::failed(format!(
-                "Secrets Manager began to rotate {secret:?}, and the rotation was given up; look at the log of its rotation function, and rotate it by hand"
-            )),
-            Err(error) => match left {
-                Some((version, _)) if error.kind == SourceErrorKind::NotRotatable => Outcome::failed(format!(
-                    "{error}; its version {version} is labelled AWSPENDING: another rotation is under way or was left behind"
-                )),
-                _ => Outcome::of_error(&error),
-            },
-        }
-    }
-
-    /// Whether a rotation has taken longer than it may. It began when its version was created; where AWS does not tell
-    /// that, the due time stands for it.
-    async fn is_late(&self, party: &Party, source: &KeySource, token: &str, due: Timestamp) -> bool {
-        let late = |began: Timestamp| Timestamp::now().duration_since(began) > ROTATED_WITHIN;
-        if !late(due) {
-            return false;
-        }
-        let versions = self.context.reader.versions();
-        let history = versions.history(&party.access.identity, &source.source.secret).await.unwrap_or_default();
-        let version = history.iter().find(|version| version.id == token);
-        late(version.and_then(|version| version.created).unwrap_or(due))
-    }
-
-    /// A new value for each key of the rule; where values overlap, one for the whole group.
-    async fn generate(&self, party: Party, due: &Due<'_>, recipe: Recipe) -> Outcome {
-        let mut parties = vec![party];
-        if let Some(overlap) = due.rule.overlap.as_ref().filter(|overlap| overlap.strategy == OverlapStrategy::Staged) {
-            let members = self.context.group(&self.binding.namespace, &overlap.group);
-            let generates = |rule: &Rule| {
-                matches!(rule.action, Action::Generate(_))
-                    && rule.overlap.as_ref().is_some_and(|theirs| theirs.group == overlap.group)
-            };
-            let acting =
-                members.iter().filter(|(binding, _, _)| !binding.suspend && binding.rotation.iter().any(generates));
-            let first = acting.map(|(_, name, _)| &name.name).min();
-            if let Some(first) = first.filter(|first| **first < self.name.name) {
-                if !due.still_due {
-                    return Outcome::Done;
-                }
-                return Outcome::under_way(format!("the binding {first:?} makes the value for the group"), POLL);
-            }
-            for (binding, name, status) in members {
-                if name == *self.name {
-                    continue;
-                }
-                if binding.suspend {
-                    // Its source would be left behind, and the group with it.
-                    return Outcome::failed(format!(
-                        "the binding {:?} of the group {:?} is suspended; no value is made until it is not, or is deleted",
-                        name.name, overlap.group
-                    ));
-                }
-                match self.other(binding, &name, &status, &overlap.group).await {
-                    Ok(party) => parties.push(party),
-                    Err(outcome) => return outcome,
-                }
-            }
-        }
-        let places = match places(self.context, &parties, due) {
-            Ok(places) => places,
-            Err(message) => return Outcome::failed(message),
-        };
-        let own = &parties[0].sources;
-        let is_due = |index: usize, json_key: &str, value: &Value| {
-            let place = &places[index];
-            // What another binding of the group has is not known here.
-            let here = own
-                .iter()
-                .filter(|(_, source)| source.arn == place.mandate.arn && source.json_key.as_deref() == Some(json_key));
-            due.still_due && here.into_iter().all(|(key, source)| (due.is_known)(key, &source.arn, json_key, value))
-        };
-        let mut random = |bytes: &mut [u8]| getrandom::fill(bytes).map_err(|_| NoRandomness);
-        let (reader, writer) = (&self.context.reader, &self.context.writer);
-        let hands = Hands { reader, writer, recipe, random: &mut random };
-        let published = "the new value is in Secrets Manager and is being published";
-        match generate(&places, &is_due, hands).await {
-            Ok(End::Overtaken { secret, key }) if places.len() > 1 => Outcome::failed(format!(
-                "somebody set the key {key:?} of the secret {secret:?} while a new value was brought into all secrets of the group; it is replaced at the next try"
-            )),
-            Ok(_) => {
-                for party in &parties[1..] {
-                    self.look_again(party).await;
-                }
-                self.ended(&parties[0], due, published).await
-            }
-            Err(GenerateError::Source(error)) => Outcome::of_error(&error),
-            Err(error @ GenerateError::Busy(_)) => Outcome::under_way(error.to_string(), POLL),
-            Err(error) => Outcome::failed(error.to_string()),
-        }
-    }
-
-    /// Another binding of the group, by whose grant its secrets are written.
-    async fn other(
-        &self,
-        binding: Arc<Binding>,
-        name: &BindingName,
-        status: &crate::api::SecretBindingStatus,
-        group: &str,
-    ) -> Result<Party, Outcome> {
-        let blocked =
-            |why: String| Outcome::failed(format!("the binding {:?} of the group {group:?}: {why}", name.name));
-        let of_group = |rule: &&Rule| rule.overlap.as_ref().is_some_and(|overlap| overlap.group == group);
-        let Some(rule) = binding.rotation.iter().find(of_group).cloned() else {
-            return Err(blocked("it has left the group".to_owned()));
-        };
-        let access = self.context.access(&binding).await.map_err(|error| blocked(error.to_string()))?;
-        let pass = Pass { binding, name, context: self.context, before: status };
-        let party = Box::pin(pass.party(&Arc::new(access), &rule.keys)).await;
-        let party = party.map_err(|error| match unread(&error) {
-            Outcome::Failed { message, .. } => blocked(message),
-            other => other,
-        })?;
-        match refusal_of(&party, &rule.keys, RotationAction::Generate) {
-            Some(refused) => Err(blocked(refused)),
-            None => Ok(party),
+/// Lets the next pass, of every binding concerned, see what was written.
+async fn look_again(cx: &Arc<Context>, _subject: &Subject<'_>, party: &Participant) {
+    let secrets: BTreeSet<&SecretId> = party.sources.values().map(|source| &source.source.secret).collect();
+    for secret in secrets {
+        let want = Want { fresh: Duration::ZERO, failed: Duration::ZERO, confirmed: true, versions: &[] };
+        if let Err(error) = cx.clients.reader.versions().look(&party.of.access.identity, secret, &want).await {
+            tracing::debug!(%error, "a secret that was written is looked at at the next refresh");
         }
     }
 }
 
-impl Context {
-    /// The bindings of a namespace whose keys overlap in one group, that have published.
-    fn group(&self, namespace: &str, group: &str) -> Vec<(Arc<Binding>, BindingName, crate::api::SecretBindingStatus)> {
-        let of_group = |rule: &Rule| {
-            rule.overlap
-                .as_ref()
-                .is_some_and(|overlap| overlap.strategy == OverlapStrategy::Staged && overlap.group == group)
-        };
-        let watched = self.scopes.iter().flat_map(|scope| scope.bindings.state());
-        watched
-            .filter(|watched| &*name_of(watched).namespace == namespace)
-            .filter_map(|watched| {
-                let manifest = watched.0.as_ref().ok()?;
-                let status = manifest.status.clone()?;
-                let ends = manifest.metadata.deletion_timestamp.is_some();
-                let binding = Binding::parse(manifest, &self.settings.denied_metadata).ok()?;
-                let counts = !ends && status.binding.is_some() && binding.rotation.iter().any(of_group);
-                counts.then(|| (Arc::new(binding), name_of(&watched), status))
-            })
-            .collect()
+async fn ended(cx: &Arc<Context>, subject: &Subject<'_>, party: &Participant, due: &Due<'_>, message: &str) -> Outcome {
+    look_again(cx, subject, party).await;
+    if due.still_due { Outcome::under_way(message, SOON) } else { Outcome::Done }
+}
+
+async fn run_job(
+    cx: &Arc<Context>,
+    subject: &Subject<'_>,
+    party: &Participant,
+    due: &Due<'_>,
+    cron_job: &str,
+    permit: &Permit<'_>,
+) -> Outcome {
+    if !due.still_due {
+        return Outcome::Done;
     }
+    let (namespace, rule) = (&subject.binding.namespace, due.rule);
+    let name = job_name(party, namespace, cron_job, due.due);
+    let owner = owner_reference(&subject.binding);
+    let purpose = Purpose { name: &name, owner, binding: &subject.binding.name, rule: &rule.name };
+    let of_error = |error: JobError| {
+        if error.is_passing() {
+            Outcome::under_way(error.to_string(), POLL)
+        } else {
+            Outcome::failed(error.to_string())
+        }
+    };
+    let job = match observe_job(permit.reads().await, namespace, cron_job, &purpose).await {
+        Ok(ObservedJob::Standing(job)) => *job,
+        Ok(ObservedJob::Missing(job)) => match create_job(permit.writes().await, namespace, &job).await {
+            Ok(job) => {
+                tracing::info!(%namespace, binding = %subject.binding.name, rule = %rule.name, job = %name, "runs a Job, since the rule is due");
+                job
+            }
+            Err(error) => return of_error(error),
+        },
+        Err(error) => return of_error(error),
+    };
+    match job::state(&job) {
+        JobState::Running => Outcome::under_way(format!("the Job {name:?} runs"), POLL),
+        JobState::Failed(why) => Outcome::failed(format!(
+            "the Job {name:?} failed ({why}); look at its pods, and delete it to have it run again, or set the keys"
+        )),
+        JobState::Succeeded(at) => {
+            look_again(cx, subject, party).await;
+            let waited = at.map(|at| Timestamp::now().duration_since(at));
+            if waited.is_some_and(|waited| waited > SEEN_WITHIN) {
+                return Outcome::failed(format!(
+                    "the Job {name:?} succeeded, but not every key of the rule has another value; correct what it does, and delete it to have it run again"
+                ));
+            }
+            Outcome::under_way(format!("the Job {name:?} succeeded; the new values are waited for"), SOON * 5)
+        }
+    }
+}
+
+async fn rotate(cx: &Arc<Context>, subject: &Subject<'_>, party: &Participant, due: &Due<'_>) -> Outcome {
+    let mut seen = BTreeSet::new();
+    let mut waits = Vec::new();
+    for source in party.sources.values().filter(|source| seen.insert(source.arn.clone())) {
+        match rotate_one(cx, subject, party, source, due).await {
+            Outcome::Done => {}
+            Outcome::UnderWay { message, .. } => waits.push(message),
+            failed @ Outcome::Failed { .. } => return failed,
+        }
+    }
+    if waits.is_empty() {
+        return ended(cx, subject, party, due, "Secrets Manager has rotated; the new values are being published").await;
+    }
+    look_again(cx, subject, party).await;
+    Outcome::under_way(waits.join("; "), POLL)
+}
+
+async fn rotate_one(
+    cx: &Arc<Context>,
+    subject: &Subject<'_>,
+    party: &Participant,
+    source: &KeySource,
+    due: &Due<'_>,
+) -> Outcome {
+    let (context, secret) = (cx, &source.name);
+    let identity = &party.of.access.identity;
+    let want = Want { fresh: POLL / 2, failed: Duration::ZERO, confirmed: true, versions: &[] };
+    let seen = match context.clients.reader.versions().look(identity, &source.source.secret, &want).await {
+        Ok(Some(seen)) => seen,
+        Ok(None) => {
+            return Outcome::failed(format!(
+                "whether Secrets Manager rotates {secret:?} cannot be told; allow secretsmanager:DescribeSecret on it"
+            ));
+        }
+        Err(error) => return Outcome::of_error(&error),
+    };
+    let token = Ticket::new(&source.arn, &[], due.due).token("RotateSecret");
+    let versions = &seen.description.versions;
+    let has = |label: &str| versions.get(&token).is_some_and(|labels| labels.contains(label));
+    if has(AWSCURRENT) || has("AWSPREVIOUS") {
+        return Outcome::Done;
+    }
+    if !due.still_due {
+        return Outcome::Done;
+    }
+    if has("AWSPENDING") {
+        if is_late(cx, subject, party, source, &token, due.due).await {
+            return Outcome::failed(format!(
+                "Secrets Manager was asked to rotate {secret:?}, and its version {token} is still labelled AWSPENDING; look at the log of its rotation function"
+            ));
+        }
+        return Outcome::under_way(format!("Secrets Manager rotates {secret:?}"), POLL);
+    }
+    let left = versions.iter().find(|(_, labels)| labels.contains("AWSPENDING") && !labels.contains(AWSCURRENT));
+    let mandate = mandate(party, source, due, Vec::new());
+    match context.clients.writer.rotate(&mandate, &token).await {
+        Ok(()) => {
+            tracing::info!(binding = %subject.binding.name, namespace = %subject.binding.namespace, rule = %due.rule.name, %secret, "asked Secrets Manager to rotate, since the rule is due");
+            Outcome::under_way(format!("Secrets Manager rotates {secret:?}"), POLL)
+        }
+        Err(error) if error.kind == SourceErrorKind::TokenTaken => Outcome::failed(format!(
+            "Secrets Manager began to rotate {secret:?}, and the rotation was given up; look at the log of its rotation function, and rotate it by hand"
+        )),
+        Err(error) => match left {
+            Some((version, _)) if error.kind == SourceErrorKind::NotRotatable => Outcome::failed(format!(
+                "{error}; its version {version} is labelled AWSPENDING: another rotation is under way or was left behind"
+            )),
+            _ => Outcome::of_error(&error),
+        },
+    }
+}
+
+/// Whether a rotation has taken longer than it may. It began when its version was created; where AWS does not tell
+/// that, the due time stands for it.
+async fn is_late(
+    cx: &Arc<Context>,
+    _subject: &Subject<'_>,
+    party: &Participant,
+    source: &KeySource,
+    token: &str,
+    due: Timestamp,
+) -> bool {
+    let late = |began: Timestamp| Timestamp::now().duration_since(began) > ROTATED_WITHIN;
+    if !late(due) {
+        return false;
+    }
+    let versions = cx.clients.reader.versions();
+    let history = versions.history(&party.of.access.identity, &source.source.secret).await.unwrap_or_default();
+    let version = history.iter().find(|version| version.id == token);
+    late(version.and_then(|version| version.created).unwrap_or(due))
+}
+
+/// A new value for each key of the rule; where values overlap, one for the whole group.
+async fn generate_values(
+    cx: &Arc<Context>,
+    subject: &Subject<'_>,
+    party: Participant,
+    due: &Due<'_>,
+    recipe: Recipe,
+) -> Outcome {
+    let mut parties = vec![party];
+    if let Some(overlap) = due.rule.overlap.as_ref().filter(|overlap| overlap.strategy == OverlapStrategy::Staged) {
+        let members = group(cx, &subject.binding.namespace, &overlap.group);
+        let generates = |rule: &Rule| {
+            matches!(rule.action, Action::Generate(_))
+                && rule.overlap.as_ref().is_some_and(|theirs| theirs.group == overlap.group)
+        };
+        let acting =
+            members.iter().filter(|(binding, _, _)| !binding.suspend && binding.rotation.iter().any(generates));
+        let first = acting.map(|(_, name, _)| &name.name).min();
+        if let Some(first) = first.filter(|first| **first < subject.name.name) {
+            if !due.still_due {
+                return Outcome::Done;
+            }
+            return Outcome::under_way(format!("the binding {first:?} makes the value for the group"), POLL);
+        }
+        for (binding, name, status) in members {
+            if name == *subject.name {
+                continue;
+            }
+            if binding.suspend {
+                // Its source would be left behind, and the group with it.
+                return Outcome::failed(format!(
+                    "the binding {:?} of the group {:?} is suspended; no value is made until it is not, or is deleted",
+                    name.name, overlap.group
+                ));
+            }
+            match other(cx, subject, binding, &name, &status, &overlap.group).await {
+                Ok(party) => parties.push(party),
+                Err(outcome) => return outcome,
+            }
+        }
+    }
+    let places = match places(cx, &parties, due) {
+        Ok(places) => places,
+        Err(message) => return Outcome::failed(message),
+    };
+    let own = &parties[0].sources;
+    let is_due = |index: usize, json_key: &str, value: &Value| {
+        let place = &places[index];
+        // What another binding of the group has is not known here.
+        let here = own
+            .iter()
+            .filter(|(_, source)| source.arn == place.mandate.arn && source.json_key.as_deref() == Some(json_key));
+        due.still_due && here.into_iter().all(|(key, source)| (due.is_known)(key, &source.arn, json_key, value))
+    };
+    let mut random = |bytes: &mut [u8]| getrandom::fill(bytes).map_err(|_| NoRandomness);
+    let (reader, writer) = (&cx.clients.reader, &cx.clients.writer);
+    let hands = Hands { reader, writer, recipe, random: &mut random };
+    let published = "the new value is in Secrets Manager and is being published";
+    match generate(&places, &is_due, hands).await {
+        Ok(End::Overtaken { secret, key }) if places.len() > 1 => Outcome::failed(format!(
+            "somebody set the key {key:?} of the secret {secret:?} while a new value was brought into all secrets of the group; it is replaced at the next try"
+        )),
+        Ok(_) => {
+            for party in &parties[1..] {
+                look_again(cx, subject, party).await;
+            }
+            ended(cx, subject, &parties[0], due, published).await
+        }
+        Err(GenerateError::Source(error)) => Outcome::of_error(&error),
+        Err(error @ GenerateError::Busy(_)) => Outcome::under_way(error.to_string(), POLL),
+        Err(error) => Outcome::failed(error.to_string()),
+    }
+}
+
+/// Another binding of the group, by whose grant its secrets are written.
+async fn other(
+    cx: &Arc<Context>,
+    _subject: &Subject<'_>,
+    binding: Arc<Binding>,
+    name: &BindingName,
+    status: &crate::api::SecretBindingStatus,
+    group: &str,
+) -> Result<Participant, Outcome> {
+    let blocked = |why: String| Outcome::failed(format!("the binding {:?} of the group {group:?}: {why}", name.name));
+    let of_group = |rule: &&Rule| rule.overlap.as_ref().is_some_and(|overlap| overlap.group == group);
+    let Some(rule) = binding.rotation.iter().find(of_group).cloned() else {
+        return Err(blocked("it has left the group".to_owned()));
+    };
+    let access = cx.authorization.access(&binding).await.map_err(|error| blocked(error.to_string()))?;
+    let other = Subject { binding, name, before: status };
+    let party = Box::pin(participant(cx, &other, &Arc::new(access), &rule.keys)).await;
+    let party = party.map_err(|error| match unread(&error) {
+        Outcome::Failed { message, .. } => blocked(message),
+        other => other,
+    })?;
+    match refusal_of(&party, &rule.keys, RotationAction::Generate) {
+        Some(refused) => Err(blocked(refused)),
+        None => Ok(party),
+    }
+}
+
+/// The bindings of a namespace whose keys overlap in one group, that have published.
+fn group(
+    cx: &Context,
+    namespace: &str,
+    group: &str,
+) -> Vec<(Arc<Binding>, BindingName, crate::api::SecretBindingStatus)> {
+    let of_group = |rule: &Rule| {
+        rule.overlap
+            .as_ref()
+            .is_some_and(|overlap| overlap.strategy == OverlapStrategy::Staged && overlap.group == group)
+    };
+    let watched = cx.state.bindings.all();
+    watched
+        .filter(|watched| &*name_of(watched).namespace == namespace)
+        .filter_map(|watched| {
+            let manifest = watched.0.as_ref().ok()?;
+            let status = manifest.status.clone()?;
+            let ends = manifest.metadata.deletion_timestamp.is_some();
+            let binding = Binding::parse(manifest, &cx.settings.denied_metadata).ok()?;
+            let counts = !ends && status.binding.is_some() && binding.rotation.iter().any(of_group);
+            counts.then(|| (Arc::new(binding), name_of(&watched), status))
+        })
+        .collect()
 }
 
 fn unread(error: &Error) -> Outcome {
@@ -472,40 +494,40 @@ fn is_made(mapping: &Mapping, key: &TargetKey) -> bool {
 }
 
 /// What the grant does not allow, or why a key cannot be acted on, in a sentence.
-fn refusal(party: &Party, rule: &Rule) -> Option<String> {
+fn refusal(party: &Participant, rule: &Rule) -> Option<String> {
     refusal_of(party, &rule.keys, rule.action.needs()?)
 }
 
-fn refusal_of(party: &Party, keys: &[TargetKey], action: RotationAction) -> Option<String> {
+fn refusal_of(party: &Participant, keys: &[TargetKey], action: RotationAction) -> Option<String> {
     keys.iter().find_map(|key| {
         let Some(source) = party.sources.get(key) else {
             return Some(format!("no secret holds the key {key} by itself; name keys that come from one"));
         };
         let granted = source.granted_key();
-        if !party.access.permits_rotation(action, &source.name, &granted) {
+        if !party.of.access.permits_rotation(action, &source.name, &granted) {
             return Some(format!(
                 "the SecretGrant {:?} does not allow {action:?} for the key {granted:?} of the secret {:?}; ask whoever manages the SecretGrants of the cluster to add it under spec.rotation",
-                party.access.grant, source.name
+                party.of.access.grant, source.name
             ));
         }
         None
     })
 }
 
-fn mandate(party: &Party, source: &KeySource, due: &Due<'_>, keys: Vec<String>) -> Mandate {
+fn mandate(party: &Participant, source: &KeySource, due: &Due<'_>, keys: Vec<String>) -> Mandate {
     Mandate {
-        binding: party.name.clone(),
+        binding: party.of.name.clone(),
         rule: due.rule.name.clone(),
         due: due.due,
-        grant: party.access.grant.clone(),
-        identity: party.access.identity.clone(),
+        grant: party.of.access.grant.clone(),
+        identity: party.of.access.identity.clone(),
         arn: source.arn.clone(),
         keys,
     }
 }
 
 /// The name of the Job of a due time: the same for all bindings of the namespace that have it run for the same keys.
-fn job_name(party: &Party, namespace: &str, cron_job: &str, due: Timestamp) -> String {
+fn job_name(party: &Participant, namespace: &str, cron_job: &str, due: Timestamp) -> String {
     let keys: BTreeSet<String> =
         party.sources.values().map(|source| format!("{} {}", source.arn, source.granted_key())).collect();
     let due = due.to_string();
@@ -515,7 +537,7 @@ fn job_name(party: &Party, namespace: &str, cron_job: &str, due: Timestamp) -> S
 
 /// The secrets in which the keys of a rule get new values: where values overlap one value in all, else one for each
 /// key.
-fn places(context: &Arc<Context>, parties: &[Party], due: &Due<'_>) -> Result<Vec<Place>, String> {
+fn places(context: &Arc<Context>, parties: &[Participant], due: &Due<'_>) -> Result<Vec<Place>, String> {
     let mut places: Vec<Place> = Vec::new();
     let mut slots = BTreeMap::new();
     for party in parties {
@@ -542,7 +564,7 @@ fn places(context: &Arc<Context>, parties: &[Party], due: &Due<'_>) -> Result<Ve
                     secret: source.source.secret.clone(),
                     mandate: mandate(party, source, due, Vec::new()),
                     slots: Vec::new(),
-                    judge: judge(context, party, &source.source.secret),
+                    judge: context.authorization.judge(&party.of, &source.source.secret, |_| Selection::default()),
                 });
                 let last = places.len() - 1;
                 &mut places[last]
@@ -554,17 +576,4 @@ fn places(context: &Arc<Context>, parties: &[Party], due: &Due<'_>) -> Result<Ve
         }
     }
     Ok(places)
-}
-
-/// Judges by the grants as they are after the read.
-fn judge(context: &Arc<Context>, party: &Party, secret: &SecretId) -> Judge {
-    let (context, binding, access) = (context.clone(), party.binding.clone(), party.access.clone());
-    let secret = secret.clone();
-    Arc::new(move |version| {
-        if context.still_permits(&binding, &access, &secret, &version.arn, &version.name) {
-            Ok(Selection::default())
-        } else {
-            Err(SourceErrorKind::NotGranted)
-        }
-    })
 }

@@ -75,7 +75,7 @@ impl Hold<'_> {
     async fn holder(&self, context: &Context) -> Result<Option<String>, SourceError> {
         let Ok(secret) = self.secret.arn.parse::<SecretId>() else { return Ok(None) };
         let want = Want { fresh: Duration::ZERO, failed: Duration::ZERO, confirmed: true, versions: &[] };
-        let versions = context.reader.versions();
+        let versions = context.clients.reader.versions();
         let seen = versions.look(&self.access.identity, &secret, &want).await?;
         let label = self.label();
         let versions = seen.iter().flat_map(|seen| &seen.description.versions);
@@ -91,11 +91,11 @@ impl Hold<'_> {
             return Ok(Held::No);
         }
         let (mandate, label) = (self.mandate(), self.label());
-        let mut outcome = context.writer.add_label(&mandate, &label, version).await;
+        let mut outcome = context.clients.writer.add_label(&mandate, &label, version).await;
         if outcome.as_ref().is_err_and(|error| error.kind == SourceErrorKind::StageMoved) {
             outcome = match self.holder(context).await? {
                 Some(holder) if holder == version => Ok(()),
-                Some(holder) => context.writer.move_label(&mandate, &label, &holder, version).await,
+                Some(holder) => context.clients.writer.move_label(&mandate, &label, &holder, version).await,
                 None => outcome,
             };
         }
@@ -114,7 +114,7 @@ impl Hold<'_> {
     /// Takes the label off again. A label that stays behind does no harm.
     pub(crate) async fn release(&self, context: &Context) {
         let released = match self.holder(context).await {
-            Ok(Some(holder)) => context.writer.remove_label(&self.mandate(), &self.label(), &holder).await,
+            Ok(Some(holder)) => context.clients.writer.remove_label(&self.mandate(), &self.label(), &holder).await,
             Ok(None) => Ok(()),
             Err(error) => Err(error),
         };

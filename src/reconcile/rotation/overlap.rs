@@ -31,25 +31,29 @@ use crate::domain::rotation::{command, gate, job};
 use crate::domain::secret::reference::Source;
 use crate::domain::secret::version::Known;
 use crate::domain::target::{TargetState, owner_reference};
-use crate::kubernetes::read::{PublishedSecret, read_object};
-use crate::kubernetes::write::create_job;
-use crate::reconcile::binding::observe::Look;
-use crate::reconcile::binding::pass::Pass;
+use crate::kubernetes::api_server::{Permit, ReadClient};
+use crate::kubernetes::job::{JobError, ObservedJob, create_job, observe_job};
+use crate::kubernetes::read::PublishedSecret;
+use crate::reconcile::consistency::Consistency;
 use crate::reconcile::context::Context;
 use crate::reconcile::error::Error;
 use crate::reconcile::rotation::hold::Held;
 pub use crate::reconcile::rotation::overlap::report::{OverlapReport, activities};
 use crate::reconcile::rotation::overlap::values::only_copy;
+use crate::reconcile::subject::Subject;
+use kube::ResourceExt as _;
 
 /// One key with an overlap, as it was observed.
 #[derive(Debug)]
-pub(crate) struct Seen {
+pub struct Seen {
     pub(crate) key: TargetKey,
     pub(crate) rule: Option<(String, Overlap)>,
     pub(crate) record: Option<Record>,
     others: Vec<Member>,
     gate: Gate,
     job: Job,
+    /// The Job to create, where it is missing.
+    missing: Option<Box<batch::Job>>,
     command: Option<Command>,
     written: Option<Timestamp>,
 }
@@ -133,234 +137,251 @@ pub(crate) fn records(binding: &Binding, target: &TargetState, status: &SecretBi
     Records(copies.collect())
 }
 
-impl Pass<'_> {
-    /// Whether anything of this binding overlaps.
-    pub(crate) fn overlaps_any(&self, target: &TargetState) -> bool {
-        let recorded = matches!(target, TargetState::Owned(observed) if observed.rotation_state.is_some());
-        recorded || self.binding.rotation.iter().any(|rule| rule.overlap.is_some())
-    }
+/// Whether anything of this binding overlaps.
+pub(crate) fn overlaps_any(subject: &Subject<'_>, target: &TargetState) -> bool {
+    let recorded = matches!(target, TargetState::Owned(observed) if observed.rotation_state.is_some());
+    recorded || subject.binding.rotation.iter().any(|rule| rule.overlap.is_some())
+}
 
-    /// The keys that overlap, with all that their steps depend on.
-    pub(crate) async fn look_at_overlaps(&self, target: &TargetState, look: Look) -> Result<Vec<Seen>, Error> {
-        let written = match target {
-            TargetState::Owned(observed) => observed.written.as_ref().map(|time| time.0),
-            _ => None,
-        };
-        let mut records = records(&self.binding, target, self.before).0;
-        let rules = self.binding.rotation.iter().filter_map(|rule| Some((rule, rule.overlap.as_ref()?)));
-        let mut seen: Vec<Seen> = rules
-            .map(|(rule, overlap)| {
-                let record = records.remove(&overlap.key);
-                let command = self.command(rule);
-                Seen::new(overlap.key.clone(), Some((rule.name.clone(), overlap.clone())), record, command, written)
-            })
-            .collect();
-        // What a removed rule left under way ends as it began.
-        let orphans = records.into_iter().filter(|(_, record)| record.flight.is_some());
-        seen.extend(orphans.map(|(key, record)| Seen::new(key, None, Some(record), None, written)));
+/// The keys that overlap, with all that their steps depend on.
+pub(crate) async fn look_at_overlaps(
+    cx: &Arc<Context>,
+    subject: &Subject<'_>,
+    target: &TargetState,
+    consistency: Consistency,
+    client: ReadClient<'_>,
+) -> Result<Vec<Seen>, Error> {
+    let written = match target {
+        TargetState::Owned(observed) => observed.written.as_ref().map(|time| time.0),
+        _ => None,
+    };
+    let mut records = records(&subject.binding, target, subject.before).0;
+    let rules = subject.binding.rotation.iter().filter_map(|rule| Some((rule, rule.overlap.as_ref()?)));
+    let mut seen: Vec<Seen> = rules
+        .map(|(rule, overlap)| {
+            let record = records.remove(&overlap.key);
+            let command = command_of(subject, rule);
+            Seen::new(overlap.key.clone(), Some((rule.name.clone(), overlap.clone())), record, command, written)
+        })
+        .collect();
+    // What a removed rule left under way ends as it began.
+    let orphans = records.into_iter().filter(|(_, record)| record.flight.is_some());
+    seen.extend(orphans.map(|(key, record)| Seen::new(key, None, Some(record), None, written)));
 
-        let mut pods = None;
-        for seen in &mut seen {
-            let Some(settings) = seen.settings() else { continue };
-            if settings.strategy == OverlapStrategy::Staged {
-                seen.others = self.context.members(self.name, &settings.group, look).await?;
+    let mut pods = None;
+    for seen in &mut seen {
+        let Some(settings) = seen.settings() else { continue };
+        if settings.strategy == OverlapStrategy::Staged {
+            seen.others = members::members(cx, subject.name, &settings.group, consistency, client).await?;
+        }
+        let source = Print { fingerprint: String::new(), version: String::new() };
+        let situation = seen.situation(&source, None, &subject.binding.name);
+        let (pods_wanted, job_wanted) = (situation.awaits_pods(), situation.awaits_job());
+        let Some(flight) = seen.record.as_ref().and_then(|record| record.flight.as_ref()) else { continue };
+        if let (true, Some(since)) = (pods_wanted, flight.since.or(written)) {
+            if pods.is_none() {
+                pods = Some(members::pods(client, &subject.binding.namespace).await?);
             }
-            let source = Print { fingerprint: String::new(), version: String::new() };
-            let situation = seen.situation(&source, None, &self.binding.name);
-            let (pods_wanted, job_wanted) = (situation.awaits_pods(), situation.awaits_job());
-            let Some(flight) = seen.record.as_ref().and_then(|record| record.flight.as_ref()) else { continue };
-            if let (true, Some(since)) = (pods_wanted, flight.since.or(written)) {
-                if pods.is_none() {
-                    pods = Some(self.context.pods(&self.binding.namespace).await?);
-                }
-                let names = Names {
-                    target: &self.binding.target.name,
-                    key: seen.key.as_str(),
-                    next: &settings.next,
-                    previous: &settings.previous,
+            let names = Names {
+                target: &subject.binding.target.name,
+                key: seen.key.as_str(),
+                next: &settings.next,
+                previous: &settings.previous,
+            };
+            seen.gate = gate::look(pods.as_deref().unwrap_or_default(), names, since);
+        }
+        if let (true, Some(cron_job)) = (job_wanted, &settings.reencrypt) {
+            let rule = seen.rule.as_ref().map(|(name, _)| name.as_str());
+            (seen.job, seen.missing) = reencrypt(subject, &seen.key, rule, flight, cron_job, client).await;
+        }
+    }
+    Ok(seen)
+}
+
+/// The Job that re-encrypts, and the Job to create where it is missing.
+async fn reencrypt(
+    subject: &Subject<'_>,
+    key: &TargetKey,
+    rule: Option<&str>,
+    flight: &Flight,
+    cron_job: &str,
+    client: ReadClient<'_>,
+) -> (Job, Option<Box<batch::Job>>) {
+    let namespace = &subject.binding.namespace;
+    // The same change may come again after it was taken back: what was done for the first is not done for it.
+    let began = flight.gate.map(|gate| gate.to_string()).unwrap_or_default();
+    let name = job::name(cron_job, [subject.binding.uid.as_str(), &flight.id, &began]);
+    let owner = owner_reference(&subject.binding);
+    let rule = rule.unwrap_or(key.as_str());
+    let purpose = Purpose { name: &name, owner, binding: &subject.binding.name, rule };
+    let unseen = |what: String| format!("the API server does not tell of the {what}; it is tried again");
+    let failed = match observe_job(client, namespace, cron_job, &purpose).await {
+        Ok(ObservedJob::Standing(job)) => return (state_of(&job, &name), None),
+        Ok(ObservedJob::Missing(job)) => return (Job::Absent, Some(job)),
+        Err(JobError::Foreign(_)) => format!("the Job {name:?} exists and is not Bindery's; delete it"),
+        Err(JobError::NoCronJob(_)) => {
+            format!("the CronJob {cron_job:?} that re-encrypts does not exist; create it")
+        }
+        Err(JobError::Unseen(_) | JobError::Forbidden(_)) => unseen(format!("Job {name:?}")),
+        Err(JobError::CronJobUnseen(_) | JobError::CronJobForbidden(_)) => unseen(format!("CronJob {cron_job:?}")),
+        Err(error) => error.to_string(),
+    };
+    (Job::Failed(failed), None)
+}
+
+fn state_of(job: &batch::Job, name: &str) -> Job {
+    match job::state(job) {
+        JobState::Running => Job::Running,
+        JobState::Succeeded(_) => Job::Succeeded,
+        JobState::Failed(why) => Job::Failed(format!(
+            "the Job {name:?}, which encrypts anew what was encrypted with the old value, failed ({why}); look at its pods, and delete it to have it run again"
+        )),
+    }
+}
+
+/// Creates the Jobs that are missing.
+pub(crate) async fn start_jobs(subject: &Subject<'_>, mut seen: Vec<Seen>, permit: &Permit<'_>) -> Vec<Seen> {
+    for seen in &mut seen {
+        let Some(job) = seen.missing.take() else { continue };
+        seen.job = match create_job(permit.writes().await, &subject.binding.namespace, &job).await {
+            Ok(created) => state_of(&created, &job.name_any()),
+            Err(error) => Job::Failed(error.to_string()),
+        };
+    }
+    seen
+}
+
+/// What somebody asks of a rule, once per text.
+fn command_of(subject: &Subject<'_>, rule: &Rule) -> Option<Command> {
+    let text = subject.binding.command.as_ref()?;
+    if subject.before.last_handled_rotation.as_ref() == Some(text) {
+        return None;
+    }
+    match command::Command::parse(text) {
+        Some(command::Command { verb: Verb::Abort, rule: named }) if named == rule.name => Some(Command::Abort),
+        Some(command::Command { verb: Verb::Retire, rule: named }) if named == rule.name => Some(Command::Retire),
+        _ => None,
+    }
+}
+
+/// The command of the binding, where it is one to overlaps: once they were looked at, it is dealt with.
+pub(crate) fn handled_command(binding: &Binding) -> Option<String> {
+    let text = binding.command.as_ref()?;
+    let verb = command::Command::parse(text)?.verb;
+    matches!(verb, Verb::Abort | Verb::Retire).then(|| text.clone())
+}
+
+/// Whether, by what is known without reading a value, anything is to be written; and what is told if not.
+pub(crate) fn overlaps_rest(cx: &Arc<Context>, subject: &Subject<'_>, seen: &[Seen]) -> Result<Vec<OverlapReport>, ()> {
+    let now = Timestamp::now();
+    let rest = |seen: &Seen| {
+        let source = seen.known_source().ok_or(())?;
+        let step = seen.step(cx, &subject.binding.namespace, &source, None, &subject.binding.name);
+        if step.record == seen.record { Ok(seen.report(&step, step.record.as_ref(), now)) } else { Err(()) }
+    };
+    seen.iter().map(rest).collect()
+}
+
+/// Locks the groups of what was seen.
+pub(crate) async fn lock_groups(
+    cx: &Arc<Context>,
+    subject: &Subject<'_>,
+    target: &TargetState,
+) -> Vec<OwnedMutexGuard<()>> {
+    let mut groups: BTreeSet<String> =
+        subject.binding.rotation.iter().filter_map(|rule| Some(rule.overlap.as_ref()?.group.clone())).collect();
+    let flights = records(&subject.binding, target, subject.before).0.into_values().filter_map(|record| record.flight);
+    groups.extend(flights.map(|flight| flight.settings.group));
+    cx.state.groups.lock(&subject.binding.namespace, groups).await
+}
+
+/// Takes the steps: puts the values that they ask for beside the selected ones, and answers the records to write
+/// with them.
+pub(crate) async fn overlap(
+    cx: &Arc<Context>,
+    subject: &Subject<'_>,
+    seen: Vec<Seen>,
+    material: &Material<'_>,
+    selected: &mut Rendered,
+    old: Option<&PublishedSecret>,
+) -> Result<(Records, Vec<OverlapReport>), Error> {
+    let (mut records, mut reports) = (Records::default(), Vec::new());
+    let now = Timestamp::now();
+    for mut seen in seen {
+        values::renew(cx, subject, &mut seen, old);
+        let source = values::source_of(cx, subject, &seen.key, material, selected)?;
+        let published =
+            old.and_then(|old| old.data.get(seen.key.as_str())).map(|value| values::print(cx, subject, value));
+        let step = seen.step(cx, &subject.binding.namespace, &source, published.as_deref(), &subject.binding.name);
+        let names = seen.settings().map(|settings| (settings.next, settings.previous)).unwrap_or_default();
+        for name in [&names.0, &names.1] {
+            if let Ok(name) = TargetKey::try_from(name.as_str())
+                && selected.data.contains_key(&name)
+            {
+                return Err(Error::Render(RenderError::OverlapKeyTaken { key: seen.key.clone(), name }.into()));
+            }
+        }
+        let mut step = step;
+        let mut note = None;
+        let hold = values::hold(subject, &seen, material, selected);
+        match (&mut step.record, seen.record.as_ref().and_then(|record| record.flight.as_ref())) {
+            (Some(Record { flight: Some(flight), .. }), before)
+                if before.is_none_or(|before| before.old != flight.old) && !flight.aborted =>
+            {
+                let held = match &hold {
+                    Some(hold) => hold.keep(cx, &flight.old.version).await?,
+                    None => Held::No,
                 };
-                seen.gate = gate::look(pods.as_deref().unwrap_or_default(), names, since);
-            }
-            if let (true, Some(cron_job)) = (job_wanted, &settings.reencrypt) {
-                let rule = seen.rule.as_ref().map(|(name, _)| name.as_str());
-                seen.job = self.reencrypt(&seen.key, rule, flight, cron_job).await;
-            }
-        }
-        Ok(seen)
-    }
-
-    /// The Job that re-encrypts, which is made where it is missing.
-    async fn reencrypt(&self, key: &TargetKey, rule: Option<&str>, flight: &Flight, cron_job: &str) -> Job {
-        let (namespace, client) = (&self.binding.namespace, &self.context.client);
-        // The same change may come again after it was taken back: what was done for the first is not done for it.
-        let began = flight.gate.map(|gate| gate.to_string()).unwrap_or_default();
-        let name = job::name(cron_job, [self.binding.uid.as_str(), &flight.id, &began]);
-        let unseen = |what: &str| Job::Failed(format!("the API server does not tell of the {what}; it is tried again"));
-        let Ok(standing) = read_object::<batch::Job>(client, namespace, &name).await else {
-            return unseen(&format!("Job {name:?}"));
-        };
-        let standing = match standing {
-            Some(standing) if job::is_made_from(&standing, cron_job) => standing,
-            Some(_) => return Job::Failed(format!("the Job {name:?} exists and is not Bindery's; delete it")),
-            None => {
-                let template = match read_object::<batch::CronJob>(client, namespace, cron_job).await {
-                    Ok(Some(template)) => template,
-                    Ok(None) => {
-                        return Job::Failed(format!(
-                            "the CronJob {cron_job:?} that re-encrypts does not exist; create it"
-                        ));
-                    }
-                    Err(_) => return unseen(&format!("CronJob {cron_job:?}")),
-                };
-                let owner = owner_reference(&self.binding);
-                let rule = rule.unwrap_or(key.as_str());
-                let purpose = Purpose { name: &name, owner, binding: &self.binding.name, rule };
-                let job = match job::of_cron_job(&template, &purpose) {
-                    Ok(job) => job,
-                    Err(refusal) => return Job::Failed(refusal.to_string()),
-                };
-                match create_job(client, namespace, &job).await {
-                    Ok(job) => job,
-                    Err(error) => return Job::Failed(error.to_string()),
+                flight.held = held == Held::Yes;
+                if held == Held::No && before.is_none() {
+                    note = Some(only_copy(&seen.key, &subject.binding.target.name));
+                }
+                if held == Held::Full {
+                    // Without a place for the old value, the new one is not taken up.
+                    step.waits = Some(Wait::Blocked(format!(
+                        "the secret of {} has as many version stages as AWS allows, so its old version cannot be kept: remove one",
+                        seen.key
+                    )));
+                    step.record =
+                        seen.record.clone().map(|record| Record { source: source.fingerprint.clone(), ..record });
                 }
             }
-        };
-        match job::state(&standing) {
-            JobState::Running => Job::Running,
-            JobState::Succeeded(_) => Job::Succeeded,
-            JobState::Failed(why) => Job::Failed(format!(
-                "the Job {name:?}, which encrypts anew what was encrypted with the old value, failed ({why}); look at its pods, and delete it to have it run again"
-            )),
-        }
-    }
-
-    /// What somebody asks of a rule, once per text.
-    fn command(&self, rule: &Rule) -> Option<Command> {
-        let text = self.binding.command.as_ref()?;
-        if self.before.last_handled_rotation.as_ref() == Some(text) {
-            return None;
-        }
-        match command::Command::parse(text) {
-            Some(command::Command { verb: Verb::Abort, rule: named }) if named == rule.name => Some(Command::Abort),
-            Some(command::Command { verb: Verb::Retire, rule: named }) if named == rule.name => Some(Command::Retire),
-            _ => None,
-        }
-    }
-
-    /// The command of the binding, where it is one to overlaps: once they were looked at, it is dealt with.
-    pub(crate) fn handled_command(&self) -> Option<String> {
-        let text = self.binding.command.as_ref()?;
-        let verb = command::Command::parse(text)?.verb;
-        matches!(verb, Verb::Abort | Verb::Retire).then(|| text.clone())
-    }
-
-    /// Whether, by what is known without reading a value, anything is to be written; and what is told if not.
-    pub(crate) fn overlaps_rest(&self, seen: &[Seen]) -> Result<Vec<OverlapReport>, ()> {
-        let now = Timestamp::now();
-        let rest = |seen: &Seen| {
-            let source = seen.known_source().ok_or(())?;
-            let step = seen.step(self.context, &self.binding.namespace, &source, None, &self.binding.name);
-            if step.record == seen.record { Ok(seen.report(&step, step.record.as_ref(), now)) } else { Err(()) }
-        };
-        seen.iter().map(rest).collect()
-    }
-
-    /// Locks the groups of what was seen.
-    pub(crate) async fn lock_groups(&self, target: &TargetState) -> Vec<OwnedMutexGuard<()>> {
-        let mut groups: BTreeSet<String> =
-            self.binding.rotation.iter().filter_map(|rule| Some(rule.overlap.as_ref()?.group.clone())).collect();
-        let flights = records(&self.binding, target, self.before).0.into_values().filter_map(|record| record.flight);
-        groups.extend(flights.map(|flight| flight.settings.group));
-        self.context.groups.lock(&self.binding.namespace, groups).await
-    }
-
-    /// Takes the steps: puts the values that they ask for beside the selected ones, and answers the records to write
-    /// with them.
-    pub(crate) async fn overlap(
-        &self,
-        seen: Vec<Seen>,
-        material: &Material<'_>,
-        selected: &mut Rendered,
-        old: Option<&PublishedSecret>,
-    ) -> Result<(Records, Vec<OverlapReport>), Error> {
-        let (mut records, mut reports) = (Records::default(), Vec::new());
-        let now = Timestamp::now();
-        for mut seen in seen {
-            self.renew(&mut seen, old);
-            let source = self.source_of(&seen.key, material, selected)?;
-            let published = old.and_then(|old| old.data.get(seen.key.as_str())).map(|value| self.print(value));
-            let step =
-                seen.step(self.context, &self.binding.namespace, &source, published.as_deref(), &self.binding.name);
-            let names = seen.settings().map(|settings| (settings.next, settings.previous)).unwrap_or_default();
-            for name in [&names.0, &names.1] {
-                if let Ok(name) = TargetKey::try_from(name.as_str())
-                    && selected.data.contains_key(&name)
-                {
-                    return Err(Error::Render(RenderError::OverlapKeyTaken { key: seen.key.clone(), name }.into()));
+            // The value that an aborted change went back to is not the source's, so it stays kept.
+            (Some(Record { flight: None, ignored: None, .. }), Some(before)) if before.held => {
+                if let Some(hold) = &hold {
+                    hold.release(cx).await;
                 }
             }
-            let mut step = step;
-            let mut note = None;
-            let hold = self.hold(&seen, material, selected);
-            match (&mut step.record, seen.record.as_ref().and_then(|record| record.flight.as_ref())) {
-                (Some(Record { flight: Some(flight), .. }), before)
-                    if before.is_none_or(|before| before.old != flight.old) && !flight.aborted =>
-                {
-                    let held = match &hold {
-                        Some(hold) => hold.keep(self.context, &flight.old.version).await?,
-                        None => Held::No,
-                    };
-                    flight.held = held == Held::Yes;
-                    if held == Held::No && before.is_none() {
-                        note = Some(only_copy(&seen.key, &self.binding.target.name));
-                    }
-                    if held == Held::Full {
-                        // Without a place for the old value, the new one is not taken up.
-                        step.waits = Some(Wait::Blocked(format!(
-                            "the secret of {} has as many version stages as AWS allows, so its old version cannot be kept: remove one",
-                            seen.key
-                        )));
-                        step.record =
-                            seen.record.clone().map(|record| Record { source: source.fingerprint.clone(), ..record });
-                    }
-                }
-                // The value that an aborted change went back to is not the source's, so it stays kept.
-                (Some(Record { flight: None, ignored: None, .. }), Some(before)) if before.held => {
-                    if let Some(hold) = &hold {
-                        hold.release(self.context).await;
-                    }
-                }
-                (Some(Record { flight: Some(flight), .. }), Some(before)) => flight.held = before.held,
-                _ => {}
-            }
-            let report = seen.report(&step, step.record.as_ref(), now);
-            reports.push(OverlapReport { note: note.or_else(|| report.note.clone()), ..report });
-            let Some(mut record) = step.record else { continue };
-            if let Some(flight) = &mut record.flight {
-                let before = seen.record.as_ref().and_then(|record| record.flight.as_ref());
-                // A later write of the same phase takes the place of the one that the time of is meant.
-                if before.is_some_and(|before| {
-                    before.id == flight.id && before.phase == flight.phase && before.since.is_none()
-                }) {
-                    flight.since = flight.since.or(seen.written);
-                }
-            }
-            let contents = record.contents();
-            let mut wanted = vec![(seen.key.clone(), contents.key)];
-            for (name, print) in [contents.next, contents.previous].into_iter().flatten() {
-                wanted.extend(TargetKey::try_from(name).ok().map(|name| (name, print)));
-            }
-            let mut values = Vec::new();
-            for (name, print) in wanted {
-                let value = self.value_of(print, &seen.key, &names, material, selected, old).await?;
-                let value = value.ok_or_else(|| Error::LostValue { key: seen.key.clone(), phase: record.phase() })?;
-                values.push((name, value));
-            }
-            selected.data.extend(values);
-            records.0.insert(seen.key.clone(), record);
+            (Some(Record { flight: Some(flight), .. }), Some(before)) => flight.held = before.held,
+            _ => {}
         }
-        Ok((records, reports))
+        let report = seen.report(&step, step.record.as_ref(), now);
+        reports.push(OverlapReport { note: note.or_else(|| report.note.clone()), ..report });
+        let Some(mut record) = step.record else { continue };
+        if let Some(flight) = &mut record.flight {
+            let before = seen.record.as_ref().and_then(|record| record.flight.as_ref());
+            // A later write of the same phase takes the place of the one that the time of is meant.
+            if before
+                .is_some_and(|before| before.id == flight.id && before.phase == flight.phase && before.since.is_none())
+            {
+                flight.since = flight.since.or(seen.written);
+            }
+        }
+        let contents = record.contents();
+        let mut wanted = vec![(seen.key.clone(), contents.key)];
+        for (name, print) in [contents.next, contents.previous].into_iter().flatten() {
+            wanted.extend(TargetKey::try_from(name).ok().map(|name| (name, print)));
+        }
+        let mut values = Vec::new();
+        for (name, print) in wanted {
+            let value = values::value_of(cx, subject, print, &seen.key, &names, material, selected, old).await?;
+            let value = value.ok_or_else(|| Error::LostValue { key: seen.key.clone(), phase: record.phase() })?;
+            values.push((name, value));
+        }
+        selected.data.extend(values);
+        records.0.insert(seen.key.clone(), record);
     }
+    Ok((records, reports))
 }
 
 impl Seen {
@@ -372,6 +393,6 @@ impl Seen {
         written: Option<Timestamp>,
     ) -> Self {
         let gate = Gate { seen: false, older: Vec::new(), blocked: Vec::new() };
-        Self { key, rule, record, others: Vec::new(), gate, job: Job::Unseen, command, written }
+        Self { key, rule, record, others: Vec::new(), gate, job: Job::Unseen, missing: None, command, written }
     }
 }

@@ -17,7 +17,7 @@ use crate::domain::rotation::found::Acted;
 use crate::domain::rotation::found::Found;
 use crate::domain::rotation::rule::{Action, Rule};
 use crate::domain::secret::reference::SecretId;
-use crate::reconcile::binding::status::to_second;
+use crate::domain::time::to_second;
 
 /// A condition: status, reason, message.
 pub type Verdict = (&'static str, Reason, String);

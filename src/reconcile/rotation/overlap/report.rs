@@ -11,7 +11,7 @@ use crate::domain::render::key::TargetKey;
 use crate::domain::rotation::due::Activity;
 use crate::domain::rotation::overlap::{Command, Step, Wait};
 use crate::domain::rotation::record::{Flight, Record};
-use crate::reconcile::binding::plan;
+use crate::reconcile::binding::requeue::until;
 use crate::reconcile::rotation::overlap::Seen;
 
 /// How often pods and Jobs are looked at while a phase waits for them: at first, and at last.
@@ -48,7 +48,7 @@ impl Seen {
             record: record.cloned(),
             waits: step.waits.clone(),
             again: match step.wake {
-                Some(wake) => Some(plan::until(wake, now)),
+                Some(wake) => Some(until(wake, now)),
                 None => poll,
             },
             note: self.command.filter(|_| step.record == self.record).map(|command| without_effect(command, self)),

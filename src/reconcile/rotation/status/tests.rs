@@ -4,7 +4,8 @@ use serde_json::json;
 use super::*;
 use crate::api::KeyAge;
 use crate::api::{SecretBinding, SecretBindingSpec};
-use crate::reconcile::binding::status::{Findings, Progress, after_pass, with_rotation};
+use crate::reconcile::binding::attempt::{Attempt, RotationResults};
+use crate::reconcile::binding::status::{self, Findings};
 
 fn time(text: &str) -> Timestamp {
     text.parse().unwrap()
@@ -50,12 +51,14 @@ fn found(of: &[(&str, &str)], changed: &[&str]) -> Found {
 
 /// One pass: the status after it, and what was told.
 fn pass(binding: &Binding, before: &SecretBindingStatus, found: &Found, now: Timestamp) -> (SecretBindingStatus, Told) {
-    let progress = Progress::default();
+    let rotation = RotationResults { found: found.clone(), ..RotationResults::default() };
+    let attempt = Attempt { rotation, ..Attempt::default() };
     let interval = std::time::Duration::from_secs(300);
-    let findings = Findings { generation: 1, progress: &progress, error: None, interval, looks_again: true };
-    let mut status = after_pass(before, findings, now);
+    let binding_of = Some(binding);
+    let findings =
+        Findings { binding: binding_of, generation: 1, attempt: &attempt, error: None, interval, looks_again: true };
+    let status = status::status(before, findings, now).status;
     let told = tell(binding, before, found, now);
-    with_rotation(&mut status, before, Some(&told), now);
     (status, told)
 }
 

@@ -1,0 +1,118 @@
+//! What the installation itself needs of the API server: its kinds, and the Secret of its fingerprint key.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{ListParams, ObjectMeta, PostParams};
+use kube::{Api, Client};
+use zeroize::Zeroizing;
+
+use crate::api::{FIELD_MANAGER, SecretBinding, SecretGrant};
+use crate::domain::fingerprint::{FingerprintKey, KEY_LENGTH};
+
+/// Waits until the API server serves the kinds and lets the operator read them.
+pub async fn wait_for_kinds(client: &Client, namespace: Option<&str>) {
+    let bindings: Api<SecretBinding> = match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    let grants: Api<SecretGrant> = Api::all(client.clone());
+    let one = ListParams::default().limit(1);
+    let mut told = false;
+    loop {
+        let listed = tokio::time::timeout(Duration::from_secs(10), async {
+            bindings.list(&one).await.map(|_| ())?;
+            grants.list(&one).await.map(|_| ())
+        });
+        let problem = match listed.await {
+            // An object that does not parse is the watch's concern; that it was served is what matters here.
+            Ok(Ok(()) | Err(kube::Error::SerdeError(_))) => return,
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 => {
+                "the CustomResourceDefinitions of bindery.dev are missing; apply crds/".to_owned()
+            }
+            Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
+                "the operator may not list secretbindings and secretgrants; apply its RBAC".to_owned()
+            }
+            Ok(Err(error)) => format!("the API server does not answer: {error}"),
+            Err(_) => "the API server does not answer".to_owned(),
+        };
+        if !told {
+            tracing::warn!("{problem}; waiting");
+            told = true;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// Why there is no fingerprint key.
+#[derive(Debug, thiserror::Error)]
+pub enum FingerprintKeyError {
+    /// The Secret cannot be read or created.
+    #[error(
+        "the Secret {0:?} with the operator's fingerprint key cannot be read or created: {1}; allow get and create on secrets in the operator's namespace"
+    )]
+    Forbidden(String, String),
+    /// The Secret holds something else.
+    #[error("the Secret {0:?} does not hold a fingerprint key of 32 bytes; delete it and a new one is made")]
+    Broken(String),
+    /// Randomness.
+    #[error("the system gives no random numbers")]
+    Random,
+}
+
+/// Reads the fingerprint key of the installation, or makes one.
+///
+/// # Errors
+/// Where the Secret cannot be read or created, or holds something else.
+pub async fn fingerprint_key(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+) -> Result<FingerprintKey, FingerprintKeyError> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let failed = |error: kube::Error| FingerprintKeyError::Forbidden(name.to_owned(), error.to_string());
+    for _ in 0..3 {
+        if let Some(secret) = api.get_opt(name).await.map_err(failed)? {
+            let stored = secret.data.and_then(|mut data| data.remove("key"));
+            let bytes = Zeroizing::new(stored.map(|key| key.0).unwrap_or_default());
+            let key = <[u8; KEY_LENGTH]>::try_from(bytes.as_slice())
+                .map_err(|_| FingerprintKeyError::Broken(name.to_owned()))?;
+            return Ok(FingerprintKey::new(Zeroizing::new(key)));
+        }
+        let mut key = Zeroizing::new([0; KEY_LENGTH]);
+        getrandom::fill(key.as_mut_slice()).map_err(|_| FingerprintKeyError::Random)?;
+        match create_fingerprint_key(client, namespace, name, &key).await {
+            Ok(()) => return Ok(FingerprintKey::new(key)),
+            // Another replica was first: its key counts.
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    Err(FingerprintKeyError::Forbidden(name.to_owned(), "it is created and deleted again and again".to_owned()))
+}
+
+/// Creates the Secret that holds the operator's own random key.
+///
+/// # Errors
+/// What Kubernetes refuses; 409 where another replica was first.
+async fn create_fingerprint_key(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    key: &Zeroizing<[u8; KEY_LENGTH]>,
+) -> Result<(), kube::Error> {
+    let secret = Secret {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            labels: Some(BTreeMap::from([("app.kubernetes.io/managed-by".to_owned(), FIELD_MANAGER.to_owned())])),
+            ..ObjectMeta::default()
+        },
+        data: Some(BTreeMap::from([("key".to_owned(), ByteString(key.to_vec()))])),
+        ..Secret::default()
+    };
+    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    api.create(&params, &secret).await.map(|_| ())
+}

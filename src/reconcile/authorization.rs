@@ -1,0 +1,166 @@
+//! Who may read what: the only maker of read requests and of the checks of their answers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
+use kube::core::PartialObjectMeta;
+use kube::runtime::reflector::{ObjectRef, Store};
+use tokio::sync::OnceCell;
+use tokio::time::timeout;
+
+use crate::api::SecretGrant;
+use crate::aws::audit::ReadReason;
+use crate::aws::read_request::{Asker, Judge, Selection};
+use crate::aws::reader::Reader;
+use crate::domain::binding::Binding;
+use crate::domain::grant::{Access, GrantError, Home, Wants, decide, wants};
+use crate::domain::name::BindingName;
+use crate::domain::secret::error::{SourceError, SourceErrorKind};
+use crate::domain::secret::identity::Identity;
+use crate::domain::secret::reference::SecretId;
+use crate::domain::secret::version::SecretVersion;
+
+/// How long the labels of namespaces are waited for.
+const NAMESPACES_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The grants of the cluster, and what they depend on.
+pub struct Authorization {
+    grants: Store<SecretGrant>,
+    /// The labels of the namespaces, for grants by selector.
+    namespaces: Store<PartialObjectMeta<Namespace>>,
+    /// The region of the operator's own configuration.
+    region: Option<String>,
+    /// The account of the operator's own identity, once AWS was asked for it.
+    account: OnceCell<String>,
+    reader: Reader,
+}
+
+/// A binding with what its grant allows.
+#[derive(Clone)]
+pub struct AuthorizedBinding {
+    /// The binding.
+    pub binding: Arc<Binding>,
+    /// Its name.
+    pub name: BindingName,
+    /// What its grant allows.
+    pub access: Arc<Access>,
+}
+
+/// Why no grant serves a binding.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum AccessError {
+    /// No grant allows it.
+    #[error(transparent)]
+    Grant(#[from] GrantError),
+    /// AWS does not tell the account of the operator, which an ARN needs.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+}
+
+impl Authorization {
+    /// Decides by these grants and by the labels of these namespaces.
+    #[must_use]
+    pub fn new(
+        grants: Store<SecretGrant>,
+        namespaces: Store<PartialObjectMeta<Namespace>>,
+        region: Option<String>,
+        reader: Reader,
+    ) -> Self {
+        Self { grants, namespaces, region, account: OnceCell::new(), reader }
+    }
+
+    /// Waits until the grants are known. False where they never will be.
+    pub async fn wait_until_ready(&self) -> bool {
+        // Without the right to watch namespaces, grants by name still work.
+        if timeout(NAMESPACES_TIMEOUT, self.namespaces.wait_until_ready()).await.is_err() {
+            tracing::warn!("the labels of namespaces cannot be watched, so grants by selector allow nothing");
+        }
+        self.grants.wait_until_ready().await.is_ok()
+    }
+
+    /// The grants of the cluster.
+    #[must_use]
+    pub fn grants(&self) -> Vec<Arc<SecretGrant>> {
+        self.grants.state()
+    }
+
+    /// What the grant of a binding allows.
+    ///
+    /// # Errors
+    /// Where no grant serves it, or where an ARN needs the account of the operator and AWS does not tell it.
+    pub async fn access(&self, binding: &Binding) -> Result<Access, AccessError> {
+        let wants = wants(&binding.mapping);
+        if wants.keys().any(|secret| matches!(secret, SecretId::Arn(_))) {
+            // An ARN names an account, and a grant without one means the operator's own.
+            let region = self.region.clone().or_else(|| {
+                self.grants.state().iter().find_map(|grant| grant.spec.aws.as_ref().and_then(|aws| aws.region.clone()))
+            });
+            let identity = Identity { region, ..Identity::default() };
+            self.account.get_or_try_init(|| self.reader.account(&identity)).await?;
+        }
+        Ok(self.decide(binding, &wants)?)
+    }
+
+    /// What the grant of a binding allows, by what is known at present.
+    ///
+    /// # Errors
+    /// Where no grant serves it.
+    pub fn decide(&self, binding: &Binding, wants: &BTreeMap<SecretId, Wants>) -> Result<Access, GrantError> {
+        let home = Home { region: self.region.clone(), account: self.account.get().cloned() };
+        let namespace = self.namespaces.get(&ObjectRef::new(&binding.namespace));
+        let requester = crate::domain::grant::Asker {
+            namespace: &binding.namespace,
+            labels: namespace.as_ref().map(|namespace| namespace.labels()),
+            grant: binding.grant.as_deref(),
+        };
+        let grants = self.grants.state();
+        decide(grants.iter().map(AsRef::as_ref), requester, wants, &home, Timestamp::now())
+    }
+
+    /// Whether the grant still allows a secret that AWS answered for: by the grants as they are now, and by the ARN and
+    /// the name in the answer.
+    #[must_use]
+    pub fn still_permits(&self, binding: &AuthorizedBinding, secret: &SecretId, answered: &SecretVersion) -> bool {
+        let AuthorizedBinding { binding, access, .. } = binding;
+        let (arn, name) = (&answered.arn, &answered.name);
+        let wants = wants(&binding.mapping);
+        self.decide(binding, &wants).is_ok_and(|now| {
+            now.grant == access.grant
+                && now.generation == access.generation
+                && now.identity == access.identity
+                && now.permits(arn, name)
+                && wants.get(secret).is_some_and(|wants| now.permits_wants(name, wants))
+        })
+    }
+
+    /// A check of an answer of AWS, made after the read: the grants may have changed since the request, and only the
+    /// answer tells the ARN and the name. `select` names the JSON keys that the binding takes of it.
+    #[must_use]
+    pub fn judge(
+        self: &Arc<Self>,
+        binding: &AuthorizedBinding,
+        secret: &SecretId,
+        select: impl Fn(&SecretVersion) -> Selection + Send + Sync + 'static,
+    ) -> Judge {
+        let (authorization, binding, secret) = (self.clone(), binding.clone(), secret.clone());
+        Arc::new(move |version| {
+            if authorization.still_permits(&binding, &secret, version) {
+                Ok(select(version))
+            } else {
+                Err(SourceErrorKind::NotGranted)
+            }
+        })
+    }
+}
+
+impl AuthorizedBinding {
+    /// A request for a value, for this binding. `wanted` is the version, where it is known.
+    #[must_use]
+    pub fn asks(&self, reason: ReadReason, wanted: Option<String>, judge: Judge) -> Asker {
+        Asker { binding: self.name.clone(), grant: self.access.grant.clone(), reason, wanted, judge }
+    }
+}

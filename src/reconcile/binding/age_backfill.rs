@@ -1,0 +1,253 @@
+//! Reads the older versions of a secret, to find out when keys got their values: after the publication and beside the
+//! reconciles, at most once for each key, once for all bindings that ask at about the same time. Each value that is
+//! read goes through the [`Reader`](crate::aws::reader::Reader), with the grant checked for each binding and with a
+//! record.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::api::KeyAge;
+use crate::aws::audit::ReadReason;
+use crate::aws::read_request::{Asker, Selection};
+use crate::aws::versions::Want;
+use crate::domain::name::BindingName;
+use crate::domain::rotation::age::{End, Unaged, Walk, end_of, older};
+use crate::domain::secret::error::{SourceError, SourceErrorKind};
+use crate::domain::secret::reference::{Source, VersionSelector};
+use crate::domain::secret::version::ListedVersion;
+use crate::reconcile::authorization::AuthorizedBinding;
+use crate::reconcile::context::Context;
+use crate::state::age_backfill::{BackfillPath, BackfillRequest};
+
+/// Requests gather until none came for this long, so that one backfill serves many.
+const LINGER: Duration = Duration::from_millis(250);
+/// Requests gather for at most this long.
+const LONGEST_LINGER: Duration = Duration::from_secs(3);
+/// A backfill that takes longer is given up for now.
+const BACKFILL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Puts what was found where a reconcile takes it, and triggers one, also where the backfill panics.
+struct Finding {
+    cx: Arc<Context>,
+    name: BindingName,
+    ages: BTreeMap<String, KeyAge>,
+}
+
+impl Finding {
+    fn end(mut self, ages: BTreeMap<String, KeyAge>) {
+        self.ages = ages;
+    }
+}
+
+impl Drop for Finding {
+    fn drop(&mut self) {
+        self.cx.state.backfills.end(&self.name, std::mem::take(&mut self.ages));
+        self.cx.state.requeue.trigger(&self.name);
+    }
+}
+
+/// Lets later requests begin anew, where the backfill that they would wait for panics.
+struct Serving {
+    cx: Arc<Context>,
+    path: BackfillPath,
+    /// Whether no request waits any more.
+    ended: bool,
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.cx.state.backfills.abandon(&self.path);
+        }
+    }
+}
+
+/// Begins to find out when keys got their values. The state then holds what is known; what could not be told for a
+/// passing cause is left out.
+pub fn begin_backfill(cx: &Arc<Context>, authorized: &AuthorizedBinding, unknown: BTreeMap<String, Unaged>) {
+    cx.state.backfills.begin();
+    let finding = Finding { cx: cx.clone(), name: authorized.name.clone(), ages: BTreeMap::new() };
+    let authorized = authorized.clone();
+    tokio::spawn(async move {
+        let ages = find_ages(&finding.cx, &authorized, &unknown).await;
+        finding.end(ages);
+    });
+}
+
+async fn find_ages(
+    cx: &Arc<Context>,
+    authorized: &AuthorizedBinding,
+    unknown: &BTreeMap<String, Unaged>,
+) -> BTreeMap<String, KeyAge> {
+    let AuthorizedBinding { binding, name, access } = authorized;
+    let mut paths: HashMap<BackfillPath, BTreeMap<String, Unaged>> = HashMap::new();
+    for (key, one) in unknown {
+        let secret = one.trace.entry.source.secret.clone();
+        let version_id = one.trace.version.version_id.clone();
+        let path = BackfillPath { identity: access.identity.clone(), secret, version_id };
+        paths.entry(path).or_default().insert(key.clone(), one.clone());
+    }
+    let backfills = paths.into_iter().map(|(path, unknown)| {
+        let (answer, answered) = oneshot::channel();
+        let (binding, access) = (binding.clone(), access.clone());
+        let request = BackfillRequest { binding, name: name.clone(), access, unknown, answer };
+        if cx.state.backfills.enqueue(&path, request) {
+            tokio::spawn(serve(Serving { cx: cx.clone(), path, ended: false }));
+        }
+        // Without an answer the backfill has panicked, and a later reconcile asks again.
+        async { answered.await.ok().flatten() }
+    });
+    futures::future::join_all(backfills).await.into_iter().flatten().flatten().collect()
+}
+
+/// Serves the requests that have gathered, until none waits.
+async fn serve(mut serving: Serving) {
+    let (cx, path) = (serving.cx.clone(), serving.path.clone());
+    loop {
+        gather(&cx, &path).await;
+        let Some(requests) = cx.state.backfills.next(&path) else {
+            serving.ended = true;
+            return;
+        };
+        let mut walks: Vec<Walk> = requests.iter().map(|request| Walk::new(&request.unknown)).collect();
+        let end = match timeout(BACKFILL_TIMEOUT, walk(&cx, &path, &requests, &mut walks)).await {
+            Ok(Ok(end)) => Some(end),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "the older versions of a secret could not be read; they are read later");
+                None
+            }
+            Err(_) => None,
+        };
+        for (request, walk) in requests.into_iter().zip(walks) {
+            let ages = end.map(|end| walk.end(end));
+            let _ = request.answer.send(ages);
+        }
+    }
+}
+
+async fn gather(cx: &Context, path: &BackfillPath) {
+    let (started, mut seen) = (Instant::now(), 0);
+    while started.elapsed() < LONGEST_LINGER {
+        sleep(LINGER).await;
+        let now = cx.state.backfills.count(path);
+        if now == seen || now == 0 || cx.state.backfills.is_stopping() {
+            return;
+        }
+        seen = now;
+    }
+}
+
+/// Whether a failure tells that older versions cannot be seen, rather than that they cannot be seen now.
+fn is_final(error: &SourceError) -> bool {
+    matches!(
+        error.kind,
+        SourceErrorKind::AccessDenied
+            | SourceErrorKind::DecryptionFailed
+            | SourceErrorKind::VersionNotFound
+            | SourceErrorKind::SecretNotFound
+            | SourceErrorKind::SecretPendingDeletion
+            | SourceErrorKind::InvalidReference
+            | SourceErrorKind::WrongSecret
+    )
+}
+
+/// Reads one older version after the other for all who still want to know.
+async fn walk(
+    cx: &Arc<Context>,
+    path: &BackfillPath,
+    requests: &[BackfillRequest],
+    walks: &mut [Walk],
+) -> Result<End, SourceError> {
+    let Some(read) = requests.iter().flat_map(|request| request.unknown.values()).map(|one| &one.trace.version).next()
+    else {
+        return Ok(End::Beyond);
+    };
+    let history = match cx.clients.reader.versions().history(&path.identity, &path.secret).await {
+        Ok(history) if history.iter().any(|version| version.id == read.version_id) => history,
+        Ok(_) => return Ok(End::Beyond),
+        Err(error) if is_final(&error) => return Ok(End::Beyond),
+        Err(error) => return Err(error),
+    };
+    let back = older(&history, read);
+    for version in &back {
+        if walks.iter().all(Walk::is_done) {
+            return Ok(End::Beyond);
+        }
+        if cx.state.backfills.is_stopping() {
+            return Err(SourceError::new(SourceErrorKind::Unavailable, path.secret.to_string()));
+        }
+        look_into(cx, path, version, requests, walks).await?;
+    }
+    if walks.iter().all(Walk::is_done) {
+        return Ok(End::Beyond);
+    }
+    let created = secret_created(cx, path).await?;
+    Ok(end_of(&history, &back, read, created))
+}
+
+/// Reads one version for all whose walk goes on.
+async fn look_into(
+    cx: &Arc<Context>,
+    path: &BackfillPath,
+    version: &ListedVersion,
+    requests: &[BackfillRequest],
+    walks: &mut [Walk],
+) -> Result<(), SourceError> {
+    let Ok(id) = VersionSelector::id(&version.id) else {
+        walks.iter_mut().for_each(Walk::missed);
+        return Ok(());
+    };
+    let source = Source { secret: path.secret.clone(), version: id };
+    let open = requests.iter().zip(walks).filter(|(_, walk)| !walk.is_done());
+    let reads = open.map(|(request, walk)| {
+        let source = &source;
+        async move {
+            let read = request_of(cx, request, version);
+            (request, walk, cx.clients.reader.read(&path.identity, source, read).await)
+        }
+    });
+    for (request, walk, answer) in futures::future::join_all(reads).await {
+        match answer {
+            Ok(read) => {
+                let allowed = |member: &str| request.access.permits_key(&read.name, member);
+                walk.saw(version.created, |key| {
+                    let trace = &request.unknown.get(key)?.trace;
+                    trace.fingerprint_in(&read.payload, &request.binding.namespace, &allowed, &cx.key)
+                });
+            }
+            Err(error) if is_final(&error) => walk.missed(),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn request_of(cx: &Arc<Context>, request: &BackfillRequest, version: &ListedVersion) -> Asker {
+    let BackfillRequest { binding, name, access, .. } = request;
+    let authorized = AuthorizedBinding { binding: binding.clone(), name: name.clone(), access: access.clone() };
+    let entries = || request.unknown.values().map(|one| &one.trace.entry);
+    let selection = Selection {
+        keys: entries().filter_map(|entry| entry.json_key.clone()).collect(),
+        whole_payload: entries().any(|entry| entry.json_key.is_none()),
+    };
+    let judge = match entries().next() {
+        Some(entry) => cx.authorization.judge(&authorized, &entry.source.secret, move |_| selection.clone()),
+        None => Arc::new(|_: &_| Err(SourceErrorKind::NotGranted)),
+    };
+    authorized.asks(ReadReason::Age, Some(version.id.clone()), judge)
+}
+
+/// When the secret was created. `None` where IAM does not allow to ask.
+async fn secret_created(cx: &Arc<Context>, path: &BackfillPath) -> Result<Option<Timestamp>, SourceError> {
+    let want = Want { fresh: Duration::ZERO, failed: Duration::ZERO, confirmed: true, versions: &[] };
+    match cx.clients.reader.versions().look(&path.identity, &path.secret, &want).await {
+        Ok(seen) => Ok(seen.and_then(|seen| seen.description.created)),
+        Err(error) if is_final(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,131 @@
+//! One reconcile as the work queue asks for it: from the name of a binding to the time of its next reconcile.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
+
+use crate::api::{ConditionType, SecretBinding, SecretBindingStatus};
+use crate::domain::binding::{Binding, Refresh};
+use crate::domain::name::BindingName;
+use crate::kubernetes::api_server::Permit;
+use crate::reconcile::binding::attempt::Attempt;
+use crate::reconcile::binding::report::{Reported, latest_status, report};
+use crate::reconcile::binding::requeue::{Outcome, RETRY_REPORT, Timing, requeue};
+use crate::reconcile::binding::status::{Findings, Report, status, suspended};
+use crate::reconcile::binding::steps;
+use crate::reconcile::context::Context;
+use crate::reconcile::error::Error;
+use crate::reconcile::subject::Subject;
+use crate::state::history::History;
+
+/// Reconciles a binding. Answers the pause until its next reconcile, where the clock asks for one. A failure is
+/// reported in the status of the binding.
+pub async fn reconcile(name: &BindingName, cx: &Arc<Context>) -> Option<Duration> {
+    let began = tokio::time::Instant::now();
+    let remembered = cx.state.histories.take(name);
+    // The store is read after that, since a written status is remembered only until the store has it.
+    let next = match cx.state.bindings.get(name).as_ref().map(|object| &object.0) {
+        Some(Ok(manifest)) if manifest.metadata.deletion_timestamp.is_none() => {
+            let uid = manifest.uid().unwrap_or_default();
+            // A binding of another uid under the same name begins anew.
+            let same = remembered.filter(|(known, _)| *known == uid);
+            let history = same.map(|(_, history)| history).unwrap_or_default();
+            let (history, next) = Box::pin(reconcile_manifest(cx, manifest, name, history)).await;
+            cx.state.histories.put(name, uid, history);
+            next
+        }
+        Some(Err(_)) => {
+            tracing::warn!(namespace = %name.namespace, name = %name.name, "a stored SecretBinding cannot be read by this version and is left alone");
+            None
+        }
+        Some(Ok(_)) | None => None,
+    };
+    cx.state.warmup.passed(name);
+    cx.clients.reader.versions().passed(name, began);
+    // The binding may have been deleted during the reconcile.
+    if cx.state.bindings.get(name).is_none() {
+        cx.forget(name);
+    }
+    next
+}
+
+async fn reconcile_manifest(
+    cx: &Arc<Context>,
+    manifest: &SecretBinding,
+    name: &BindingName,
+    history: History,
+) -> (History, Option<Duration>) {
+    let (started, permit) = (Instant::now(), cx.clients.kubernetes.permit());
+    let before = latest_status(manifest, &history);
+    let generation = manifest.metadata.generation.unwrap_or_default();
+    if manifest.spec.suspend.unwrap_or_default() {
+        cx.state.release_slots(name);
+        let said = suspended(&before, generation, Timestamp::now());
+        let (history, reported) = Box::pin(publish(cx, manifest, history, (&before, &said), &permit)).await;
+        cx.metrics.reconciled("suspended", started.elapsed());
+        return (history, (reported == Reported::Failed).then_some(RETRY_REPORT));
+    }
+    // What is matched on is held while the reconcile waits, among thousands of others: so it is small.
+    let binding = Binding::parse(manifest, &cx.settings.denied_metadata).map(Arc::new);
+    let (mut attempt, error) = match &binding {
+        Ok(binding) => {
+            let subject = Subject { binding: binding.clone(), name, before: &before };
+            Box::pin(steps::run(cx, &subject, &history, &permit)).await
+        }
+        Err(error) => {
+            cx.state.release_slots(name);
+            (Attempt::default(), Some(Error::from(error.clone())))
+        }
+    };
+    let history = history.after(std::mem::take(&mut attempt.facts));
+    if error == Some(Error::Superseded) {
+        cx.metrics.reconciled("superseded", started.elapsed());
+        return (history, None);
+    }
+    let refresh = binding.as_ref().map_or(Refresh::Default, |binding| binding.refresh);
+    let timing = Timing::new(&cx.settings, refresh, Timestamp::now());
+    let said =
+        status(&before, findings(binding.as_deref().ok(), generation, (&attempt, error.as_ref()), &timing), timing.now);
+    let (history, reported) = Box::pin(publish(cx, manifest, history, (&before, &said), &permit)).await;
+    drop(permit);
+    for note in &said.commands {
+        cx.clients.events.note(name, &manifest.uid().unwrap_or_default(), note.clone(), Timestamp::now());
+    }
+    cx.metrics.rotation(&name.namespace, &name.name, said.due.iter().map(|(rule, due)| (&**rule, due.as_second())));
+    cx.metrics.reconciled(error.as_ref().map_or("ok", |error| error.reason().as_str()), started.elapsed());
+    let outcome = Outcome { attempt: &attempt, error: error.as_ref(), report: &said, reported: &reported };
+    requeue(outcome, history, &timing, Instant::now(), fastrand::f64())
+}
+
+fn findings<'a>(
+    binding: Option<&'a Binding>,
+    generation: i64,
+    (attempt, error): (&'a Attempt, Option<&'a Error>),
+    timing: &Timing,
+) -> Findings<'a> {
+    let interval = timing.stale_interval;
+    Findings { binding, generation, attempt, error, interval, looks_again: timing.interval.is_some() }
+}
+
+/// Writes the status, publishes the Events, and sets the metrics of a binding.
+async fn publish(
+    cx: &Context,
+    manifest: &SecretBinding,
+    mut history: History,
+    (before, said): (&SecretBindingStatus, &Report),
+    permit: &Permit<'_>,
+) -> (History, Reported) {
+    let (namespace, name) = (manifest.namespace().unwrap_or_default(), manifest.name_any());
+    let conditions = &said.status.conditions;
+    let ready = conditions.iter().any(|c| c.type_ == ConditionType::Ready.as_str() && c.status == "True");
+    let age = |at: Instant| i64::try_from(at.elapsed().as_secs()).unwrap_or_default();
+    let verified = history.verified.map(|at| Timestamp::now().as_second() - age(at));
+    cx.metrics.binding(&namespace, &name, ready, verified);
+    let reported = report(cx, manifest, before, said, permit).await;
+    if let Reported::Written(written) = &reported {
+        history.reported = Some(written.clone());
+    }
+    (history, reported)
+}

@@ -1,0 +1,110 @@
+//! Observes the target Secret.
+
+use crate::api::SecretBindingStatus;
+use crate::domain::binding::Binding;
+use crate::domain::target::{Sighting, TargetError, TargetState, is_intact, judge};
+use crate::kubernetes::api_server::ReadClient;
+use crate::kubernetes::list::list_secret_names;
+use crate::kubernetes::read::{PublishedSecret, read_secret, read_secret_metadata};
+use crate::kubernetes::write_error::WriteError;
+use crate::reconcile::context::Context;
+use crate::reconcile::error::Error;
+use crate::reconcile::subject::Subject;
+
+/// One list of names is worth more than this many single reads.
+const WORTH: usize = 20;
+
+/// The target, as fresh as the watch: enough to find that there is nothing to do.
+///
+/// # Errors
+/// Where the API server does not answer, or refuses.
+pub async fn observe_target(cx: &Context, subject: &Subject<'_>) -> Result<TargetState, Error> {
+    let binding = &subject.binding;
+    if let Some(state) = cached(cx, subject) {
+        return Ok(state);
+    }
+    // A Secret that is absent from the cache may be there without Bindery's label.
+    if is_free(cx, &binding.namespace, &binding.target.name).await {
+        return Ok(TargetState::Absent);
+    }
+    observe_live(cx, subject, cx.clients.kubernetes.reads()).await
+}
+
+/// The target as the cache has it; `None` where it has none.
+#[must_use]
+pub fn cached(cx: &Context, subject: &Subject<'_>) -> Option<TargetState> {
+    let binding = &subject.binding;
+    let secret = cx.state.targets.get(&binding.namespace, &binding.target.name)?;
+    Some(judge(binding, Some(&secret), is_published(binding, subject.before)))
+}
+
+/// The target as the API server has it: what a write rests on.
+///
+/// # Errors
+/// Where the API server does not answer, or refuses.
+pub async fn observe_live(cx: &Context, subject: &Subject<'_>, client: ReadClient<'_>) -> Result<TargetState, Error> {
+    let binding = &subject.binding;
+    let name = &binding.target.name;
+    let meta = read_secret_metadata(client, &binding.namespace, name).await.map_err(|error| unread(name, &error))?;
+    let secret = meta.map(|meta| Sighting::new(&meta, &cx.key));
+    Ok(judge(binding, secret.as_ref(), is_published(binding, subject.before)))
+}
+
+/// The same with its values.
+///
+/// # Errors
+/// Where the API server does not answer, or refuses.
+pub async fn observe_with_values(
+    cx: &Context,
+    subject: &Subject<'_>,
+    client: ReadClient<'_>,
+) -> Result<(TargetState, Option<PublishedSecret>), Error> {
+    let binding = &subject.binding;
+    let name = &binding.target.name;
+    let read = read_secret(client, &binding.namespace, name).await.map_err(|error| unread(name, &error))?;
+    let secret = read.as_ref().map(|read| Sighting::new(&read.meta, &cx.key));
+    Ok((judge(binding, secret.as_ref(), is_published(binding, subject.before)), read))
+}
+
+/// Whether Bindery still owns each field that it published.
+#[must_use]
+pub fn is_target_intact(target: &TargetState) -> bool {
+    matches!(target, TargetState::Owned(observed) if is_intact(observed))
+}
+
+/// A target that is not the binding's, as an error.
+///
+/// # Errors
+/// Where it belongs to somebody else.
+pub fn refuse_foreign(binding: &Binding, target: &TargetState) -> Result<(), Error> {
+    match target {
+        TargetState::Foreign(why) => {
+            Err(TargetError::Foreign { name: binding.target.name.clone(), why: why.clone() }.into())
+        }
+        TargetState::Absent | TargetState::Owned(_) | TargetState::Adoptable(_) => Ok(()),
+    }
+}
+
+/// Whether it is known, without a request for this binding alone, that there is no Secret of this name.
+async fn is_free(cx: &Context, namespace: &str, name: &str) -> bool {
+    let waiting = || cx.state.warmup.targets.left_in(namespace);
+    let Some(names) = cx.state.secret_names.of(namespace, || waiting() > WORTH) else { return false };
+    let most = waiting() / WORTH;
+    // A namespace that cannot be listed is read name by name, which tells why.
+    let list = async || list_secret_names(cx.clients.kubernetes.reads(), namespace, most).await.ok().flatten();
+    names.get_or_init(list).await.as_ref().is_some_and(|names| !names.contains(name))
+}
+
+fn is_published(binding: &Binding, status: &SecretBindingStatus) -> bool {
+    status.binding.as_ref().is_some_and(|published| published.name == binding.target.name)
+}
+
+fn unread(name: &str, error: &kube::Error) -> WriteError {
+    match error {
+        kube::Error::Api(status) if status.code == 403 => WriteError::Forbidden(name.to_owned()),
+        _ => {
+            let what = "the API server does not tell whether it exists".to_owned();
+            WriteError::Failed { name: name.to_owned(), what }
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The way from the grant to the Secret, step by step. Each step returns its result, and the attempt keeps it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::time::timeout;
+
+use crate::kubernetes::api_server::Permit;
+use crate::reconcile::binding::ages::{KnownAges, backfill};
+use crate::reconcile::binding::apply::{Publication, apply};
+use crate::reconcile::binding::attempt::{Attempt, Reached};
+use crate::reconcile::binding::authorize::authorize;
+use crate::reconcile::binding::cleanup::cleanup;
+use crate::reconcile::binding::fetch::{fetch, recheck};
+use crate::reconcile::binding::observe::{confirm, observe};
+use crate::reconcile::binding::observe_target::{is_target_intact, observe_target};
+use crate::reconcile::binding::plan::{Need, allow_repair, must_confirm, plan};
+use crate::reconcile::binding::withdraw::withdraw;
+use crate::reconcile::context::Context;
+use crate::reconcile::error::Error;
+use crate::reconcile::rollout::Rollout;
+use crate::reconcile::rotation::acting::act_on_rules;
+use crate::reconcile::rotation::overlap;
+use crate::reconcile::subject::Subject;
+use crate::state::history::History;
+
+/// No reconcile takes longer, the wait for its permit among ten thousand others included; the requests within it have
+/// much shorter deadlines of their own.
+const DEADLINE: Duration = Duration::from_secs(600);
+
+/// Makes one attempt: publishes, then acts on the rules that are due, then restarts what uses other values.
+pub async fn run(
+    cx: &Arc<Context>,
+    at: &Subject<'_>,
+    history: &History,
+    permit: &Permit<'_>,
+) -> (Attempt, Option<Error>) {
+    let mut attempt = Attempt::default();
+    let steps = Box::pin(steps(cx, at, history, permit, &mut attempt));
+    let outcome = timeout(DEADLINE, steps).await.unwrap_or(Err(Error::Deadline(DEADLINE.as_secs())));
+    if outcome.is_ok() {
+        let acting = Box::pin(act_on_rules(cx, at, &attempt.rotation.found, history, permit));
+        if let Ok(acting) = timeout(DEADLINE, acting).await {
+            attempt.keep_actions(acting);
+        }
+    }
+    if outcome != Err(Error::Superseded) {
+        let target = attempt.published.as_ref().map(|published| published.observed.clone());
+        let rollout =
+            Rollout { binding: &at.binding, shared: at.binding.clone(), name: at.name, context: cx, before: at.before };
+        attempt.keep_rollout(Box::pin(rollout.advance(target, &history.rollout, permit)).await);
+    }
+    (attempt, outcome.err())
+}
+
+async fn steps(
+    cx: &Arc<Context>,
+    at: &Subject<'_>,
+    history: &History,
+    permit: &Permit<'_>,
+    attempt: &mut Attempt,
+) -> Result<(), Error> {
+    let authorized = match Box::pin(authorize(cx, at)).await {
+        Ok(authorized) => authorized,
+        Err(refusal) => {
+            attempt.withdrawn = Box::pin(withdraw(cx, at, &refusal, permit)).await?;
+            return Err(refusal);
+        }
+    };
+    attempt.keep_grant(&authorized.access);
+
+    let target = Box::pin(observe_target(cx, at)).await?;
+    attempt.target_intact = is_target_intact(&target);
+    let mut observed = Box::pin(observe(cx, at, &authorized, history, target)).await?;
+    attempt.facts.verified = observed.verified();
+
+    let mut need = plan(at, &authorized, &observed, history, &cx.key);
+    if must_confirm(&need, &observed) {
+        observed = Box::pin(confirm(cx, at, &authorized, history, observed)).await?;
+        attempt.facts.verified = observed.verified();
+        need = plan(at, &authorized, &observed, history, &cx.key);
+    }
+    attempt.rotation.found.aws = observed.sources.as_ref().and_then(|sources| sources.rotations.clone());
+    if !observed.overlap_due {
+        let overlaps = Box::pin(overlap::start_jobs(at, std::mem::take(&mut observed.overlaps), permit)).await;
+        attempt.keep_overlaps(at, overlap::overlaps_rest(cx, at, &overlaps).ok());
+    }
+
+    match need {
+        Need::Nothing(current) => attempt.keep_current(&at.binding, current),
+        Need::Refuse(rejection) => {
+            attempt.reached = Reached::Fetched;
+            return Err(Error::Render(rejection));
+        }
+        Need::Read(reason) => {
+            allow_repair(reason, &observed.target, &at.binding.target.name, &history.repairs, Instant::now())?;
+            let fetched = fetch(cx, &authorized, reason, &observed.wanted(at)).await?;
+            attempt.keep_fetched(&at.binding, Instant::now());
+            // Values wait for the permit unrendered, so that those who share one hold it once.
+            permit.acquire().await;
+            recheck(cx, &authorized, &fetched)?;
+            let ages = &history.ages;
+            let publication = Publication { authorized: &authorized, reason, seen: observed.target, ages };
+            let applied = Box::pin(apply(cx, at, publication, fetched, permit)).await;
+            attempt.keep_applied(at, applied)?;
+        }
+    }
+    attempt.keep_cleaned(&at.binding, Box::pin(cleanup(cx, &at.binding, history.tidy, permit)).await);
+    let known = KnownAges { ages: attempt.rotation.found.ages.take(), history: attempt.ages_so_far(&history.ages) };
+    attempt.keep_ages(backfill(cx, at, &authorized, known));
+    Ok(())
+}
