@@ -14,7 +14,7 @@ use crate::domain::duration::Span;
 use crate::domain::render::encoding::Encoding;
 use crate::domain::render::glob::Glob;
 use crate::domain::render::key::TargetKey;
-use crate::domain::render::mapping::{Entry, Extract, Mapping};
+use crate::domain::render::mapping::{Extract, Mapping, MappingEntry};
 use crate::domain::render::template::Template;
 use crate::domain::rollout::policy::Restart;
 use crate::domain::rotation::rule::Rule;
@@ -48,7 +48,7 @@ pub struct Binding {
     /// Which keys come from where.
     pub mapping: Mapping,
     /// The Secret to publish.
-    pub target: Target,
+    pub target: BindingTarget,
     /// The rotation rules.
     pub rotation: Vec<Rule>,
     /// Which workloads are restarted.
@@ -74,7 +74,7 @@ pub enum Refresh {
 
 /// The Secret to publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
+pub struct BindingTarget {
     /// Its name.
     pub name: String,
     /// Its type.
@@ -119,7 +119,7 @@ impl Binding {
             return Err(invalid("spec", "nothing to publish: give at least one entry under dataFrom or data"));
         }
         let data_from = spec.data_from.iter().enumerate().map(extract).collect::<Result<_, _>>()?;
-        let data: Vec<Entry> = spec.data.iter().map(entry).collect::<Result<_, _>>()?;
+        let data: Vec<MappingEntry> = spec.data.iter().map(entry).collect::<Result<_, _>>()?;
         let mut seen = BTreeSet::new();
         if let Some(twice) = data.iter().find(|entry| !seen.insert(&entry.key)) {
             return Err(invalid(format!("spec.data[{}]", twice.key), "the key stands there twice; remove one entry"));
@@ -223,7 +223,7 @@ fn extract((index, manifest): (usize, &DataFromEntry)) -> Result<Extract, SpecEr
     })
 }
 
-fn entry(manifest: &DataEntry) -> Result<Entry, SpecError> {
+fn entry(manifest: &DataEntry) -> Result<MappingEntry, SpecError> {
     let field = format!("spec.data[{}]", manifest.key);
     let (source, json_key) = match (&manifest.value_from, &manifest.from) {
         (Some(text), None) => {
@@ -237,7 +237,7 @@ fn entry(manifest: &DataEntry) -> Result<Entry, SpecError> {
         }
         _ => return Err(invalid(field, "give exactly one of valueFrom and from")),
     };
-    Ok(Entry {
+    Ok(MappingEntry {
         key: TargetKey::try_from(manifest.key.as_str()).map_err(|error| invalid(&field, error))?,
         source,
         json_key,
@@ -279,7 +279,11 @@ fn rules(manifest: &SecretBinding, template_only: bool) -> Result<Vec<Rule>, Spe
     Ok(rules)
 }
 
-fn parse_target(manifest: &SecretBinding, target: TargetManifest, denied: &[String]) -> Result<Target, SpecError> {
+fn parse_target(
+    manifest: &SecretBinding,
+    target: TargetManifest,
+    denied: &[String],
+) -> Result<BindingTarget, SpecError> {
     let type_ = target.type_.unwrap_or_else(|| "Opaque".to_owned());
     if matches!(type_.as_str(), "kubernetes.io/service-account-token" | "bootstrap.kubernetes.io/token")
         || type_.starts_with("helm.sh/release")
@@ -308,7 +312,7 @@ fn parse_target(manifest: &SecretBinding, target: TargetManifest, denied: &[Stri
     if adopt && deletion_policy != DeletionPolicy::Retain {
         return Err(invalid("spec.target.adopt", "needs deletionPolicy: Retain"));
     }
-    Ok(Target {
+    Ok(BindingTarget {
         name: target.name.unwrap_or_else(|| manifest.name_any()),
         type_,
         labels: target.labels,

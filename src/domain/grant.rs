@@ -70,7 +70,7 @@ impl Access {
 
     /// Whether the grant allows what `wants` asks of the secret `name`.
     #[must_use]
-    pub fn permits_wants(&self, name: &str, wants: &Wants) -> bool {
+    pub fn permits_request(&self, name: &str, wants: &RequestedKeys) -> bool {
         refused(&self.rules, name, wants).is_none()
     }
 
@@ -111,7 +111,7 @@ fn permits_key(rules: &[Rule], name: &str, key: &str) -> bool {
 
 /// What a binding asks of one secret, as far as it is known before the payload is read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wants {
+pub struct RequestedKeys {
     /// JSON keys, a JSON Pointer by its first token.
     pub keys: BTreeSet<String>,
     /// Whether the whole payload is published.
@@ -120,8 +120,8 @@ pub struct Wants {
 
 /// What a mapping asks of each secret.
 #[must_use]
-pub fn wants(mapping: &Mapping) -> BTreeMap<SecretId, Wants> {
-    let mut wants: BTreeMap<SecretId, Wants> = BTreeMap::new();
+pub fn requested_keys(mapping: &Mapping) -> BTreeMap<SecretId, RequestedKeys> {
+    let mut wants: BTreeMap<SecretId, RequestedKeys> = BTreeMap::new();
     for extract in &mapping.data_from {
         wants.entry(extract.source.secret.clone()).or_default();
     }
@@ -138,7 +138,7 @@ pub fn wants(mapping: &Mapping) -> BTreeMap<SecretId, Wants> {
 }
 
 /// What of `wants` the rules refuse for the secret `name`; the empty list stands for the secret itself.
-fn refused(rules: &[Rule], name: &str, wants: &Wants) -> Option<Vec<String>> {
+fn refused(rules: &[Rule], name: &str, wants: &RequestedKeys) -> Option<Vec<String>> {
     if !rules.iter().any(|rule| rule.name.matches(name)) {
         return Some(Vec::new());
     }
@@ -223,7 +223,7 @@ pub struct Home {
 
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
-pub struct Asker<'a> {
+pub struct Requester<'a> {
     /// The namespace of the binding.
     pub namespace: &'a str,
     /// The labels of that namespace; `None` where they are not known, so that no selector matches.
@@ -238,8 +238,8 @@ pub struct Asker<'a> {
 /// Where there is none, or several and the binding names none of them.
 pub fn decide<'a>(
     grants: impl IntoIterator<Item = &'a SecretGrant>,
-    asker: Asker<'_>,
-    wants: &BTreeMap<SecretId, Wants>,
+    asker: Requester<'_>,
+    wants: &BTreeMap<SecretId, RequestedKeys>,
     home: &Home,
     now: Timestamp,
 ) -> Result<Access, GrantError> {
@@ -296,7 +296,7 @@ pub fn decide<'a>(
 }
 
 /// Whether a grant is for the asker's namespace.
-fn covers(namespaces: &GrantedNamespaces, asker: Asker<'_>) -> bool {
+fn covers(namespaces: &GrantedNamespaces, asker: Requester<'_>) -> bool {
     match (&namespaces.names, &namespaces.selector) {
         (Some(names), None) => names.iter().any(|name| name == asker.namespace),
         (None, Some(selector)) => asker.labels.is_some_and(|labels| selects(selector, labels)),
@@ -334,7 +334,7 @@ fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool 
 fn judge(
     grant: &SecretGrant,
     namespace: &str,
-    wants: &BTreeMap<SecretId, Wants>,
+    wants: &BTreeMap<SecretId, RequestedKeys>,
     home: &Home,
 ) -> Result<Access, (String, Vec<String>)> {
     let rules = rules(grant, namespace);

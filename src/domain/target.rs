@@ -33,16 +33,16 @@ pub enum TargetState {
     /// Nothing.
     Absent,
     /// A Secret that is this binding's.
-    Owned(Observed),
+    Owned(ObservedTarget),
     /// A Secret that consents to be taken over.
-    Adoptable(Observed),
+    Adoptable(ObservedTarget),
     /// Somebody else's Secret; the text says whose.
     Foreign(String),
 }
 
 /// What the metadata of a Secret tell of it as a target.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Observed {
+pub struct ObservedTarget {
     /// The uid.
     pub uid: String,
     /// The resource version.
@@ -67,9 +67,9 @@ pub struct Observed {
 
 /// What is kept of a Secret's metadata: a twentieth of it, since there is one for each published Secret.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Sighting {
+pub struct ObservedSecret {
     /// What it tells as a target.
-    pub observed: Observed,
+    pub observed: ObservedTarget,
     /// The controller that owns it.
     pub owner: Option<Box<OwnerReference>>,
     /// The binding that its annotation names.
@@ -80,7 +80,7 @@ pub struct Sighting {
     pub ends: bool,
 }
 
-impl Sighting {
+impl ObservedSecret {
     /// Reduces metadata as they arrive.
     #[must_use]
     pub fn new(meta: &SecretMeta, key: &FingerprintKey) -> Self {
@@ -126,8 +126,10 @@ pub enum TargetError {
 /// Judges what was found under the target's name. `published` says whether the status of the binding names this
 /// Secret as published.
 #[must_use]
-pub fn judge(binding: &Binding, found: Option<&Sighting>, published: bool) -> TargetState {
-    let Some(Sighting { observed, owner, binding: named, adopt_by, .. }) = found else { return TargetState::Absent };
+pub fn judge(binding: &Binding, found: Option<&ObservedSecret>, published: bool) -> TargetState {
+    let Some(ObservedSecret { observed, owner, binding: named, adopt_by, .. }) = found else {
+        return TargetState::Absent;
+    };
     let observed = observed.clone();
     match owner {
         Some(owner) if owner.uid == binding.uid => TargetState::Owned(observed),
@@ -157,7 +159,7 @@ fn is_binding(owner: &OwnerReference) -> bool {
     owner.kind == SecretBinding::kind(&()) && owner.api_version.split('/').next() == Some(GROUP)
 }
 
-fn observe(meta: &SecretMeta, key: &FingerprintKey) -> Observed {
+fn observe(meta: &SecretMeta, key: &FingerprintKey) -> ObservedTarget {
     let entries = meta.managed_fields();
     let own = entries.iter().find(|entry| is_own(entry));
     let other = entries.iter().filter(|entry| !is_own(entry)).max_by(|a, b| {
@@ -166,7 +168,7 @@ fn observe(meta: &SecretMeta, key: &FingerprintKey) -> Observed {
     });
     let fields =
         own.and_then(|entry| entry.fields_v1.as_ref()).map(|fields| owned_fields(&fields.0)).unwrap_or_default();
-    Observed {
+    ObservedTarget {
         uid: meta.uid().unwrap_or_default(),
         resource_version: meta.resource_version().unwrap_or_default(),
         mark: meta.annotations().get(ANNOTATION_INPUTS).cloned(),
@@ -325,7 +327,7 @@ pub enum Comparison {
 
 /// Compares without reading a value.
 #[must_use]
-pub fn compare(observed: &Observed, inputs: &str) -> Comparison {
+pub fn compare(observed: &ObservedTarget, inputs: &str) -> Comparison {
     if !is_intact(observed) {
         Comparison::Drifted
     } else if observed.mark.as_deref() == Some(&mark(inputs, &observed.fields)) {
@@ -337,7 +339,7 @@ pub fn compare(observed: &Observed, inputs: &str) -> Comparison {
 
 /// Whether Bindery still owns each field that it published.
 #[must_use]
-pub fn is_intact(observed: &Observed) -> bool {
+pub fn is_intact(observed: &ObservedTarget) -> bool {
     observed.mark.as_deref().and_then(|mark| mark.rsplit(':').next()) == Some(&observed.fields)
 }
 
@@ -365,13 +367,13 @@ mod tests {
     }
 
     #[allow(clippy::needless_pass_by_value, reason = "it is given json! literals")]
-    fn meta(metadata: serde_json::Value) -> Sighting {
+    fn meta(metadata: serde_json::Value) -> ObservedSecret {
         sighting(&metadata, &key())
     }
 
-    fn sighting(metadata: &serde_json::Value, key: &FingerprintKey) -> Sighting {
+    fn sighting(metadata: &serde_json::Value, key: &FingerprintKey) -> ObservedSecret {
         let meta = serde_json::from_value(json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata}));
-        Sighting::new(&meta.unwrap(), key)
+        ObservedSecret::new(&meta.unwrap(), key)
     }
 
     fn owner(kind: &str, name: &str, uid: &str, controller: bool) -> serde_json::Value {

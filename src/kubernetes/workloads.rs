@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use crate::api::WorkloadKind;
-use crate::domain::rollout::workload::Manifest;
+use crate::domain::rollout::workload::WorkloadManifest;
 
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 const PAGE: u32 = 250;
@@ -37,8 +37,8 @@ pub async fn list_workloads(
     client: &Client,
     namespace: &str,
     kind: WorkloadKind,
-) -> Result<Option<Vec<Manifest>>, kube::Error> {
-    let api: Api<Manifest> = Api::namespaced_with(client.clone(), namespace, &resource(kind));
+) -> Result<Option<Vec<WorkloadManifest>>, kube::Error> {
+    let api: Api<WorkloadManifest> = Api::namespaced_with(client.clone(), namespace, &resource(kind));
     match list(&api, Some).await {
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
         listed => listed.map(Some),

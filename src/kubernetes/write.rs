@@ -23,8 +23,8 @@ use zeroize::Zeroizing;
 use crate::api::{ANNOTATION_CRON_JOB, FIELD_MANAGER, RESTART_FIELD_MANAGER, Reason, WorkloadReference};
 use crate::domain::fingerprint::KEY_LENGTH;
 use crate::domain::rotation::job::is_made_from;
-use crate::domain::target::orphan::Leftover;
-use crate::domain::target::{Desired, Observed, SecretMeta};
+use crate::domain::target::orphan::Orphan;
+use crate::domain::target::{Desired, ObservedTarget, SecretMeta};
 use crate::kubernetes::workloads::resource;
 
 /// A write that takes longer than this is given up; whether it arrived is seen at the next look.
@@ -159,7 +159,7 @@ fn bounded_path(path: &str) -> String {
 pub async fn apply_secret(
     client: &Client,
     desired: &Desired,
-    observed: Option<&Observed>,
+    observed: Option<&ObservedTarget>,
 ) -> Result<SecretMeta, WriteError> {
     let api: Api<Secret> = Api::namespaced(client.clone(), &desired.namespace);
     // Forced, since a field that somebody else took is taken back; what may be touched at all was judged before.
@@ -185,7 +185,7 @@ pub fn body_length(desired: &Desired) -> usize {
 /// The body of the apply request; the one place where values are serialized.
 struct ApplyBody<'a> {
     desired: &'a Desired,
-    observed: Option<&'a Observed>,
+    observed: Option<&'a ObservedTarget>,
 }
 
 impl fmt::Debug for ApplyBody<'_> {
@@ -243,7 +243,7 @@ impl Serialize for Encoded<'_> {
 ///
 /// # Errors
 /// What Kubernetes refuses.
-pub async fn delete_secret(client: &Client, namespace: &str, seen: &Leftover) -> Result<bool, WriteError> {
+pub async fn delete_secret(client: &Client, namespace: &str, seen: &Orphan) -> Result<bool, WriteError> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let params = DeleteParams::default().preconditions(Preconditions {
         uid: Some(seen.uid.clone()),

@@ -15,12 +15,12 @@ use crate::domain::name::BindingName;
 use crate::domain::render::key::TargetKey;
 use crate::domain::rollout::changed::{Before, Changes, Times};
 use crate::domain::rollout::mark::Digests;
-use crate::domain::rollout::outcome::{Outcome, Report};
-use crate::domain::rollout::plan::{Verdict, concerns, is_stale, judge, marked_by};
-use crate::domain::rollout::policy::Whom;
-use crate::domain::rollout::workload::{PodSeen, Workload};
+use crate::domain::rollout::outcome::{RolloutOutcome, RolloutReport};
+use crate::domain::rollout::plan::{RestartVerdict, concerns, is_stale, judge, marked_by};
+use crate::domain::rollout::policy::RestartScope;
+use crate::domain::rollout::workload::{ObservedPod, Workload};
 use crate::domain::rollout::{mark, plan};
-use crate::domain::target::{Observed, Sighting, TargetState, owned_keys};
+use crate::domain::target::{ObservedSecret, ObservedTarget, TargetState, owned_keys};
 use crate::domain::value::Value;
 use crate::kubernetes::read::{PublishedSecret, read_secret};
 use crate::kubernetes::workloads::{list_pods, list_workloads};
@@ -47,7 +47,7 @@ const SETTLING: &str = "the values changed a moment ago";
 pub(crate) fn changes(
     binding: &Binding,
     before: &SecretBindingStatus,
-    observed: Option<&Observed>,
+    observed: Option<&ObservedTarget>,
     old: Option<&PublishedSecret>,
     data: &BTreeMap<TargetKey, Value>,
     same_sources: bool,
@@ -110,7 +110,7 @@ impl<'a> Rollout<'_, 'a> {
         let Self { binding, context, before, .. } = self;
         if !binding.restart.restarts_any() {
             self.leaves_off(memory);
-            progress.rollout = Outcome::Off;
+            progress.rollout = RolloutOutcome::Off;
             return None;
         }
         let target = match &progress.observed {
@@ -136,9 +136,12 @@ impl<'a> Rollout<'_, 'a> {
             // What was said when it was finished names those that opt out.
             let stays = told && handled.is_some() && !changes.is_empty();
             progress.rollout = if stays {
-                Outcome::AsBefore
+                RolloutOutcome::AsBefore
             } else {
-                Outcome::Known(Report { handled: Some(digest).filter(|_| !changes.is_empty()), ..Report::default() })
+                RolloutOutcome::Known(RolloutReport {
+                    handled: Some(digest).filter(|_| !changes.is_empty()),
+                    ..RolloutReport::default()
+                })
             };
             return None;
         }
@@ -157,12 +160,12 @@ impl<'a> Rollout<'_, 'a> {
         if report.is_done() {
             self.leaves_off(memory);
         }
-        progress.rollout = Outcome::Known(Report { handled, ..report });
+        progress.rollout = RolloutOutcome::Known(RolloutReport { handled, ..report });
         next
     }
 
     fn leaves_off(&self, memory: &mut Memory) {
-        memory.rollout = plan::Memory::default();
+        memory.rollout = plan::RolloutHistory::default();
         self.shows(BTreeSet::new());
     }
 
@@ -175,25 +178,27 @@ impl<'a> Rollout<'_, 'a> {
 
     async fn look(
         &self,
-        target: &Observed,
+        target: &ObservedTarget,
         changes: &Times,
         settles: Option<Duration>,
         memory: &mut Memory,
-    ) -> (Report, Duration) {
+    ) -> (RolloutReport, Duration) {
         match Box::pin(self.observe()).await {
             Ok(seen) => Box::pin(self.act(target, changes, &seen, settles, memory)).await,
             Err(error) => failed_look(&describe(&error)),
         }
     }
 
-    async fn observe(&self) -> Result<(Vec<Workload>, Vec<PodSeen>), kube::Error> {
+    async fn observe(&self) -> Result<(Vec<Workload>, Vec<ObservedPod>), kube::Error> {
         use WorkloadKind::{DaemonSet, Deployment, Rollout, StatefulSet};
         let Self { binding, context, .. } = self;
         let (namespace, target) = (&binding.namespace, binding.target.name.as_str());
         let annotation = mark::annotation(target);
-        let kinds: BTreeSet<WorkloadKind> = match &binding.restart.whom {
-            Whom::Listed(listed) => listed.iter().map(|workload| workload.kind).collect(),
-            Whom::Nobody | Whom::Consumers => BTreeSet::from([Deployment, StatefulSet, DaemonSet, Rollout]),
+        let kinds: BTreeSet<WorkloadKind> = match &binding.restart.scope {
+            RestartScope::Listed(listed) => listed.iter().map(|workload| workload.kind).collect(),
+            RestartScope::Nobody | RestartScope::Consumers => {
+                BTreeSet::from([Deployment, StatefulSet, DaemonSet, Rollout])
+            }
         };
         let mut workloads = Vec::new();
         for kind in kinds.into_iter().filter(|kind| !context.absent_kinds.has(*kind)) {
@@ -202,23 +207,23 @@ impl<'a> Rollout<'_, 'a> {
                 continue;
             };
             let reduced = manifests.iter().filter_map(|manifest| Workload::new(kind, manifest, target, &annotation));
-            workloads.extend(reduced.filter(|workload| concerns(&binding.restart.whom, workload)));
+            workloads.extend(reduced.filter(|workload| concerns(&binding.restart.scope, workload)));
         }
         if workloads.is_empty() {
             return Ok((workloads, Vec::new()));
         }
-        let pods = list_pods(&context.client, namespace, |pod| PodSeen::new(&pod, target)).await?;
+        let pods = list_pods(&context.client, namespace, |pod| ObservedPod::new(&pod, target)).await?;
         Ok((workloads, pods))
     }
 
     async fn act(
         &self,
-        target: &Observed,
+        target: &ObservedTarget,
         changes: &Times,
-        (workloads, pods): &(Vec<Workload>, Vec<PodSeen>),
+        (workloads, pods): &(Vec<Workload>, Vec<ObservedPod>),
         settles: Option<Duration>,
         memory: &mut Memory,
-    ) -> (Report, Duration) {
+    ) -> (RolloutReport, Duration) {
         let Self { binding, name, context, .. } = self;
         let (memory, now) = (&mut memory.rollout, Instant::now());
         let stale: Vec<bool> = workloads.iter().map(|workload| is_stale(workload, pods, changes)).collect();
@@ -231,8 +236,8 @@ impl<'a> Rollout<'_, 'a> {
             }
         }
         let digests = memory.digests.as_ref().map(|(_, digests)| digests.clone()).unwrap_or_default();
-        let mut report = Report::default();
-        if let Whom::Listed(listed) = &binding.restart.whom {
+        let mut report = RolloutReport::default();
+        if let RestartScope::Listed(listed) = &binding.restart.scope {
             let missing = listed.iter().filter(|listed| !workloads.iter().any(|found| found.reference == **listed));
             report.pending.extend(
                 missing.map(|missing| {
@@ -251,15 +256,15 @@ impl<'a> Rollout<'_, 'a> {
             }
             let reference = &workload.reference;
             match verdict {
-                Verdict::Current => {}
-                Verdict::OptsOut => report.opted_out.push(reference.clone()),
-                Verdict::Due => due.push((workload, mark)),
-                Verdict::UnderWay => {
+                RestartVerdict::Current => {}
+                RestartVerdict::OptsOut => report.opted_out.push(reference.clone()),
+                RestartVerdict::Due => due.push((workload, mark)),
+                RestartVerdict::UnderWay => {
                     in_flight.insert(reference.clone());
                     report.pending.push(format!("{reference}: its pods are being replaced"));
                 }
-                Verdict::Pending(what) => report.pending.push(format!("{reference}: {what}")),
-                Verdict::Failed(how) => report.failed.push(format!("{reference}: {how}")),
+                RestartVerdict::Pending(what) => report.pending.push(format!("{reference}: {what}")),
+                RestartVerdict::Failed(how) => report.failed.push(format!("{reference}: {how}")),
             }
         }
         self.shows(in_flight);
@@ -309,14 +314,14 @@ impl<'a> Rollout<'_, 'a> {
     }
 
     /// Sees to it that the digests of the values are known. False where the Secret is not the one that was observed.
-    async fn digest(&self, target: &Observed, memory: &mut plan::Memory) -> Result<bool, kube::Error> {
+    async fn digest(&self, target: &ObservedTarget, memory: &mut plan::RolloutHistory) -> Result<bool, kube::Error> {
         let Self { binding, context, .. } = self;
         let (namespace, name) = (&binding.namespace, &binding.target.name);
         if memory.digests.as_ref().is_some_and(|(version, _)| *version == target.resource_version) {
             return Ok(true);
         }
         let Some(secret) = read_secret(&context.client, namespace, name).await? else { return Ok(false) };
-        let seen = Sighting::new(&secret.meta, &context.key).observed;
+        let seen = ObservedSecret::new(&secret.meta, &context.key).observed;
         if seen.resource_version != target.resource_version && changes_of(&seen) != changes_of(target) {
             return Ok(false);
         }
@@ -349,16 +354,16 @@ enum RestartError {
     Refused(String),
 }
 
-fn changes_of(target: &Observed) -> Times {
+fn changes_of(target: &ObservedTarget) -> Times {
     let changes = target.changed.as_deref().and_then(Changes::parse).unwrap_or_default();
     changes.resolved(target.written.as_ref().map(|time| time.0))
 }
 
-fn pending(why: &str) -> Report {
-    Report { pending: vec![why.to_owned()], ..Report::default() }
+fn pending(why: &str) -> RolloutReport {
+    RolloutReport { pending: vec![why.to_owned()], ..RolloutReport::default() }
 }
 
-fn failed_look(why: &str) -> (Report, Duration) {
+fn failed_look(why: &str) -> (RolloutReport, Duration) {
     (pending(&format!("the workloads of the namespace could not be looked at: {why}")), Duration::from_secs(10))
 }
 

@@ -12,7 +12,7 @@ use crate::domain::name::BindingName;
 use crate::domain::render::key::TargetKey;
 use crate::domain::render::rejection::Rejection;
 use crate::domain::rollout::plan;
-use crate::domain::rotation::age::Unaged;
+use crate::domain::rotation::age::UnknownAge;
 use crate::domain::rotation::key_source::KeySource;
 
 /// Repairs are counted over this time.
@@ -38,9 +38,9 @@ pub struct Memory {
     /// The last status written, with the resource version it gave the binding, until the watch has shown it.
     pub reported: Option<(u64, Box<SecretBindingStatus>)>,
     /// What is remembered of its restarts.
-    pub rollout: plan::Memory,
+    pub rollout: plan::RolloutHistory,
     /// The keys of which it is to be found out since when they have their values.
-    pub unaged: BTreeMap<String, Unaged>,
+    pub unaged: BTreeMap<String, UnknownAge>,
     /// Whether that is under way.
     pub walking: bool,
     /// When that is tried again, where it failed.

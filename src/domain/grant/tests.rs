@@ -30,19 +30,23 @@ fn with_keys(mut grant: SecretGrant, keys: &[&str]) -> SecretGrant {
     grant
 }
 
-fn all_of(secrets: &[&str]) -> BTreeMap<SecretId, Wants> {
-    secrets.iter().map(|text| (text.parse().unwrap(), Wants::default())).collect()
+fn all_of(secrets: &[&str]) -> BTreeMap<SecretId, RequestedKeys> {
+    secrets.iter().map(|text| (text.parse().unwrap(), RequestedKeys::default())).collect()
 }
 
-fn asker<'a>(namespace: &'a str, grant: Option<&'a str>) -> Asker<'a> {
-    Asker { namespace, labels: None, grant }
+fn asker<'a>(namespace: &'a str, grant: Option<&'a str>) -> Requester<'a> {
+    Requester { namespace, labels: None, grant }
 }
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-fn ask(grants: &[SecretGrant], asker: Asker<'_>, wants: &BTreeMap<SecretId, Wants>) -> Result<Access, GrantError> {
+fn ask(
+    grants: &[SecretGrant],
+    asker: Requester<'_>,
+    wants: &BTreeMap<SecretId, RequestedKeys>,
+) -> Result<Access, GrantError> {
     decide(grants, asker, wants, &Home::default(), at(0))
 }
 
@@ -137,7 +141,7 @@ fn a_grant_allows_its_namespaces_and_its_names_and_no_look_alikes() {
             rows += 1;
             continue;
         };
-        let wants = BTreeMap::from([(id, Wants::default())]);
+        let wants = BTreeMap::from([(id, RequestedKeys::default())]);
         let decided = ask(std::slice::from_ref(grant), asker(namespace, None), &wants);
         assert_eq!(decided.is_ok(), allowed, "{} {namespace} {secret}: {decided:?}", grant.name_any());
         rows += 1;
@@ -208,7 +212,7 @@ fn a_selector_is_judged_as_kubernetes_does_and_an_empty_one_selects_nothing() {
         let mut grant = grant("g", &[], &["app"]);
         grant.spec.namespaces =
             GrantedNamespaces { names: None, selector: Some(serde_json::from_value(selector).unwrap()) };
-        ask(&[grant], Asker { namespace: "n", labels, grant: None }, &all_of(&["app"])).is_ok()
+        ask(&[grant], Requester { namespace: "n", labels, grant: None }, &all_of(&["app"])).is_ok()
     };
     for (selector, selects) in [
         (json!({"matchLabels": {"team": "growth"}}), true),
@@ -239,7 +243,7 @@ fn names_together_with_a_selector_and_neither_of_them_allow_nothing() {
     for (names, selector) in [(Some(vec!["n".to_owned()]), Some(selector)), (None, None)] {
         let mut grant = grant("g", &[], &["app"]);
         grant.spec.namespaces = GrantedNamespaces { names, selector };
-        let asker = Asker { namespace: "n", labels: Some(&labels), grant: None };
+        let asker = Requester { namespace: "n", labels: Some(&labels), grant: None };
         assert!(ask(&[grant], asker, &all_of(&["app"])).is_err());
     }
 }
@@ -255,7 +259,7 @@ fn a_placeholder_that_could_reach_into_another_namespace_allows_nothing() {
 fn keys_outside_the_list_are_refused_before_any_read_and_named() {
     let grants = [with_keys(grant("g", &["n"], &["app"]), &["DATABASE_URL", "S3_*"])];
     let wanting = |keys: &[&str], whole: bool| {
-        let wants = Wants { keys: keys.iter().map(ToString::to_string).collect(), whole };
+        let wants = RequestedKeys { keys: keys.iter().map(ToString::to_string).collect(), whole };
         ask(&grants, asker("n", None), &BTreeMap::from([("app".parse().unwrap(), wants)]))
     };
     assert!(wanting(&["DATABASE_URL", "S3_BUCKET"], false).is_ok());
@@ -275,8 +279,8 @@ fn a_json_pointer_is_judged_by_its_first_token() {
         json!({"data": [{"key": "A", "from": {"secret": "app", "key": "/db/url"}}, {"key": "B", "valueFrom": "app"}]});
     let spec: crate::api::SecretBindingSpec = serde_json::from_value(spec).unwrap();
     let binding = crate::domain::binding::Binding::parse(&crate::api::SecretBinding::new("b", spec), &[]).ok().unwrap();
-    let wanted = wants(&binding.mapping).remove(&"app".parse().unwrap()).unwrap();
-    assert_eq!(wanted, Wants { keys: BTreeSet::from(["db".to_owned()]), whole: true });
+    let wanted = requested_keys(&binding.mapping).remove(&"app".parse().unwrap()).unwrap();
+    assert_eq!(wanted, RequestedKeys { keys: BTreeSet::from(["db".to_owned()]), whole: true });
 }
 
 #[test]

@@ -38,7 +38,7 @@ pub struct Mapping {
     /// `spec.dataFrom`: whole JSON objects.
     pub data_from: Vec<Extract>,
     /// `spec.data`: single keys.
-    pub data: Vec<Entry>,
+    pub data: Vec<MappingEntry>,
     /// `spec.target.template`.
     pub template: Option<Template>,
     /// `spec.target.templateOnly`: publish only what the templates give.
@@ -62,7 +62,7 @@ pub struct Extract {
 
 /// One entry of `spec.data`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct MappingEntry {
     /// The key in the target Secret.
     pub key: TargetKey,
     /// The secret and version.
@@ -232,7 +232,7 @@ impl Extract {
     }
 }
 
-impl Entry {
+impl MappingEntry {
     fn select(
         &self,
         at: &str,

@@ -10,19 +10,19 @@ const MAX_NAMED: usize = 20;
 
 /// What a pass found out about restarts.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub enum Outcome {
+pub enum RolloutOutcome {
     /// Nothing new.
     #[default]
     AsBefore,
     /// The binding restarts nothing.
     Off,
     /// This.
-    Known(Report),
+    Known(RolloutReport),
 }
 
 /// How far the workloads are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
+pub struct RolloutReport {
     /// A digest of the changes that all workloads are known to have.
     pub handled: Option<String>,
     /// The workloads that do not run the current values yet, and why.
@@ -33,7 +33,7 @@ pub struct Report {
     pub opted_out: Vec<WorkloadReference>,
 }
 
-impl Report {
+impl RolloutReport {
     /// Whether nothing is left to do.
     #[must_use]
     pub fn is_done(&self) -> bool {
@@ -108,18 +108,19 @@ mod tests {
 
     #[test]
     fn the_condition_names_what_failed_and_what_is_pending_within_bounds() {
-        let done = Report { handled: Some("d".to_owned()), ..Report::default() };
+        let done = RolloutReport { handled: Some("d".to_owned()), ..RolloutReport::default() };
         assert_eq!(done.condition().1, Reason::RolledOut);
         let web = WorkloadReference { kind: WorkloadKind::Deployment, name: "web".to_owned() };
-        let out = Report { opted_out: vec![web], ..Report::default() }.condition();
+        let out = RolloutReport { opted_out: vec![web], ..RolloutReport::default() }.condition();
         assert!(out.0 == "True" && out.2.contains("Deployment web"), "{out:?}");
-        let pending = Report { pending: (0..30).map(|i| format!("p{i:02}")).rev().collect(), ..Report::default() };
+        let pending =
+            RolloutReport { pending: (0..30).map(|i| format!("p{i:02}")).rev().collect(), ..RolloutReport::default() };
         assert_eq!(pending.status().pending.len(), 21);
         assert_eq!(
             (pending.status().pending[0].as_str(), pending.status().pending[20].as_str()),
             ("p00", "and 10 more")
         );
-        let both = Report { failed: vec!["f".to_owned()], ..pending };
+        let both = RolloutReport { failed: vec!["f".to_owned()], ..pending };
         let (status, reason, message) = both.condition();
         assert_eq!((status, reason), ("False", Reason::RolloutFailed));
         assert!(message.starts_with("f; ") && message.contains("p00"), "{message}");

@@ -10,9 +10,9 @@ use crate::api::{WorkloadKind, WorkloadReference};
 use crate::domain::rollout::changed::Times;
 use crate::domain::rollout::consumers::Uses;
 use crate::domain::rollout::mark::Digests;
-use crate::domain::rollout::policy::Whom;
-use crate::domain::rollout::progress::Progress;
-use crate::domain::rollout::workload::{PodSeen, Status, Workload};
+use crate::domain::rollout::policy::RestartScope;
+use crate::domain::rollout::progress::PodProgress;
+use crate::domain::rollout::workload::{ObservedPod, Workload, WorkloadStatus};
 
 /// Changes within this time make one restart. It also keeps the pods of a restart out of the second of the write.
 pub const SETTLE: Duration = Duration::from_secs(2);
@@ -26,7 +26,7 @@ const STUCK_AFTER: Duration = Duration::from_secs(600);
 
 /// What is remembered between looks. All of it can be lost.
 #[derive(Default)]
-pub struct Memory {
+pub struct RolloutHistory {
     /// The changes that were seen last, and when they were seen first.
     seen: Option<(String, Instant)>,
     /// The pause before the next look.
@@ -42,11 +42,11 @@ struct Attempt {
     stands: bool,
     reverts: u32,
     failed: bool,
-    counts: Status,
+    counts: WorkloadStatus,
     since: Instant,
 }
 
-impl Memory {
+impl RolloutHistory {
     /// How long these changes still have to settle: others may follow at once. Counted from when they were seen, which
     /// is after they were written.
     pub fn settling(&mut self, changes: &str, now: Instant) -> Option<Duration> {
@@ -95,16 +95,16 @@ impl Memory {
                     (attempt.counts, attempt.since) = (workload.counts.clone(), now);
                 }
             }
-            _ if marked && workload.progress != Progress::Done => self.restarted(workload, mark, now),
+            _ if marked && workload.progress != PodProgress::Done => self.restarted(workload, mark, now),
             _ => {}
         }
     }
 
     /// Notes how a workload was judged, and answers what is to be counted of it: `done` or `failed`, each once.
-    pub fn judged(&mut self, workload: &Workload, verdict: &Verdict) -> Option<&'static str> {
+    pub fn judged(&mut self, workload: &Workload, verdict: &RestartVerdict) -> Option<&'static str> {
         match verdict {
-            Verdict::Current => self.attempts.remove(&workload.reference).map(|_| "done"),
-            Verdict::Failed(_) => {
+            RestartVerdict::Current => self.attempts.remove(&workload.reference).map(|_| "done"),
+            RestartVerdict::Failed(_) => {
                 let attempt = self.attempts.get_mut(&workload.reference)?;
                 let first = !attempt.failed;
                 attempt.failed = true;
@@ -117,7 +117,7 @@ impl Memory {
 
 /// What is to be done about a workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum RestartVerdict {
     /// Nothing: its pods have the current values.
     Current,
     /// Nothing: it wants not to be restarted, though some of its pods have earlier values.
@@ -134,18 +134,18 @@ pub enum Verdict {
 
 /// Whether a policy is about this workload.
 #[must_use]
-pub fn concerns(whom: &Whom, workload: &Workload) -> bool {
-    match whom {
-        Whom::Nobody => false,
-        Whom::Consumers => workload.uses != Uses::Nothing,
-        Whom::Listed(listed) => listed.contains(&workload.reference),
+pub fn concerns(scope: &RestartScope, workload: &Workload) -> bool {
+    match scope {
+        RestartScope::Nobody => false,
+        RestartScope::Consumers => workload.uses != Uses::Nothing,
+        RestartScope::Listed(listed) => listed.contains(&workload.reference),
     }
 }
 
 /// Whether a pod of the workload is older than a change that concerns it. A listed workload that does not refer to
 /// the Secret is concerned by every change.
 #[must_use]
-pub fn is_stale(workload: &Workload, pods: &[PodSeen], changes: &Times) -> bool {
+pub fn is_stale(workload: &Workload, pods: &[ObservedPod], changes: &Times) -> bool {
     let all = workload.uses == Uses::Nothing;
     workload.pods(pods).any(|pod| {
         let changed = changes.latest(if all { &Uses::Whole } else { &pod.uses });
@@ -162,39 +162,41 @@ pub fn marked_by(workload: &Workload) -> &Uses {
 
 /// Judges a workload that the policy concerns. `mark` is the one that its template is to carry.
 #[must_use]
-pub fn judge(workload: &Workload, stale: bool, mark: &str, memory: &Memory, now: Instant) -> Verdict {
+pub fn judge(workload: &Workload, stale: bool, mark: &str, memory: &RolloutHistory, now: Instant) -> RestartVerdict {
     let attempt = memory.attempts.get(&workload.reference).filter(|attempt| attempt.mark == mark);
     let under_way = || {
         let own_deadline = matches!(workload.reference.kind, WorkloadKind::Deployment | WorkloadKind::Rollout);
         match attempt {
             Some(attempt) if !own_deadline && now.duration_since(attempt.since) > STUCK_AFTER => {
                 let minutes = STUCK_AFTER.as_secs() / 60;
-                Verdict::Failed(format!(
+                RestartVerdict::Failed(format!(
                     "none of its pods was replaced for {minutes} minutes; see why they do not start"
                 ))
             }
-            _ => Verdict::UnderWay,
+            _ => RestartVerdict::UnderWay,
         }
     };
     let marked = workload.mark.as_deref() == Some(mark);
     match (stale, marked, &workload.progress) {
-        (false, false, _) | (false, true, Progress::Done | Progress::Held(_) | Progress::Partial(_)) => {
-            Verdict::Current
+        (false, false, _) | (false, true, PodProgress::Done | PodProgress::Held(_) | PodProgress::Partial(_)) => {
+            RestartVerdict::Current
         }
-        (true, _, _) if workload.opts_out => Verdict::OptsOut,
-        (_, true, Progress::Rolling) => under_way(),
-        (_, true, Progress::Failed(why)) => Verdict::Failed(why.clone()),
+        (true, _, _) if workload.opts_out => RestartVerdict::OptsOut,
+        (_, true, PodProgress::Rolling) => under_way(),
+        (_, true, PodProgress::Failed(why)) => RestartVerdict::Failed(why.clone()),
         // The values that it was restarted for are back, so its pods have them.
-        (true, true, Progress::Done) => Verdict::Current,
-        (true, _, Progress::Held(what)) | (true, true, Progress::Partial(what)) => Verdict::Pending(what.clone()),
+        (true, true, PodProgress::Done) => RestartVerdict::Current,
+        (true, _, PodProgress::Held(what)) | (true, true, PodProgress::Partial(what)) => {
+            RestartVerdict::Pending(what.clone())
+        }
         (true, false, _) => match attempt {
             Some(attempt) if attempt.reverts >= MAX_REVERTS => {
                 let manager = workload.other_manager.as_deref().unwrap_or("another writer");
-                Verdict::Failed(format!(
+                RestartVerdict::Failed(format!(
                     "the annotation of the restart was undone {MAX_REVERTS} times, and {manager:?} wrote last; let it leave the annotations of pod templates alone that it does not set"
                 ))
             }
-            _ => Verdict::Due,
+            _ => RestartVerdict::Due,
         },
     }
 }

@@ -13,14 +13,14 @@ use crate::domain::schedule::Schedule;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Restart {
     /// Which.
-    pub whom: Whom,
+    pub scope: RestartScope,
     /// When; `None` is at any time.
     pub window: Option<Window>,
 }
 
 /// Which workloads are restarted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Whom {
+pub enum RestartScope {
     /// None.
     #[default]
     Nobody,
@@ -58,14 +58,14 @@ impl Restart {
     pub fn parse(manifest: Option<&RestartSpec>) -> Result<Self, (&'static str, String)> {
         let Some(manifest) = manifest else { return Ok(Self::default()) };
         let listed: BTreeSet<_> = manifest.workloads.iter().cloned().collect();
-        let whom = match manifest.policy.unwrap_or_default() {
+        let scope = match manifest.policy.unwrap_or_default() {
             RestartPolicy::Listed if listed.is_empty() => {
                 return Err(("workloads", "name the workloads that policy: Listed restarts".to_owned()));
             }
-            RestartPolicy::Listed => Whom::Listed(listed),
+            RestartPolicy::Listed => RestartScope::Listed(listed),
             _ if !listed.is_empty() => return Err(("workloads", "belongs to policy: Listed".to_owned())),
-            RestartPolicy::Never => Whom::Nobody,
-            RestartPolicy::Consumers => Whom::Consumers,
+            RestartPolicy::Never => RestartScope::Nobody,
+            RestartPolicy::Consumers => RestartScope::Consumers,
         };
         let window = manifest.window.as_ref().map(|window| {
             let stays = Span::try_from(window.duration.as_str()).map_err(|e| ("window.duration", e.to_string()))?.get();
@@ -75,13 +75,13 @@ impl Restart {
             let opens = Schedule::parse(&window.schedule, window.time_zone.as_deref());
             Ok(Window { opens: opens.map_err(|error| ("window.schedule", error.to_string()))?, stays })
         });
-        Ok(Self { whom, window: window.transpose()? })
+        Ok(Self { scope, window: window.transpose()? })
     }
 
     /// Whether any workload may be restarted at all.
     #[must_use]
     pub fn restarts_any(&self) -> bool {
-        self.whom != Whom::Nobody
+        self.scope != RestartScope::Nobody
     }
 }
 

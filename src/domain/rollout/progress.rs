@@ -6,11 +6,11 @@
 //! <https://argo-rollouts.readthedocs.io/en/stable/features/specification/>.
 
 use crate::api::WorkloadKind;
-use crate::domain::rollout::workload::{Spec, Status};
+use crate::domain::rollout::workload::{WorkloadSpec, WorkloadStatus};
 
 /// How far the pods of a workload follow its template.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub enum PodProgress {
     /// All are of the present template and available, or there are none.
     Done,
     /// They are being replaced.
@@ -25,16 +25,16 @@ pub enum Progress {
 
 /// Judges a workload of this generation.
 #[must_use]
-pub fn progress(kind: WorkloadKind, generation: i64, spec: &Spec, status: &Status) -> Progress {
+pub fn progress(kind: WorkloadKind, generation: i64, spec: &WorkloadSpec, status: &WorkloadStatus) -> PodProgress {
     if spec.paused {
-        return Progress::Held("it is paused; resume it".to_owned());
+        return PodProgress::Held("it is paused; resume it".to_owned());
     }
     let strategy = spec.update_strategy.as_ref();
     if strategy.and_then(|strategy| strategy.type_.as_deref()) == Some("OnDelete") {
-        return Progress::Held("its update strategy is OnDelete; delete its pods to have them made anew".to_owned());
+        return PodProgress::Held("its update strategy is OnDelete; delete its pods to have them made anew".to_owned());
     }
     if !is_observed(generation, status) {
-        return Progress::Rolling;
+        return PodProgress::Rolling;
     }
     match kind {
         WorkloadKind::Deployment => deployment(spec, status),
@@ -45,13 +45,13 @@ pub fn progress(kind: WorkloadKind, generation: i64, spec: &Spec, status: &Statu
         WorkloadKind::DaemonSet => {
             let done = status.updated_number_scheduled >= status.desired_number_scheduled
                 && status.number_available >= status.desired_number_scheduled;
-            if done { Progress::Done } else { Progress::Rolling }
+            if done { PodProgress::Done } else { PodProgress::Rolling }
         }
         WorkloadKind::Rollout => argo_rollout(spec, status),
     }
 }
 
-fn is_observed(generation: i64, status: &Status) -> bool {
+fn is_observed(generation: i64, status: &WorkloadStatus) -> bool {
     let observed = match &status.observed_generation {
         Some(serde_json::Value::Number(number)) => number.as_i64(),
         Some(serde_json::Value::String(text)) => text.parse().ok(),
@@ -62,54 +62,58 @@ fn is_observed(generation: i64, status: &Status) -> bool {
 
 /// Whether every pod there is follows the template and is available. In between, as with the strategy Recreate, there
 /// can be none although some are wanted.
-fn all_updated(spec: &Spec, status: &Status) -> bool {
+fn all_updated(spec: &WorkloadSpec, status: &WorkloadStatus) -> bool {
     let between = status.replicas == 0 && spec.replicas.unwrap_or(1) > 0;
     !between && status.updated_replicas == status.replicas && status.available_replicas == status.replicas
 }
 
-fn deployment(spec: &Spec, status: &Status) -> Progress {
+fn deployment(spec: &WorkloadSpec, status: &WorkloadStatus) -> PodProgress {
     let gave_up = status.conditions.iter().any(|condition| {
         condition.type_ == "Progressing"
             && condition.status == "False"
             && condition.reason.as_deref() == Some("ProgressDeadlineExceeded")
     });
     if all_updated(spec, status) {
-        Progress::Done
+        PodProgress::Done
     } else if gave_up {
-        Progress::Failed(
+        PodProgress::Failed(
             "its new pods did not become available within its progressDeadlineSeconds; see why they do not start"
                 .to_owned(),
         )
     } else {
-        Progress::Rolling
+        PodProgress::Rolling
     }
 }
 
-fn stateful_set(partition: i64, spec: &Spec, status: &Status) -> Progress {
+fn stateful_set(partition: i64, spec: &WorkloadSpec, status: &WorkloadStatus) -> PodProgress {
     if partition > 0 {
         let (updated, below) = (status.updated_replicas, partition.min(status.replicas));
         return if updated < status.replicas - below {
-            Progress::Rolling
+            PodProgress::Rolling
         } else if updated >= status.replicas && all_updated(spec, status) {
-            Progress::Done
+            PodProgress::Done
         } else {
-            Progress::Partial(format!("its partition keeps the pods below number {partition}; lower the partition"))
+            PodProgress::Partial(format!("its partition keeps the pods below number {partition}; lower the partition"))
         };
     }
     // Where nothing was ever updated, the controller reports no count of updated pods but equal revisions.
     let same = status.current_revision.is_some() && status.current_revision == status.update_revision;
     let between = status.replicas == 0 && spec.replicas.unwrap_or(1) > 0;
-    if same && !between && status.available_replicas == status.replicas { Progress::Done } else { Progress::Rolling }
+    if same && !between && status.available_replicas == status.replicas {
+        PodProgress::Done
+    } else {
+        PodProgress::Rolling
+    }
 }
 
-fn argo_rollout(spec: &Spec, status: &Status) -> Progress {
+fn argo_rollout(spec: &WorkloadSpec, status: &WorkloadStatus) -> PodProgress {
     match status.phase.as_deref() {
-        Some("Paused") => Progress::Held("it waits at a step; promote it".to_owned()),
+        Some("Paused") => PodProgress::Held("it waits at a step; promote it".to_owned()),
         Some("Degraded") => {
-            Progress::Failed("Argo Rollouts reports it as Degraded; see the messages of the Rollout".to_owned())
+            PodProgress::Failed("Argo Rollouts reports it as Degraded; see the messages of the Rollout".to_owned())
         }
-        Some("Healthy") | None if all_updated(spec, status) => Progress::Done,
-        _ => Progress::Rolling,
+        Some("Healthy") | None if all_updated(spec, status) => PodProgress::Done,
+        _ => PodProgress::Rolling,
     }
 }
 
@@ -118,7 +122,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn of(kind: WorkloadKind, spec: &Value, status: &Value) -> Progress {
+    fn of(kind: WorkloadKind, spec: &Value, status: &Value) -> PodProgress {
         let mut status = status.clone();
         if status.get("observedGeneration").is_none() {
             status["observedGeneration"] = json!(2);
@@ -126,13 +130,13 @@ mod tests {
         progress(kind, 2, &serde_json::from_value(spec.clone()).unwrap(), &serde_json::from_value(status).unwrap())
     }
 
-    fn word(progress: &Progress) -> &'static str {
+    fn word(progress: &PodProgress) -> &'static str {
         match progress {
-            Progress::Done => "done",
-            Progress::Rolling => "rolling",
-            Progress::Held(_) => "held",
-            Progress::Partial(_) => "partial",
-            Progress::Failed(_) => "failed",
+            PodProgress::Done => "done",
+            PodProgress::Rolling => "rolling",
+            PodProgress::Held(_) => "held",
+            PodProgress::Partial(_) => "partial",
+            PodProgress::Failed(_) => "failed",
         }
     }
 

@@ -13,15 +13,15 @@ use serde::Deserialize;
 
 use crate::api::{ANNOTATION_RESTART, RESTART_FIELD_MANAGER, WorkloadKind, WorkloadReference};
 use crate::domain::rollout::consumers::{Uses, uses};
-use crate::domain::rollout::progress::{Progress, progress};
+use crate::domain::rollout::progress::{PodProgress, progress};
 
 /// The manifest of a workload.
-pub type Manifest = Object<Spec, Status>;
+pub type WorkloadManifest = Object<WorkloadSpec, WorkloadStatus>;
 
 /// What of the spec of a workload matters.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Spec {
+pub struct WorkloadSpec {
     pub(super) replicas: Option<i64>,
     pub(super) paused: bool,
     pub(super) selector: Option<LabelSelector>,
@@ -46,7 +46,7 @@ pub(super) struct RollingUpdate {
 /// What of the status of a workload matters.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Status {
+pub struct WorkloadStatus {
     /// A number; a text at Argo Rollouts.
     pub(super) observed_generation: Option<serde_json::Value>,
     pub(super) replicas: i64,
@@ -84,9 +84,9 @@ pub struct Workload {
     /// Whether it wants not to be restarted.
     pub opts_out: bool,
     /// How far its pods follow its template.
-    pub progress: Progress,
+    pub progress: PodProgress,
     /// What of its status moves while pods are replaced.
-    pub counts: Status,
+    pub counts: WorkloadStatus,
     /// The other writer that wrote the mark, or where none did, that wrote the workload last.
     pub other_manager: Option<String>,
     uid: String,
@@ -97,8 +97,8 @@ impl Workload {
     /// Reduces a manifest. `None` where it has no pod template of its own, as an Argo Rollout that refers to a
     /// Deployment's.
     #[must_use]
-    pub fn new(kind: WorkloadKind, manifest: &Manifest, target: &str, annotation: &str) -> Option<Self> {
-        let Manifest { metadata, spec, status, .. } = manifest;
+    pub fn new(kind: WorkloadKind, manifest: &WorkloadManifest, target: &str, annotation: &str) -> Option<Self> {
+        let WorkloadManifest { metadata, spec, status, .. } = manifest;
         let template = spec.template.as_ref()?;
         let status = status.clone().unwrap_or_default();
         let annotations = template.metadata.as_ref().and_then(|metadata| metadata.annotations.as_ref());
@@ -119,7 +119,7 @@ impl Workload {
 
     /// Whether the pod is one of this workload's, by its controller and its labels. The ReplicaSets between a
     /// Deployment and its pods are known by their names, which begin with the Deployment's.
-    fn owns(&self, pod: &PodSeen) -> bool {
+    fn owns(&self, pod: &ObservedPod) -> bool {
         let Some(owner) = &pod.owner else { return false };
         let by_owner = match self.reference.kind {
             WorkloadKind::StatefulSet | WorkloadKind::DaemonSet => owner.uid == self.uid,
@@ -132,7 +132,7 @@ impl Workload {
     }
 
     /// The pods of this workload.
-    pub fn pods<'a>(&'a self, pods: &'a [PodSeen]) -> impl Iterator<Item = &'a PodSeen> {
+    pub fn pods<'a>(&'a self, pods: &'a [ObservedPod]) -> impl Iterator<Item = &'a ObservedPod> {
         pods.iter().filter(|pod| self.owns(pod))
     }
 }
@@ -158,7 +158,7 @@ fn other_manager(metadata: &ObjectMeta, annotation: &str) -> Option<String> {
 
 /// A pod that has not ended and is not ending.
 #[derive(Clone, Debug)]
-pub struct PodSeen {
+pub struct ObservedPod {
     /// When it was created, by the clock of the API server, in whole seconds.
     pub created: Timestamp,
     /// What it uses of the target.
@@ -174,7 +174,7 @@ struct Owner {
     uid: String,
 }
 
-impl PodSeen {
+impl ObservedPod {
     /// Reduces a pod; `None` where it has ended or is being deleted, and so will be replaced by one that is new.
     #[must_use]
     pub fn new(pod: &Pod, target: &str) -> Option<Self> {
@@ -203,7 +203,7 @@ mod tests {
     use serde_json::json;
 
     fn workload(kind: WorkloadKind, manifest: serde_json::Value) -> Option<Workload> {
-        let manifest: Manifest = serde_json::from_value(manifest).unwrap();
+        let manifest: WorkloadManifest = serde_json::from_value(manifest).unwrap();
         Workload::new(kind, &manifest, "s", "secrets.bindery.dev/s")
     }
 
@@ -223,12 +223,12 @@ mod tests {
     }
 
     #[allow(clippy::needless_pass_by_value, reason = "it is given json! literals")]
-    fn pod(kind: &str, owner: &str, app: &str, more: serde_json::Value) -> Option<PodSeen> {
+    fn pod(kind: &str, owner: &str, app: &str, more: serde_json::Value) -> Option<ObservedPod> {
         let owners = json!([{"apiVersion": "apps/v1", "kind": kind, "name": owner, "uid": "u", "controller": true}]);
         let metadata = json!({"name": "p", "creationTimestamp": "2027-01-01T00:00:00Z", "labels": {"app": app}, "ownerReferences": owners});
         let mut pod = json!({"metadata": metadata, "spec": {"containers": []}});
         pod.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        PodSeen::new(&serde_json::from_value(pod).unwrap(), "s")
+        ObservedPod::new(&serde_json::from_value(pod).unwrap(), "s")
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //!   creation time of the newest version that the binding reads, and may be too late at first sight.
 //! - A key that is not there to be published has an empty fingerprint and no time, so that it is not looked for again
 //!   and again.
-//! - At first sight the older versions are looked through, at most [`MOST_VERSIONS`] of them, once: see [`Walk`].
+//! - At first sight the older versions are looked through, at most [`MOST_VERSIONS`] of them, once: see [`Backfill`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,11 +22,11 @@ use crate::domain::fingerprint::FingerprintKey;
 use crate::domain::payload::Payload;
 use crate::domain::render::encoding::Encoding;
 use crate::domain::render::key::TargetKey;
-use crate::domain::render::mapping::{Entry, Mapping, Rendered};
+use crate::domain::render::mapping::{Mapping, MappingEntry, Rendered};
 use crate::domain::render::template::Template;
 use crate::domain::rotation::rule::Rule;
 use crate::domain::secret::reference::Source;
-use crate::domain::secret::version::ListedVersion;
+use crate::domain::secret::version::{ListedVersion, VersionRef};
 use crate::domain::value::Value;
 
 /// The most older versions that are looked through at first sight.
@@ -35,24 +35,13 @@ pub const MOST_VERSIONS: usize = 20;
 /// A secret and its first version are created by one call, and this far apart at most.
 const SAME_CALL: SignedDuration = SignedDuration::from_secs(5);
 
-/// One version that was read, without its value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReadVersion {
-    /// The full ARN of the secret.
-    pub arn: String,
-    /// The version id.
-    pub version_id: String,
-    /// When the version was created.
-    pub created: Option<Timestamp>,
-}
-
 /// Where a key comes from, so that it can be found in other versions of the same secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trace {
     /// The entry that gives the key.
-    pub entry: Entry,
+    pub entry: MappingEntry,
     /// The version that was read.
-    pub version: ReadVersion,
+    pub version: VersionRef,
 }
 
 impl Trace {
@@ -75,7 +64,7 @@ impl Trace {
 
 /// What a read shows of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sight {
+pub struct ObservedKey {
     /// The fingerprint of its value; empty where there is none.
     pub fingerprint: String,
     /// When the version was created that holds it.
@@ -88,7 +77,7 @@ pub struct Sight {
 
 /// A key of which it is not known yet since when it has its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unaged {
+pub struct UnknownAge {
     /// The fingerprint of its value.
     pub fingerprint: String,
     /// Where it comes from.
@@ -101,7 +90,7 @@ pub struct Aged {
     /// What is known, by key.
     pub records: BTreeMap<String, KeyAge>,
     /// What is to be found out.
-    pub unaged: BTreeMap<String, Unaged>,
+    pub unaged: BTreeMap<String, UnknownAge>,
     /// The keys that have another value than before.
     pub changed: BTreeSet<String>,
 }
@@ -133,7 +122,7 @@ pub fn records(status: &SecretBindingStatus) -> BTreeMap<String, KeyAge> {
 pub fn needs_read(
     rules: &[Rule],
     status: &SecretBindingStatus,
-    unaged: &BTreeMap<String, Unaged>,
+    unaged: &BTreeMap<String, UnknownAge>,
     key: &FingerprintKey,
 ) -> bool {
     let records = records(status);
@@ -157,15 +146,15 @@ pub fn needs_published(rules: &[Rule], status: &SecretBindingStatus, key: &Finge
 /// What a read shows of the ruled keys: `selected` is what the sources give, `published` what the Secret held before,
 /// where that is known.
 #[must_use]
-pub fn sights(
+pub fn observed_keys(
     rules: &[Rule],
     mapping: &Mapping,
     selected: &Rendered,
-    versions: &BTreeMap<Source, ReadVersion>,
+    versions: &BTreeMap<Source, VersionRef>,
     published: Option<&BTreeMap<String, Value>>,
     namespace: &str,
     key: &FingerprintKey,
-) -> BTreeMap<String, Sight> {
+) -> BTreeMap<String, ObservedKey> {
     let ruled = ruled(rules);
     let made: BTreeSet<&str> = mapping.template.iter().flat_map(Template::keys).map(TargetKey::as_str).collect();
     let rendered = if ruled.iter().any(|key| made.contains(key)) {
@@ -175,7 +164,7 @@ pub fn sights(
     };
     let newest = versions.values().filter_map(|version| version.created).max();
     let sight = |ruled: &str| {
-        let absent = Sight { fingerprint: String::new(), created: None, trace: None, was_published: None };
+        let absent = ObservedKey { fingerprint: String::new(), created: None, trace: None, was_published: None };
         let (target, value, origin) = if made.contains(ruled) {
             let made = rendered.iter().flatten().find(|(key, _)| key.as_str() == ruled);
             let Some((target, value)) = made else { return absent };
@@ -191,16 +180,16 @@ pub fn sights(
         let version = origin.and_then(|origin| Some((origin, versions.get(&origin.source)?)));
         let Some((origin, version)) = version else {
             let fingerprint = fingerprint(key, namespace, "", None, value);
-            return Sight { fingerprint, created: newest, trace: None, was_published };
+            return ObservedKey { fingerprint, created: newest, trace: None, was_published };
         };
-        let entry = mapping.data.iter().find(|entry| entry.key == *target).cloned().unwrap_or_else(|| Entry {
+        let entry = mapping.data.iter().find(|entry| entry.key == *target).cloned().unwrap_or_else(|| MappingEntry {
             key: target.clone(),
             source: origin.source.clone(),
             json_key: origin.json_key.clone(),
             encoding: Encoding::None,
             optional: true,
         });
-        Sight {
+        ObservedKey {
             fingerprint: fingerprint(key, namespace, &version.arn, origin.json_key.as_deref(), value),
             created: version.created,
             trace: Some(Trace { entry, version: version.clone() }),
@@ -215,8 +204,8 @@ pub fn sights(
 #[must_use]
 pub fn update(
     before: &BTreeMap<String, KeyAge>,
-    unaged: &BTreeMap<String, Unaged>,
-    sights: BTreeMap<String, Sight>,
+    unaged: &BTreeMap<String, UnknownAge>,
+    sights: BTreeMap<String, ObservedKey>,
     compared: bool,
     key: &FingerprintKey,
 ) -> Aged {
@@ -234,12 +223,12 @@ pub fn update(
             (Some(age), None) => age.fingerprint == sight.fingerprint,
             (None, None) => match (unaged.get(&name), sight.trace) {
                 (Some(unaged), Some(trace)) if unaged.fingerprint == sight.fingerprint => {
-                    aged.unaged.insert(name, Unaged { fingerprint: sight.fingerprint, trace });
+                    aged.unaged.insert(name, UnknownAge { fingerprint: sight.fingerprint, trace });
                     continue;
                 }
                 (Some(_), _) => false,
                 (None, Some(trace)) => {
-                    aged.unaged.insert(name, Unaged { fingerprint: sight.fingerprint, trace });
+                    aged.unaged.insert(name, UnknownAge { fingerprint: sight.fingerprint, trace });
                     continue;
                 }
                 (None, None) => {
@@ -269,7 +258,7 @@ fn record(name: &str, fingerprint: String, created: Option<Timestamp>, at_least:
 /// The way back through the older versions of a secret, from the one that was read, to find out since when keys have
 /// their values.
 #[derive(Clone, Debug)]
-pub struct Walk {
+pub struct Backfill {
     open: BTreeMap<String, Step>,
     done: BTreeMap<String, KeyAge>,
 }
@@ -284,18 +273,18 @@ struct Step {
 
 /// How a walk ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum BackfillEnd {
     /// Every version was seen, and the oldest of them was created with the secret.
     Beginning,
     /// There may be, or were, older versions.
     Beyond,
 }
 
-impl Walk {
+impl Backfill {
     /// A walk for these keys, which were read from one version.
     #[must_use]
-    pub fn new(unaged: &BTreeMap<String, Unaged>) -> Self {
-        let step = |unaged: &Unaged| {
+    pub fn new(unaged: &BTreeMap<String, UnknownAge>) -> Self {
+        let step = |unaged: &UnknownAge| {
             let (fingerprint, since) = (unaged.fingerprint.clone(), unaged.trace.version.created);
             Step { fingerprint, since, gap: false }
         };
@@ -310,7 +299,7 @@ impl Walk {
     }
 
     /// Takes in an older version: the fingerprint of each key in it, `None` where it is not in it.
-    pub fn saw(&mut self, created: Option<Timestamp>, fingerprint: impl Fn(&str) -> Option<String>) {
+    pub fn add_version(&mut self, created: Option<Timestamp>, fingerprint: impl Fn(&str) -> Option<String>) {
         let mut settled = Vec::new();
         for (name, step) in &mut self.open {
             if fingerprint(name).as_ref() == Some(&step.fingerprint) {
@@ -325,7 +314,7 @@ impl Walk {
     }
 
     /// Takes in that an older version is gone, or holds no value.
-    pub fn missed(&mut self) {
+    pub fn add_gap(&mut self) {
         for step in self.open.values_mut() {
             step.gap = true;
         }
@@ -333,10 +322,10 @@ impl Walk {
 
     /// The ages, where the walk ends here.
     #[must_use]
-    pub fn end(mut self, end: End) -> BTreeMap<String, KeyAge> {
+    pub fn end(mut self, end: BackfillEnd) -> BTreeMap<String, KeyAge> {
         let open: Vec<String> = self.open.keys().cloned().collect();
         for name in open {
-            self.settle(&name, |step| step.gap || end == End::Beyond);
+            self.settle(&name, |step| step.gap || end == BackfillEnd::Beyond);
         }
         self.done
     }
@@ -352,26 +341,26 @@ impl Walk {
 /// The versions to look through, the newest first: those that are older than the one that was read, at most
 /// [`MOST_VERSIONS`]. `history` has the newest first.
 #[must_use]
-pub fn older<'a>(history: &'a [ListedVersion], read: &ReadVersion) -> Vec<&'a ListedVersion> {
+pub fn older_versions<'a>(history: &'a [ListedVersion], read: &VersionRef) -> Vec<&'a ListedVersion> {
     let older = history.iter().filter(|version| version.id != read.version_id && version.created <= read.created);
     older.take(MOST_VERSIONS).collect()
 }
 
 /// How a walk over all of `walked` ended, which began at `read`: whether there is nothing before it.
 #[must_use]
-pub fn end_of(
+pub fn backfill_end(
     history: &[ListedVersion],
     walked: &[&ListedVersion],
-    read: &ReadVersion,
+    read: &VersionRef,
     secret_created: Option<Timestamp>,
-) -> End {
+) -> BackfillEnd {
     let older = history.iter().filter(|version| version.id != read.version_id && version.created <= read.created);
     let oldest = walked.last().map_or(read.created, |version| version.created);
     let first = match (oldest, secret_created) {
         (Some(oldest), Some(secret)) => oldest.duration_since(secret) <= SAME_CALL,
         _ => false,
     };
-    if first && older.count() <= walked.len() { End::Beginning } else { End::Beyond }
+    if first && older.count() <= walked.len() { BackfillEnd::Beginning } else { BackfillEnd::Beyond }
 }
 
 #[cfg(test)]

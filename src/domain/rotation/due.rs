@@ -58,7 +58,7 @@ pub struct Facts<'a> {
 
 /// Where a rule stands.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Standing {
+pub struct RuleState {
     /// Its state; `None` for a rule that is there for its contact only, or of whose keys nothing is known.
     pub state: Option<RotationState>,
     /// When it is due.
@@ -73,7 +73,7 @@ pub struct Standing {
 
 /// Where a rule stands at `now`.
 #[must_use]
-pub fn stand(rule: &Rule, facts: Facts<'_>, now: Timestamp) -> Standing {
+pub fn rule_state(rule: &Rule, facts: Facts<'_>, now: Timestamp) -> RuleState {
     let Facts { ages, emergency, activity, aws } = facts;
     let known: Vec<&KeyAge> = rule.keys.iter().filter_map(|key| ages.get(key.as_str())).collect();
     let oldest = known.iter().copied().filter(|age| age.last_rotated_time.is_some());
@@ -139,7 +139,7 @@ pub fn stand(rule: &Rule, facts: Facts<'_>, now: Timestamp) -> Standing {
     if let Some(contact) = rule.contact.as_ref().filter(|_| attention || trouble.is_some()) {
         let _ = write!(message, "; ask {contact}");
     }
-    Standing { state, due, rotated, wake, message }
+    RuleState { state, due, rotated, wake, message }
 }
 
 fn words(

@@ -166,7 +166,7 @@ pub fn known(secrets: &[SeenSecret]) -> BTreeMap<Slot, Value> {
 
 /// The next call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum GenerationStep {
     /// Write a version on top of the one in force, under this id and [`PENDING`].
     Put {
         /// The secret.
@@ -200,23 +200,23 @@ pub enum Step {
 /// AWSCURRENT is moved only when every secret has a version with its value, and labels go only when all have it in
 /// force: so the value can be had from AWS as long as any secret lacks it.
 #[must_use]
-pub fn next(secrets: &[SeenSecret], known: &BTreeMap<Slot, Value>) -> Step {
+pub fn next(secrets: &[SeenSecret], known: &BTreeMap<Slot, Value>) -> GenerationStep {
     for (secret, seen) in secrets.iter().enumerate() {
         if !seen.is_settled(known) && seen.ready().is_none_or(|ready| !holds(ready, known)) {
-            return Step::Put { secret, token: seen.ticket.token(&seen.current.id) };
+            return GenerationStep::Put { secret, token: seen.ticket.token(&seen.current.id) };
         }
     }
     for (secret, seen) in secrets.iter().enumerate() {
         if let (false, Some(ready)) = (seen.is_settled(known), seen.ready()) {
-            return Step::Move { secret, from: seen.current.id.clone(), to: ready.id.clone() };
+            return GenerationStep::Move { secret, from: seen.current.id.clone(), to: ready.id.clone() };
         }
     }
     for (secret, seen) in secrets.iter().enumerate() {
         if let Some(pending) = seen.pending.as_ref().filter(|pending| seen.ticket.made(&pending.id)) {
-            return Step::Unlabel { secret, version: pending.id.clone() };
+            return GenerationStep::Unlabel { secret, version: pending.id.clone() };
         }
     }
-    Step::Done
+    GenerationStep::Done
 }
 
 #[cfg(test)]

@@ -7,11 +7,11 @@ use k8s_openapi::api::core::v1::{Container, PodSpec};
 
 use crate::api::DeletionPolicy;
 use crate::domain::binding::Binding;
-use crate::domain::target::Sighting;
+use crate::domain::target::ObservedSecret;
 
 /// A Secret to delete once it is out of use.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Leftover {
+pub struct Orphan {
     /// Its name.
     pub name: String,
     /// Its uid.
@@ -23,17 +23,17 @@ pub struct Leftover {
 /// Finds them by their owner reference among the `secrets` of the binding's namespace, by name. With `Retain` there is
 /// none: what is to stay with the binding gone stays with its name gone as well.
 #[must_use]
-pub fn find<'a>(binding: &Binding, secrets: impl IntoIterator<Item = (&'a str, &'a Sighting)>) -> Vec<Leftover> {
+pub fn find<'a>(binding: &Binding, secrets: impl IntoIterator<Item = (&'a str, &'a ObservedSecret)>) -> Vec<Orphan> {
     if binding.target.deletion_policy == DeletionPolicy::Retain {
         return Vec::new();
     }
-    let owned = |(name, secret): &(&str, &Sighting)| {
+    let owned = |(name, secret): &(&str, &ObservedSecret)| {
         *name != binding.target.name && !secret.ends && secret.owner.as_ref().is_some_and(|o| o.uid == binding.uid)
     };
-    let mut found: Vec<Leftover> = secrets
+    let mut found: Vec<Orphan> = secrets
         .into_iter()
         .filter(owned)
-        .map(|(name, secret)| Leftover {
+        .map(|(name, secret)| Orphan {
             name: name.to_owned(),
             uid: secret.observed.uid.clone(),
             resource_version: secret.observed.resource_version.clone(),
@@ -139,7 +139,7 @@ mod tests {
             let metadata =
                 json!({"name": name, "namespace": "n", "uid": "s", "resourceVersion": "7", "ownerReferences": owners});
             let meta = serde_json::from_value(json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata}));
-            (name, Sighting::new(&meta.unwrap(), &key))
+            (name, ObservedSecret::new(&meta.unwrap(), &key))
         };
         let secrets = [
             secret("old", "uid-1", true),

@@ -9,8 +9,9 @@ use tokio::time::Instant;
 use crate::domain::grant::Access;
 use crate::domain::render::mapping::Rendered;
 use crate::domain::rotation::age;
-use crate::domain::rotation::age::{ReadVersion, Sight};
+use crate::domain::rotation::age::ObservedKey;
 use crate::domain::secret::reference::Source;
+use crate::domain::secret::version::VersionRef;
 use crate::kubernetes::read::read_secret;
 use crate::reconcile::binding::pass::Pass;
 use crate::reconcile::binding::status::Progress;
@@ -24,8 +25,8 @@ impl Pass<'_> {
     pub(crate) async fn sights(
         &self,
         selected: &Rendered,
-        versions: &BTreeMap<Source, ReadVersion>,
-    ) -> (BTreeMap<String, Sight>, bool) {
+        versions: &BTreeMap<Source, VersionRef>,
+    ) -> (BTreeMap<String, ObservedKey>, bool) {
         let Self { binding, context, before, .. } = self;
         let rules = &binding.rotation;
         if rules.is_empty() {
@@ -39,13 +40,13 @@ impl Pass<'_> {
         let compared = published.is_ok();
         let published = published.ok().flatten().map(|secret| secret.data);
         let (mapping, namespace) = (&binding.mapping, &binding.namespace);
-        (age::sights(rules, mapping, selected, versions, published.as_ref(), namespace, &context.key), compared)
+        (age::observed_keys(rules, mapping, selected, versions, published.as_ref(), namespace, &context.key), compared)
     }
 
     /// Notes the ages of the ruled keys after a publication.
     pub(crate) fn age(
         &self,
-        (sights, compared): (BTreeMap<String, Sight>, bool),
+        (sights, compared): (BTreeMap<String, ObservedKey>, bool),
         memory: &mut Memory,
         progress: &mut Progress,
     ) {

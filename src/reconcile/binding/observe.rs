@@ -18,15 +18,15 @@ use tokio::time::{Instant, timeout};
 use crate::api::SecretBindingStatus;
 use crate::aws::versions::{Discovery, Want};
 use crate::domain::binding::{Binding, Refresh};
-use crate::domain::grant::{Access, Asker, GrantError, Home, Wants, decide, wants};
+use crate::domain::grant::{Access, GrantError, Home, RequestedKeys, Requester, decide, requested_keys};
 use crate::domain::rotation::due::AwsRotation;
 use crate::domain::secret::description::Description;
 use crate::domain::secret::error::{SourceError, SourceErrorKind};
 use crate::domain::secret::identity::Identity;
 use crate::domain::secret::reference::{SecretId, Source, VersionSelector};
-use crate::domain::secret::version::Known;
+use crate::domain::secret::version::VersionRef;
 use crate::domain::target::orphan::refers_to;
-use crate::domain::target::{Sighting, TargetState, judge};
+use crate::domain::target::{ObservedSecret, TargetState, judge};
 use crate::kubernetes::read::{PublishedSecret, read_secret};
 use crate::kubernetes::write::WriteError;
 use crate::reconcile::binding::plan;
@@ -60,7 +60,7 @@ impl Context {
     /// # Errors
     /// Where none does, or where an ARN needs the operator's account to be known and AWS does not tell it.
     pub async fn access(&self, binding: &Binding) -> Result<Access, Error> {
-        let wants = wants(&binding.mapping);
+        let wants = requested_keys(&binding.mapping);
         if wants.keys().any(|secret| matches!(secret, SecretId::Arn(_))) {
             // An ARN names an account, and a grant without one means the operator's own.
             let region = self.settings.region.clone().or_else(|| {
@@ -72,10 +72,14 @@ impl Context {
         Ok(self.decide(binding, &wants)?)
     }
 
-    pub(crate) fn decide(&self, binding: &Binding, wants: &BTreeMap<SecretId, Wants>) -> Result<Access, GrantError> {
+    pub(crate) fn decide(
+        &self,
+        binding: &Binding,
+        wants: &BTreeMap<SecretId, RequestedKeys>,
+    ) -> Result<Access, GrantError> {
         let home = Home { region: self.settings.region.clone(), account: self.account.get().cloned() };
         let namespace = self.namespaces.get(&ObjectRef::new(&binding.namespace));
-        let asker = Asker {
+        let asker = Requester {
             namespace: &binding.namespace,
             labels: namespace.as_ref().map(|namespace| namespace.labels()),
             grant: binding.grant.as_deref(),
@@ -88,13 +92,13 @@ impl Context {
     /// answered.
     #[must_use]
     pub fn still_permits(&self, binding: &Binding, access: &Access, secret: &SecretId, arn: &str, name: &str) -> bool {
-        let wants = wants(&binding.mapping);
+        let wants = requested_keys(&binding.mapping);
         self.decide(binding, &wants).is_ok_and(|now| {
             now.grant == access.grant
                 && now.generation == access.generation
                 && now.identity == access.identity
                 && now.permits(arn, name)
-                && wants.get(secret).is_some_and(|wants| now.permits_wants(name, wants))
+                && wants.get(secret).is_some_and(|wants| now.permits_request(name, wants))
         })
     }
 
@@ -119,7 +123,7 @@ impl Context {
         let api: Api<Secret> = Api::namespaced(self.client.clone(), &binding.namespace);
         match timeout(READ_TIMEOUT, api.get_metadata_opt(name)).await {
             Ok(Ok(meta)) => {
-                let sighting = meta.map(|meta| Sighting::new(&meta, &self.key));
+                let sighting = meta.map(|meta| ObservedSecret::new(&meta, &self.key));
                 Ok(judge(binding, sighting.as_ref(), published))
             }
             Ok(Err(error)) => Err(unseen(name, &error).into()),
@@ -140,7 +144,7 @@ impl Context {
         let published = status.binding.as_ref().is_some_and(|published| published.name == *name);
         match read_secret(&self.client, &binding.namespace, name).await {
             Ok(secret) => {
-                let sighting = secret.as_ref().map(|secret| Sighting::new(&secret.meta, &self.key));
+                let sighting = secret.as_ref().map(|secret| ObservedSecret::new(&secret.meta, &self.key));
                 Ok((judge(binding, sighting.as_ref(), published), secret))
             }
             Err(error) => Err(unseen(name, &error).into()),
@@ -211,7 +215,7 @@ impl Context {
     ) -> Result<Option<Sight>, SourceError> {
         let sources = binding.mapping.sources();
         let mut seen = BTreeMap::new();
-        for (secret, wants) in wants(&binding.mapping) {
+        for (secret, wants) in requested_keys(&binding.mapping) {
             let versions: Vec<&VersionSelector> =
                 sources.iter().filter(|source| source.secret == secret).map(|source| &source.version).collect();
             let unconfirmed = access.unconfirmed.contains(&secret);
@@ -228,7 +232,7 @@ impl Context {
                 return Ok(None);
             };
             let (arn, name) = (&found.description.arn, &found.description.name);
-            if !access.permits(arn, name) || !access.permits_wants(name, &wants) {
+            if !access.permits(arn, name) || !access.permits_request(name, &wants) {
                 return Err(SourceError::new(SourceErrorKind::NotGranted, secret.to_string()));
             }
             seen.insert(secret, found);
@@ -252,7 +256,8 @@ impl Context {
                     .ok_or_else(|| SourceError::new(SourceErrorKind::VersionNotFound, plan::source_text(&source)))?
                     .to_owned(),
             };
-            let known = Known { arn: description.arn.clone(), name: description.name.clone(), version_id };
+            let known =
+                VersionRef { arn: description.arn.clone(), name: description.name.clone(), version_id, created: None };
             versions.insert(source, known);
         }
         Ok(Some(Sight {
@@ -292,7 +297,7 @@ pub struct Freshness {
 #[derive(Clone, Debug)]
 pub struct Sight {
     /// The versions.
-    pub versions: BTreeMap<Source, Known>,
+    pub versions: BTreeMap<Source, VersionRef>,
     /// When the one that was seen longest ago was seen.
     pub at: Instant,
     /// Whether all of it rests on more than a list.

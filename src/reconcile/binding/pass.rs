@@ -14,7 +14,7 @@ use crate::aws::audit::ReadReason;
 use crate::aws::read_request::{Asker, Judge};
 use crate::aws::reader::SharedVersion;
 use crate::domain::binding::Binding;
-use crate::domain::grant::{Access, GrantError, wants};
+use crate::domain::grant::{Access, GrantError, requested_keys};
 use crate::domain::name::BindingName;
 use crate::domain::render::mapping::Rendered;
 use crate::domain::render::mapping::error::RenderError;
@@ -22,9 +22,9 @@ use crate::domain::render::rejection::Rejection;
 use crate::domain::rotation::age;
 use crate::domain::secret::error::{SourceError, SourceErrorKind};
 use crate::domain::secret::reference::Source;
-use crate::domain::secret::version::Known;
+use crate::domain::secret::version::VersionRef;
 use crate::domain::target::{
-    Comparison, Desired, Observed, Sighting, TargetError, TargetState, compare, is_intact, judge, orphan,
+    Comparison, Desired, ObservedSecret, ObservedTarget, TargetError, TargetState, compare, is_intact, judge, orphan,
 };
 use crate::kubernetes::read::PublishedSecret;
 use crate::kubernetes::write::{WriteError, apply_secret, delete_secret};
@@ -32,7 +32,6 @@ use crate::reconcile::binding::observe::{Freshness, Look, Sight};
 use crate::reconcile::binding::plan;
 use crate::reconcile::binding::plan::{Need, Situation};
 use crate::reconcile::binding::status::{Progress, Published};
-use crate::reconcile::binding::walk::read_version;
 use crate::reconcile::context::Context;
 use crate::reconcile::error::Error;
 use crate::reconcile::rollout;
@@ -96,7 +95,7 @@ impl<'a> Pass<'a> {
         }
 
         let fresh = plan::relied_on_for(context.interval(binding.refresh));
-        let secrets = wants(&binding.mapping).into_keys().collect();
+        let secrets = requested_keys(&binding.mapping).into_keys().collect();
         context.reader.versions().interest(name, &access.identity, secrets, fresh);
         context.first_looks.targets.arrived(name);
         let forced = binding.sync.is_some() && binding.sync != before.last_handled_sync;
@@ -233,7 +232,7 @@ impl<'a> Pass<'a> {
         &self,
         access: &Arc<Access>,
         reason: ReadReason,
-        wanted: &BTreeMap<Source, Known>,
+        wanted: &BTreeMap<Source, VersionRef>,
     ) -> Result<BTreeMap<Source, Arc<SharedVersion>>, Error> {
         let reads = self.binding.mapping.sources().into_iter().map(|source| {
             let asker = Asker {
@@ -283,15 +282,10 @@ impl<'a> Pass<'a> {
         seen: TargetState,
         memory: &mut Memory,
         progress: &mut Progress,
-    ) -> Result<Observed, Error> {
+    ) -> Result<ObservedTarget, Error> {
         let Self { binding, context, .. } = self;
-        let known = |version: &SharedVersion| Known {
-            arn: version.arn.clone(),
-            name: version.name.clone(),
-            version_id: version.version_id.clone(),
-        };
-        let versions: BTreeMap<Source, Known> =
-            read.iter().map(|(source, version)| (source.clone(), known(version))).collect();
+        let versions: BTreeMap<Source, VersionRef> =
+            read.iter().map(|(source, version)| (source.clone(), version.reference())).collect();
         let sources = read.iter().map(|(source, version)| SourceStatus {
             secret: plan::source_text(source),
             arn: version.arn.clone(),
@@ -312,10 +306,9 @@ impl<'a> Pass<'a> {
             }
         };
         let created = read.values().filter_map(|version| version.created).max();
-        let read_versions = read.iter().map(|(source, version)| (source.clone(), read_version(version))).collect();
         drop(read);
 
-        let sights = Box::pin(self.sights(&selected, &read_versions)).await;
+        let sights = Box::pin(self.sights(&selected, &versions)).await;
         let same_sources = rollout::same_sources(binding, self.before, &sources);
         let observed = self.write(&selected, &material, (seen, same_sources), memory, progress).await?;
         self.age(sights, memory, progress);
@@ -338,7 +331,7 @@ impl<'a> Pass<'a> {
         (seen, same_sources): (TargetState, bool),
         memory: &mut Memory,
         progress: &mut Progress,
-    ) -> Result<Observed, Error> {
+    ) -> Result<ObservedTarget, Error> {
         let Self { binding, context, before, .. } = self;
         let (access, versions) = (material.access, material.versions);
         let inputs = |records: Option<&str>| plan::inputs(binding, access, versions, records, &context.key);
@@ -395,7 +388,7 @@ impl<'a> Pass<'a> {
             }
             match apply_secret(&context.client, &desired, observed.as_ref()).await {
                 Ok(written) => {
-                    let written = Sighting::new(&written, &context.key);
+                    let written = ObservedSecret::new(&written, &context.key);
                     let TargetState::Owned(observed) = judge(binding, Some(&written), true) else {
                         return Err(WriteError::Raced.into());
                     };
@@ -423,7 +416,7 @@ impl<'a> Pass<'a> {
         selected: Rendered,
         records: Option<String>,
         inputs: &str,
-        observed: Option<&Observed>,
+        observed: Option<&ObservedTarget>,
         old: Option<&PublishedSecret>,
         same_sources: bool,
     ) -> Result<Desired, RenderError> {
@@ -452,7 +445,7 @@ fn records_text(target: &TargetState) -> Option<&str> {
     }
 }
 
-pub(crate) fn published(binding: &Binding, observed: &Observed, leftovers: Vec<String>) -> Published {
+pub(crate) fn published(binding: &Binding, observed: &ObservedTarget, leftovers: Vec<String>) -> Published {
     Published { name: binding.target.name.clone(), keys: observed.keys, written: observed.written.clone(), leftovers }
 }
 
@@ -506,7 +499,7 @@ pub(crate) async fn withdraw(
         TargetState::Absent => Ok(true),
         TargetState::Owned(observed) => {
             let seen =
-                orphan::Leftover { name: name.clone(), uid: observed.uid, resource_version: observed.resource_version };
+                orphan::Orphan { name: name.clone(), uid: observed.uid, resource_version: observed.resource_version };
             if !delete_secret(&context.client, &binding.namespace, &seen).await? {
                 return Err(WriteError::Raced.into());
             }

@@ -15,8 +15,8 @@ use crate::domain::grant::Access;
 use crate::domain::render::mapping::{Mapping, RENDER_REVISION};
 use crate::domain::render::rejection::Rejection;
 use crate::domain::secret::reference::{Source, VersionSelector};
-use crate::domain::secret::version::{Known, SecretVersion};
-use crate::domain::target::{Comparison, Observed, TargetError, TargetState, compare};
+use crate::domain::secret::version::{SecretVersion, VersionRef};
+use crate::domain::target::{Comparison, ObservedTarget, TargetError, TargetState, compare};
 use crate::reconcile::binding::status::stale_after;
 use crate::state::history::Memory;
 
@@ -33,7 +33,7 @@ pub struct Situation<'a> {
     /// The digest of all that decides the content, where the versions are known.
     pub inputs: Option<String>,
     /// The versions of the sources, where they are known without a read.
-    pub versions: Option<&'a BTreeMap<Source, Known>>,
+    pub versions: Option<&'a BTreeMap<Source, VersionRef>>,
     /// Whether the present versions were found by an event.
     pub by_event: bool,
     /// Whether somebody asks for a read.
@@ -51,7 +51,7 @@ pub struct Situation<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Need {
     /// The target is as it should be.
-    Nothing(Observed),
+    Nothing(ObservedTarget),
     /// These inputs were read before and give no Secret; to read them again would change nothing.
     Refuse(Rejection),
     /// The values are needed.
@@ -108,7 +108,7 @@ fn is_recorded(situation: &Situation<'_>) -> bool {
 }
 
 /// Whether Bindery's own mark is there, but under a key that is gone: it proves nothing, and nobody edited anything.
-fn is_marked_by_another_key(observed: &Observed, key: &FingerprintKey) -> bool {
+fn is_marked_by_another_key(observed: &ObservedTarget, key: &FingerprintKey) -> bool {
     let inputs = observed.mark.as_deref().and_then(|mark| mark.split(':').nth(1));
     observed.owns_mark && inputs.is_some_and(|inputs| !inputs.starts_with(key.id()))
 }
@@ -150,7 +150,7 @@ pub fn is_repair(reason: ReadReason) -> bool {
 pub fn inputs(
     binding: &Binding,
     access: &Access,
-    versions: &BTreeMap<Source, Known>,
+    versions: &BTreeMap<Source, VersionRef>,
     records: Option<&str>,
     key: &FingerprintKey,
 ) -> String {
@@ -245,7 +245,7 @@ mod tests {
             |fields: &BTreeSet<String>, key: &FingerprintKey| key.digest("fields", fields.iter().map(String::as_str));
         let published = digest(&fields, key);
         edit(&mut fields);
-        TargetState::Owned(Observed {
+        TargetState::Owned(ObservedTarget {
             uid: "u".to_owned(),
             resource_version: "1".to_owned(),
             mark: Some(format!("v1:{inputs}:{published}")),
@@ -259,9 +259,12 @@ mod tests {
         })
     }
 
-    fn versions() -> BTreeMap<Source, Known> {
+    fn versions() -> BTreeMap<Source, VersionRef> {
         let source = Source { secret: "app".parse().unwrap(), version: VersionSelector::default() };
-        BTreeMap::from([(source, Known { arn: "arn".to_owned(), name: "app".to_owned(), version_id: "v2".to_owned() })])
+        BTreeMap::from([(
+            source,
+            VersionRef { arn: "arn".to_owned(), name: "app".to_owned(), version_id: "v2".to_owned(), created: None },
+        )])
     }
 
     fn recorded() -> SecretBindingStatus {

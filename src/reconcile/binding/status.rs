@@ -8,9 +8,9 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use crate::api::{ConditionType, Reason, SecretBindingStatus, SourceStatus, TargetReference};
 use crate::domain::note::Note;
 use crate::domain::rollout::outcome;
-use crate::domain::rollout::outcome::Outcome;
+use crate::domain::rollout::outcome::RolloutOutcome;
 use crate::domain::rotation::found::Found;
-use crate::domain::target::Observed;
+use crate::domain::target::ObservedTarget;
 use crate::reconcile::error::{Class, Error};
 use crate::reconcile::rotation::overlap::OverlapReport;
 use crate::reconcile::rotation::status::Told;
@@ -44,9 +44,9 @@ pub struct Progress {
     /// The text of the annotation `bindery.dev/rotation` that was acted on.
     pub handled_command: Option<String>,
     /// The target as it now stands, where the pass came to know.
-    pub observed: Option<Observed>,
+    pub observed: Option<ObservedTarget>,
     /// How far the workloads are.
-    pub rollout: Outcome,
+    pub rollout: RolloutOutcome,
     /// The steps that were done.
     pub done: Vec<ConditionType>,
     /// What was found out about rotation.
@@ -124,13 +124,13 @@ pub fn after_pass(before: &SecretBindingStatus, findings: Findings<'_>, now: Tim
         Some(Class::Watched) | None => {}
     }
     match &progress.rollout {
-        Outcome::Known(report) => {
+        RolloutOutcome::Known(report) => {
             status.rollout = Some(report.status());
             let (state, reason, message) = report.condition();
             conditions.set(ConditionType::RolledOut, state, reason, message);
         }
-        Outcome::AsBefore => conditions.keep(ConditionType::RolledOut),
-        Outcome::Off => status.rollout = None,
+        RolloutOutcome::AsBefore => conditions.keep(ConditionType::RolledOut),
+        RolloutOutcome::Off => status.rollout = None,
     }
     status.conditions = conditions.after;
     status

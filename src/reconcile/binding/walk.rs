@@ -18,7 +18,7 @@ use crate::aws::versions::Want;
 use crate::domain::binding::Binding;
 use crate::domain::grant::Access;
 use crate::domain::name::BindingName;
-use crate::domain::rotation::age::{End, ReadVersion, Unaged, Walk, end_of, older};
+use crate::domain::rotation::age::{Backfill, BackfillEnd, UnknownAge, backfill_end, older_versions};
 use crate::domain::secret::error::{SourceError, SourceErrorKind};
 use crate::domain::secret::identity::Identity;
 use crate::domain::secret::reference::{SecretId, Source, VersionSelector};
@@ -47,7 +47,7 @@ struct Request {
     binding: Arc<Binding>,
     name: BindingName,
     access: Arc<Access>,
-    unaged: BTreeMap<String, Unaged>,
+    unaged: BTreeMap<String, UnknownAge>,
     answer: oneshot::Sender<Option<BTreeMap<String, KeyAge>>>,
 }
 
@@ -145,7 +145,7 @@ impl Context {
         binding: Arc<Binding>,
         name: BindingName,
         access: Arc<Access>,
-        unaged: BTreeMap<String, Unaged>,
+        unaged: BTreeMap<String, UnknownAge>,
     ) {
         self.walks.running.send_modify(|running| *running += 1);
         let finding = Finding { context: self.clone(), name, ages: BTreeMap::new() };
@@ -160,9 +160,9 @@ impl Context {
         binding: &Arc<Binding>,
         name: &BindingName,
         access: &Arc<Access>,
-        unaged: &BTreeMap<String, Unaged>,
+        unaged: &BTreeMap<String, UnknownAge>,
     ) -> BTreeMap<String, KeyAge> {
-        let mut paths: HashMap<Path, BTreeMap<String, Unaged>> = HashMap::new();
+        let mut paths: HashMap<Path, BTreeMap<String, UnknownAge>> = HashMap::new();
         for (key, one) in unaged {
             let secret = one.trace.entry.source.secret.clone();
             let version_id = one.trace.version.version_id.clone();
@@ -205,7 +205,7 @@ async fn serve(mut serving: Serving) {
                 }
             }
         };
-        let mut walks: Vec<Walk> = requests.iter().map(|request| Walk::new(&request.unaged)).collect();
+        let mut walks: Vec<Backfill> = requests.iter().map(|request| Backfill::new(&request.unaged)).collect();
         let end = timeout(WALK_TIMEOUT, walk(&context, &path, &requests, &mut walks)).await;
         let end = match end {
             Ok(Ok(end)) => Some(end),
@@ -253,33 +253,33 @@ async fn walk(
     context: &Arc<Context>,
     path: &Path,
     requests: &[Request],
-    walks: &mut [Walk],
-) -> Result<End, SourceError> {
+    walks: &mut [Backfill],
+) -> Result<BackfillEnd, SourceError> {
     let Some(read) = requests.iter().flat_map(|request| request.unaged.values()).map(|one| &one.trace.version).next()
     else {
-        return Ok(End::Beyond);
+        return Ok(BackfillEnd::Beyond);
     };
     let history = match context.reader.versions().history(&path.identity, &path.secret).await {
         Ok(history) if history.iter().any(|version| version.id == read.version_id) => history,
-        Ok(_) => return Ok(End::Beyond),
-        Err(error) if is_final(&error) => return Ok(End::Beyond),
+        Ok(_) => return Ok(BackfillEnd::Beyond),
+        Err(error) if is_final(&error) => return Ok(BackfillEnd::Beyond),
         Err(error) => return Err(error),
     };
-    let back = older(&history, read);
+    let back = older_versions(&history, read);
     for version in &back {
-        if walks.iter().all(Walk::is_done) {
-            return Ok(End::Beyond);
+        if walks.iter().all(Backfill::is_done) {
+            return Ok(BackfillEnd::Beyond);
         }
         if context.walks.is_stopping() {
             return Err(SourceError::new(SourceErrorKind::Unavailable, path.secret.to_string()));
         }
         look_into(context, path, version, requests, walks).await?;
     }
-    if walks.iter().all(Walk::is_done) {
-        return Ok(End::Beyond);
+    if walks.iter().all(Backfill::is_done) {
+        return Ok(BackfillEnd::Beyond);
     }
     let created = secret_created(context, path).await?;
-    Ok(end_of(&history, &back, read, created))
+    Ok(backfill_end(&history, &back, read, created))
 }
 
 /// Reads one version for all whose walk goes on.
@@ -288,10 +288,10 @@ async fn look_into(
     path: &Path,
     version: &ListedVersion,
     requests: &[Request],
-    walks: &mut [Walk],
+    walks: &mut [Backfill],
 ) -> Result<(), SourceError> {
     let Ok(id) = VersionSelector::id(&version.id) else {
-        walks.iter_mut().for_each(Walk::missed);
+        walks.iter_mut().for_each(Backfill::add_gap);
         return Ok(());
     };
     let source = Source { secret: path.secret.clone(), version: id };
@@ -307,12 +307,12 @@ async fn look_into(
         match answer {
             Ok(read) => {
                 let allowed = |member: &str| request.access.permits_key(&read.name, member);
-                walk.saw(version.created, |key| {
+                walk.add_version(version.created, |key| {
                     let trace = &request.unaged.get(key)?.trace;
                     trace.fingerprint_in(&read.payload, &request.binding.namespace, &allowed, &context.key)
                 });
             }
-            Err(error) if is_final(&error) => walk.missed(),
+            Err(error) if is_final(&error) => walk.add_gap(),
             Err(error) => return Err(error),
         }
     }
@@ -348,9 +348,4 @@ async fn secret_created(context: &Arc<Context>, path: &Path) -> Result<Option<Ti
         Err(error) if is_final(&error) => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// The version of each source that was read.
-pub(crate) fn read_version(version: &crate::domain::secret::version::SecretVersion) -> ReadVersion {
-    ReadVersion { arn: version.arn.clone(), version_id: version.version_id.clone(), created: version.created }
 }

@@ -36,12 +36,18 @@ fn mapping() -> Mapping {
 
 const ARN: &str = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:app-AbCdEf";
 
-fn version(id: &str, second: i64) -> ReadVersion {
-    ReadVersion { arn: ARN.to_owned(), version_id: id.to_owned(), created: Some(at(second)) }
+fn version(id: &str, second: i64) -> VersionRef {
+    VersionRef { arn: ARN.to_owned(), name: "app".to_owned(), version_id: id.to_owned(), created: Some(at(second)) }
 }
 
 /// What the rules see in a payload that was made at `second`.
-fn see(rules: &[Rule], mapping: &Mapping, payload: &str, second: i64, key: &FingerprintKey) -> BTreeMap<String, Sight> {
+fn see(
+    rules: &[Rule],
+    mapping: &Mapping,
+    payload: &str,
+    second: i64,
+    key: &FingerprintKey,
+) -> BTreeMap<String, ObservedKey> {
     see_over(rules, mapping, payload, second, None, key)
 }
 
@@ -52,14 +58,14 @@ fn see_over(
     second: i64,
     published: Option<&BTreeMap<String, Value>>,
     key: &FingerprintKey,
-) -> BTreeMap<String, Sight> {
+) -> BTreeMap<String, ObservedKey> {
     let payload = Payload::text(payload.to_owned());
     let selected = mapping.select(|_| Some(&payload), &|_, _| true).unwrap();
     let versions = BTreeMap::from([(source(), version(&format!("v{second}"), second))]);
-    sights(rules, mapping, &selected, &versions, published, "shop", key)
+    observed_keys(rules, mapping, &selected, &versions, published, "shop", key)
 }
 
-fn aged(before: &BTreeMap<String, KeyAge>, sights: BTreeMap<String, Sight>, key: &FingerprintKey) -> Aged {
+fn aged(before: &BTreeMap<String, KeyAge>, sights: BTreeMap<String, ObservedKey>, key: &FingerprintKey) -> Aged {
     update(before, &BTreeMap::new(), sights, true, key)
 }
 
@@ -72,7 +78,7 @@ fn time(aged: &BTreeMap<String, KeyAge>, key: &str) -> Option<(i64, bool)> {
 fn first(rules: &[Rule], payload: &str, second: i64, key: &FingerprintKey) -> BTreeMap<String, KeyAge> {
     let found = aged(&BTreeMap::new(), see(rules, &mapping(), payload, second, key), key);
     let mut records = found.records;
-    records.extend(Walk::new(&found.unaged).end(End::Beginning));
+    records.extend(Backfill::new(&found.unaged).end(BackfillEnd::Beginning));
     records
 }
 
@@ -181,20 +187,20 @@ fn listed(id: &str, second: i64) -> ListedVersion {
 
 /// Walks back from the version at `read`, through older versions with the value of `A` at that time; `None` is a version
 /// that cannot be seen.
-fn walked(read: i64, older: &[(i64, Option<&str>)], end: End) -> (i64, bool) {
+fn walked(read: i64, older: &[(i64, Option<&str>)], end: BackfillEnd) -> (i64, bool) {
     let (rules, key) = ([rule("r", &["A"])], key(1));
     let found = aged(&BTreeMap::new(), see(&rules, &mapping(), r#"{"A": "x"}"#, read, &key), &key);
-    let mut walk = Walk::new(&found.unaged);
+    let mut walk = Backfill::new(&found.unaged);
     for (second, value) in older {
         if walk.is_done() {
             break;
         }
         match value {
-            Some(value) => walk.saw(Some(at(*second)), |name| {
+            Some(value) => walk.add_version(Some(at(*second)), |name| {
                 let payload = Payload::text(format!(r#"{{"A": {value:?}}}"#));
                 found.unaged[name].trace.fingerprint_in(&payload, "shop", &|_| true, &key)
             }),
-            None => walk.missed(),
+            None => walk.add_gap(),
         }
     }
     time(&walk.end(end), "A").unwrap()
@@ -202,18 +208,22 @@ fn walked(read: i64, older: &[(i64, Option<&str>)], end: End) -> (i64, bool) {
 
 #[test]
 fn a_walk_finds_the_version_that_brought_the_value() {
-    assert_eq!(walked(50, &[(40, Some("x")), (30, Some("x")), (20, Some("y"))], End::Beyond), (30, false));
+    assert_eq!(walked(50, &[(40, Some("x")), (30, Some("x")), (20, Some("y"))], BackfillEnd::Beyond), (30, false));
     assert_eq!(
-        walked(50, &[(40, Some("y")), (30, Some("x"))], End::Beyond),
+        walked(50, &[(40, Some("y")), (30, Some("x"))], BackfillEnd::Beyond),
         (50, false),
         "an older spell does not count"
     );
-    assert_eq!(walked(50, &[(40, Some("x"))], End::Beginning), (40, false));
-    assert_eq!(walked(50, &[(40, Some("x"))], End::Beyond), (40, true));
-    assert_eq!(walked(50, &[], End::Beyond), (50, true));
-    assert_eq!(walked(50, &[(40, None), (30, Some("y"))], End::Beyond), (50, true), "it may be of the version between");
-    assert_eq!(walked(50, &[(40, None), (30, Some("x")), (20, Some("y"))], End::Beyond), (30, false));
-    assert_eq!(walked(50, &[(40, None)], End::Beginning), (50, true));
+    assert_eq!(walked(50, &[(40, Some("x"))], BackfillEnd::Beginning), (40, false));
+    assert_eq!(walked(50, &[(40, Some("x"))], BackfillEnd::Beyond), (40, true));
+    assert_eq!(walked(50, &[], BackfillEnd::Beyond), (50, true));
+    assert_eq!(
+        walked(50, &[(40, None), (30, Some("y"))], BackfillEnd::Beyond),
+        (50, true),
+        "it may be of the version between"
+    );
+    assert_eq!(walked(50, &[(40, None), (30, Some("x")), (20, Some("y"))], BackfillEnd::Beyond), (30, false));
+    assert_eq!(walked(50, &[(40, None)], BackfillEnd::Beginning), (50, true));
 }
 
 #[test]
@@ -230,16 +240,16 @@ fn a_member_that_the_grant_does_not_allow_is_not_looked_at() {
 fn twenty_older_versions_are_looked_through_and_the_first_one_is_known_by_the_secret() {
     let history: Vec<ListedVersion> = (0..30).rev().map(|n| listed(&format!("v{n}"), n * 10)).collect();
     let read = version("v25", 250);
-    let back = older(&history, &read);
+    let back = older_versions(&history, &read);
     assert_eq!(back.len(), MOST_VERSIONS);
     assert_eq!((back[0].id.as_str(), back[19].id.as_str()), ("v24", "v5"));
-    assert_eq!(end_of(&history, &back, &read, Some(at(50))), End::Beyond, "five more are older");
+    assert_eq!(backfill_end(&history, &back, &read, Some(at(50))), BackfillEnd::Beyond, "five more are older");
     let read = version("v3", 30);
-    let back = older(&history, &read);
+    let back = older_versions(&history, &read);
     assert_eq!(back.len(), 3);
-    assert_eq!(end_of(&history, &back, &read, Some(at(0))), End::Beginning);
-    assert_eq!(end_of(&history, &back, &read, Some(at(-100))), End::Beyond, "older ones are gone");
-    assert_eq!(end_of(&history, &back, &read, None), End::Beyond);
+    assert_eq!(backfill_end(&history, &back, &read, Some(at(0))), BackfillEnd::Beginning);
+    assert_eq!(backfill_end(&history, &back, &read, Some(at(-100))), BackfillEnd::Beyond, "older ones are gone");
+    assert_eq!(backfill_end(&history, &back, &read, None), BackfillEnd::Beyond);
 }
 
 #[test]
@@ -291,6 +301,6 @@ proptest! {
         let older: Vec<(i64, Option<&str>)> = texts.iter().enumerate().rev()
             .map(|(number, value)| (i64::try_from(number).unwrap() * 10, Some(value.as_str()))).collect();
         let read = i64::try_from(before.len()).unwrap() * 10;
-        prop_assert_eq!(walked(read, &older, End::Beginning), (i64::try_from(since).unwrap(), false));
+        prop_assert_eq!(walked(read, &older, BackfillEnd::Beginning), (i64::try_from(since).unwrap(), false));
     }
 }

@@ -13,7 +13,7 @@ use crate::domain::name::BindingName;
 use crate::domain::render::key::TargetKey;
 use crate::domain::rotation::overlap::Member;
 use crate::domain::rotation::record::{Record, Records};
-use crate::domain::target::Sighting;
+use crate::domain::target::ObservedSecret;
 use crate::kubernetes::binding_object::Watched;
 use crate::kubernetes::write::WriteError;
 use crate::reconcile::binding::observe::Look;
@@ -69,7 +69,7 @@ impl Context {
                 let meta = timeout(READ_TIMEOUT, api.get_metadata_opt(target)).await;
                 let meta = meta.map_err(|_| untold("another Secret of the group", target))?;
                 let meta = meta.map_err(|_| untold("another Secret of the group", target))?;
-                meta.map(|meta| Arc::new(Sighting::new(&meta, &self.key)))
+                meta.map(|meta| Arc::new(ObservedSecret::new(&meta, &self.key)))
             }
         };
         let own = sighting.filter(|sighting| sighting.binding.as_deref() == Some(manifest.name_any().as_str()));
