@@ -4,16 +4,19 @@
 //! `crds/` and so the output of `kubectl explain`. There is no logic in this module; the text of a
 //! manifest becomes a checked [`Binding`](crate::domain::binding::Binding) in `binding::spec`.
 
-mod condition;
+pub mod condition;
+mod restart;
 mod rotation;
 mod secret_binding;
 mod secret_grant;
 
 pub use crate::api::condition::{ConditionType, Reason};
+pub use crate::api::restart::{
+    RestartPolicy, RestartSpec, RestartWindow, RolloutStatus, WorkloadKind, WorkloadReference,
+};
 pub use crate::api::rotation::{
-    Contact, CronJobReference, GenerateEncoding, GenerateSpec, KeyAge, OverlapSpec, OverlapStrategy, RestartPolicy,
-    RestartSpec, RestartWindow, RolloutStatus, RotationRule, RotationState, RotationStatus, RuleAction, WorkloadKind,
-    WorkloadReference,
+    Contact, CronJobReference, GenerateEncoding, GenerateSpec, KeyAge, OverlapSpec, OverlapStrategy, RotationRule,
+    RotationState, RotationStatus, RuleAction,
 };
 pub use crate::api::secret_binding::{
     DataEntry, DataFromEntry, DeletionPolicy, EncodingSpec, KeyReference, SecretBinding, SecretBindingSpec,

@@ -145,7 +145,7 @@ impl<'a> Rollout<'_, 'a> {
             };
             return None;
         }
-        let settles = memory.rollout.settling(&digest, Instant::now());
+        let settles = memory.rollout.settling(&digest, Instant::now().into_std());
         let (report, next) = match settles {
             Some(left) if context.first_looks.rollouts.is_complete() => (pending(SETTLING), left),
             // After a start others wait until it is known what is in flight here.
@@ -225,7 +225,7 @@ impl<'a> Rollout<'_, 'a> {
         memory: &mut Memory,
     ) -> (RolloutReport, Duration) {
         let Self { binding, name, context, .. } = self;
-        let (memory, now) = (&mut memory.rollout, Instant::now());
+        let (memory, now) = (&mut memory.rollout, Instant::now().into_std());
         let stale: Vec<bool> = workloads.iter().map(|workload| is_stale(workload, pods, changes)).collect();
         let marks_matter = |(workload, stale): (&Workload, &bool)| *stale || workload.mark.is_some();
         if workloads.iter().zip(&stale).any(marks_matter) {
@@ -294,7 +294,7 @@ impl<'a> Rollout<'_, 'a> {
             match self.restart(workload, &mark).await {
                 Ok(()) => {
                     moved = true;
-                    memory.restarted(workload, &mark, Instant::now());
+                    memory.restarted(workload, &mark, Instant::now().into_std());
                     report.pending.push(format!("{reference}: its pods are being replaced"));
                 }
                 Err(RestartError::Raced) => {

@@ -1,7 +1,6 @@
 //! What is said of restarts: `status.rollout` and the condition `RolledOut`.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-
+use crate::api::condition;
 use crate::api::{ConditionType, Reason, RolloutStatus, SecretBindingStatus, WorkloadReference};
 use crate::domain::note::Note;
 
@@ -78,10 +77,8 @@ impl RolloutReport {
 /// The Event that a change of the condition calls for: none for a binding that has nothing to restart yet.
 #[must_use]
 pub fn transition(before: &SecretBindingStatus, after: &SecretBindingStatus) -> Option<Note> {
-    fn find(status: &SecretBindingStatus) -> Option<&Condition> {
-        status.conditions.iter().find(|condition| condition.type_ == ConditionType::RolledOut.as_str())
-    }
-    let (was, now) = (find(before), find(after)?);
+    let was = condition::find(&before.conditions, ConditionType::RolledOut);
+    let now = condition::find(&after.conditions, ConditionType::RolledOut)?;
     let same = was.is_some_and(|was| was.status == now.status && was.reason == now.reason);
     if same || (was.is_none() && now.status == "True") {
         return None;

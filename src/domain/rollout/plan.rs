@@ -1,10 +1,9 @@
 //! Which workloads are to be restarted, as a pure function of what was observed.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::jiff::Timestamp;
-use tokio::time::Instant;
 
 use crate::api::{WorkloadKind, WorkloadReference};
 use crate::domain::rollout::changed::Times;

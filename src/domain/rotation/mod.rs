@@ -13,6 +13,7 @@
 //! | [`command`] | what the annotation `bindery.dev/rotation` asks for |
 
 pub mod age;
+pub mod backfill;
 pub mod command;
 pub mod due;
 pub mod found;

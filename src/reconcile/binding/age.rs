@@ -40,7 +40,8 @@ impl Pass<'_> {
         let compared = published.is_ok();
         let published = published.ok().flatten().map(|secret| secret.data);
         let (mapping, namespace) = (&binding.mapping, &binding.namespace);
-        (age::observed_keys(rules, mapping, selected, versions, published.as_ref(), namespace, &context.key), compared)
+        let read = age::ReadValues { selected, versions, published: published.as_ref() };
+        (age::observed_keys(rules, mapping, read, namespace, &context.key), compared)
     }
 
     /// Notes the ages of the ruled keys after a publication.
@@ -51,8 +52,8 @@ impl Pass<'_> {
         progress: &mut Progress,
     ) {
         let aged = age::update(&age::records(self.before), &memory.unaged, sights, compared, &self.context.key);
-        if aged.unaged != memory.unaged {
-            (memory.unaged, memory.walk_again) = (aged.unaged, None);
+        if aged.unknown != memory.unaged {
+            (memory.unaged, memory.walk_again) = (aged.unknown, None);
         }
         (progress.rotation.ages, progress.rotation.changed) = (Some(aged.records), aged.changed);
     }

@@ -143,8 +143,8 @@ fn word(verdict: &RestartVerdict) -> &'static str {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn every_standing_of_a_workload_has_its_verdict() {
+#[test]
+fn every_standing_of_a_workload_has_its_verdict() {
     let now = Instant::now();
     for is in [Is::Done, Is::Rolling, Is::Paused, Is::OnDelete, Is::Partitioned, Is::Failed] {
         for mark in [None, Some("another"), Some(MARK)] {
@@ -170,8 +170,8 @@ async fn every_standing_of_a_workload_has_its_verdict() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_restart_undone_three_times_is_not_made_again_until_the_values_change() {
+#[test]
+fn a_restart_undone_three_times_is_not_made_again_until_the_values_change() {
     let (mut memory, now) = (RolloutHistory::default(), Instant::now());
     let undone = standing(Is::Rolling, Some("another"), false);
     for _ in 0..3 {
@@ -192,45 +192,43 @@ async fn a_restart_undone_three_times_is_not_made_again_until_the_values_change(
     assert_eq!(judge(&undone, true, "next", &memory, now), RestartVerdict::Due);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_kind_without_a_deadline_has_failed_when_nothing_moves_for_ten_minutes() {
+#[test]
+fn a_kind_without_a_deadline_has_failed_when_nothing_moves_for_ten_minutes() {
     let set = |updated: i64| {
         let status = json!({"replicas": 3, "updatedReplicas": updated, "availableReplicas": 2, "currentRevision": "a", "updateRevision": "b"});
         workload(WorkloadKind::StatefulSet, &whole(), json!({}), status, Some(MARK))
     };
-    let mut memory = RolloutHistory::default();
+    let (mut memory, mut now) = (RolloutHistory::default(), Instant::now());
     for updated in [0, 1, 2] {
-        memory.observe(&set(updated), MARK, Instant::now());
-        tokio::time::advance(Duration::from_secs(590)).await;
-        assert_eq!(judge(&set(updated), true, MARK, &memory, Instant::now()), RestartVerdict::UnderWay);
+        memory.observe(&set(updated), MARK, now);
+        now += Duration::from_secs(590);
+        assert_eq!(judge(&set(updated), true, MARK, &memory, now), RestartVerdict::UnderWay);
     }
-    tokio::time::advance(Duration::from_secs(11)).await;
-    memory.observe(&set(2), MARK, Instant::now());
-    assert_eq!(word(&judge(&set(2), true, MARK, &memory, Instant::now())), "failed");
-    memory.observe(&set(3), MARK, Instant::now());
-    assert_eq!(judge(&set(3), true, MARK, &memory, Instant::now()), RestartVerdict::UnderWay, "it moved after all");
+    now += Duration::from_secs(11);
+    memory.observe(&set(2), MARK, now);
+    assert_eq!(word(&judge(&set(2), true, MARK, &memory, now)), "failed");
+    memory.observe(&set(3), MARK, now);
+    assert_eq!(judge(&set(3), true, MARK, &memory, now), RestartVerdict::UnderWay, "it moved after all");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_restart_is_counted_as_done_once_also_by_an_operator_that_found_it_under_way() {
-    let mut memory = RolloutHistory::default();
-    memory.observe(&standing(Is::Rolling, Some(MARK), false), MARK, Instant::now());
+#[test]
+fn a_restart_is_counted_as_done_once_also_by_an_operator_that_found_it_under_way() {
+    let (mut memory, now) = (RolloutHistory::default(), Instant::now());
+    memory.observe(&standing(Is::Rolling, Some(MARK), false), MARK, now);
     let done = standing(Is::Done, Some(MARK), false);
-    memory.observe(&done, MARK, Instant::now());
-    let verdict = judge(&done, false, MARK, &memory, Instant::now());
+    memory.observe(&done, MARK, now);
+    let verdict = judge(&done, false, MARK, &memory, now);
     assert_eq!((memory.judged(&done, &verdict), memory.judged(&done, &verdict)), (Some("done"), None));
 }
 
-#[tokio::test(start_paused = true)]
-async fn changes_settle_for_two_seconds_from_when_they_were_first_seen() {
-    let mut memory = RolloutHistory::default();
-    let left = |memory: &mut RolloutHistory, changes| memory.settling(changes, Instant::now());
-    assert_eq!(left(&mut memory, "a"), Some(SETTLE));
-    tokio::time::advance(Duration::from_secs(1)).await;
-    assert_eq!(left(&mut memory, "a"), Some(Duration::from_secs(1)));
-    assert_eq!(left(&mut memory, "b"), Some(SETTLE), "another change begins anew");
-    tokio::time::advance(SETTLE).await;
-    assert_eq!(left(&mut memory, "b"), None);
+#[test]
+fn changes_settle_for_two_seconds_from_when_they_were_first_seen() {
+    let (mut memory, now) = (RolloutHistory::default(), Instant::now());
+    let later = now + Duration::from_secs(1);
+    assert_eq!(memory.settling("a", now), Some(SETTLE));
+    assert_eq!(memory.settling("a", later), Some(Duration::from_secs(1)));
+    assert_eq!(memory.settling("b", later), Some(SETTLE), "another change begins anew");
+    assert_eq!(memory.settling("b", later + SETTLE), None);
 }
 
 #[test]

@@ -3,17 +3,18 @@ use zeroize::Zeroizing;
 
 use super::*;
 use crate::api::{RotationRule, RotationStatus};
+use crate::domain::rotation::backfill::{Backfill, BackfillEnd};
 use crate::domain::secret::reference::VersionSelector;
 
-fn key(byte: u8) -> FingerprintKey {
+pub fn key(byte: u8) -> FingerprintKey {
     FingerprintKey::new(Zeroizing::new([byte; 32]))
 }
 
-fn at(second: i64) -> Timestamp {
+pub fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_700_000_000 + second).unwrap()
 }
 
-fn rule(name: &str, keys: &[&str]) -> Rule {
+pub fn rule(name: &str, keys: &[&str]) -> Rule {
     let keys = keys.iter().map(ToString::to_string).collect();
     let manifest =
         RotationRule { name: name.to_owned(), keys, every: Some("7d".to_owned()), ..RotationRule::default() };
@@ -24,7 +25,7 @@ fn source() -> Source {
     Source { secret: "app".parse().unwrap(), version: VersionSelector::default() }
 }
 
-fn mapping() -> Mapping {
+pub fn mapping() -> Mapping {
     let extract = crate::domain::render::mapping::Extract {
         source: source(),
         include: vec![],
@@ -36,12 +37,12 @@ fn mapping() -> Mapping {
 
 const ARN: &str = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:app-AbCdEf";
 
-fn version(id: &str, second: i64) -> VersionRef {
+pub fn version(id: &str, second: i64) -> VersionRef {
     VersionRef { arn: ARN.to_owned(), name: "app".to_owned(), version_id: id.to_owned(), created: Some(at(second)) }
 }
 
 /// What the rules see in a payload that was made at `second`.
-fn see(
+pub fn see(
     rules: &[Rule],
     mapping: &Mapping,
     payload: &str,
@@ -62,14 +63,19 @@ fn see_over(
     let payload = Payload::text(payload.to_owned());
     let selected = mapping.select(|_| Some(&payload), &|_, _| true).unwrap();
     let versions = BTreeMap::from([(source(), version(&format!("v{second}"), second))]);
-    observed_keys(rules, mapping, &selected, &versions, published, "shop", key)
+    let read = ReadValues { selected: &selected, versions: &versions, published };
+    observed_keys(rules, mapping, read, "shop", key)
 }
 
-fn aged(before: &BTreeMap<String, KeyAge>, sights: BTreeMap<String, ObservedKey>, key: &FingerprintKey) -> Aged {
-    update(before, &BTreeMap::new(), sights, true, key)
+pub fn aged(
+    before: &BTreeMap<String, KeyAge>,
+    observed: BTreeMap<String, ObservedKey>,
+    key: &FingerprintKey,
+) -> AgeUpdate {
+    update(before, &BTreeMap::new(), observed, true, key)
 }
 
-fn time(aged: &BTreeMap<String, KeyAge>, key: &str) -> Option<(i64, bool)> {
+pub fn time(aged: &BTreeMap<String, KeyAge>, key: &str) -> Option<(i64, bool)> {
     let age = aged.get(key)?;
     Some((age.last_rotated_time.as_ref()?.0.as_second() - 1_700_000_000, age.at_least))
 }
@@ -78,7 +84,7 @@ fn time(aged: &BTreeMap<String, KeyAge>, key: &str) -> Option<(i64, bool)> {
 fn first(rules: &[Rule], payload: &str, second: i64, key: &FingerprintKey) -> BTreeMap<String, KeyAge> {
     let found = aged(&BTreeMap::new(), see(rules, &mapping(), payload, second, key), key);
     let mut records = found.records;
-    records.extend(Backfill::new(&found.unaged).end(BackfillEnd::Beginning));
+    records.extend(Backfill::new(&found.unknown).end(BackfillEnd::Beginning));
     records
 }
 
@@ -181,75 +187,14 @@ fn a_fingerprint_depends_on_all_that_keeps_tenants_apart() {
     }
 }
 
-fn listed(id: &str, second: i64) -> ListedVersion {
-    ListedVersion { id: id.to_owned(), stages: BTreeSet::new(), created: Some(at(second)) }
-}
-
-/// Walks back from the version at `read`, through older versions with the value of `A` at that time; `None` is a version
-/// that cannot be seen.
-fn walked(read: i64, older: &[(i64, Option<&str>)], end: BackfillEnd) -> (i64, bool) {
-    let (rules, key) = ([rule("r", &["A"])], key(1));
-    let found = aged(&BTreeMap::new(), see(&rules, &mapping(), r#"{"A": "x"}"#, read, &key), &key);
-    let mut walk = Backfill::new(&found.unaged);
-    for (second, value) in older {
-        if walk.is_done() {
-            break;
-        }
-        match value {
-            Some(value) => walk.add_version(Some(at(*second)), |name| {
-                let payload = Payload::text(format!(r#"{{"A": {value:?}}}"#));
-                found.unaged[name].trace.fingerprint_in(&payload, "shop", &|_| true, &key)
-            }),
-            None => walk.add_gap(),
-        }
-    }
-    time(&walk.end(end), "A").unwrap()
-}
-
-#[test]
-fn a_walk_finds_the_version_that_brought_the_value() {
-    assert_eq!(walked(50, &[(40, Some("x")), (30, Some("x")), (20, Some("y"))], BackfillEnd::Beyond), (30, false));
-    assert_eq!(
-        walked(50, &[(40, Some("y")), (30, Some("x"))], BackfillEnd::Beyond),
-        (50, false),
-        "an older spell does not count"
-    );
-    assert_eq!(walked(50, &[(40, Some("x"))], BackfillEnd::Beginning), (40, false));
-    assert_eq!(walked(50, &[(40, Some("x"))], BackfillEnd::Beyond), (40, true));
-    assert_eq!(walked(50, &[], BackfillEnd::Beyond), (50, true));
-    assert_eq!(
-        walked(50, &[(40, None), (30, Some("y"))], BackfillEnd::Beyond),
-        (50, true),
-        "it may be of the version between"
-    );
-    assert_eq!(walked(50, &[(40, None), (30, Some("x")), (20, Some("y"))], BackfillEnd::Beyond), (30, false));
-    assert_eq!(walked(50, &[(40, None)], BackfillEnd::Beginning), (50, true));
-}
-
 #[test]
 fn a_member_that_the_grant_does_not_allow_is_not_looked_at() {
     let (rules, key) = ([rule("r", &["A"])], key(1));
     let found = aged(&BTreeMap::new(), see(&rules, &mapping(), r#"{"A": "x"}"#, 0, &key), &key);
     let payload = Payload::text(r#"{"A": "x"}"#.to_owned());
-    let in_it = |allowed: bool| found.unaged["A"].trace.fingerprint_in(&payload, "shop", &|_| allowed, &key);
-    assert_eq!(in_it(true).as_deref(), Some(found.unaged["A"].fingerprint.as_str()));
+    let in_it = |allowed: bool| found.unknown["A"].trace.fingerprint_in(&payload, "shop", &|_| allowed, &key);
+    assert_eq!(in_it(true).as_deref(), Some(found.unknown["A"].fingerprint.as_str()));
     assert_eq!(in_it(false), None);
-}
-
-#[test]
-fn twenty_older_versions_are_looked_through_and_the_first_one_is_known_by_the_secret() {
-    let history: Vec<ListedVersion> = (0..30).rev().map(|n| listed(&format!("v{n}"), n * 10)).collect();
-    let read = version("v25", 250);
-    let back = older_versions(&history, &read);
-    assert_eq!(back.len(), MOST_VERSIONS);
-    assert_eq!((back[0].id.as_str(), back[19].id.as_str()), ("v24", "v5"));
-    assert_eq!(backfill_end(&history, &back, &read, Some(at(50))), BackfillEnd::Beyond, "five more are older");
-    let read = version("v3", 30);
-    let back = older_versions(&history, &read);
-    assert_eq!(back.len(), 3);
-    assert_eq!(backfill_end(&history, &back, &read, Some(at(0))), BackfillEnd::Beginning);
-    assert_eq!(backfill_end(&history, &back, &read, Some(at(-100))), BackfillEnd::Beyond, "older ones are gone");
-    assert_eq!(backfill_end(&history, &back, &read, None), BackfillEnd::Beyond);
 }
 
 #[test]
@@ -257,11 +202,11 @@ fn a_change_before_the_walk_has_ended_needs_no_walk() {
     let (rules, key) = ([rule("r", &["A"])], key(1));
     let found = aged(&BTreeMap::new(), see(&rules, &mapping(), r#"{"A": "x"}"#, 0, &key), &key);
     let same = see(&rules, &mapping(), r#"{"A": "x", "B": ""}"#, 5, &key);
-    let still = update(&BTreeMap::new(), &found.unaged, same, true, &key);
-    assert_eq!(still.unaged["A"].trace.version.version_id, "v5", "the walk begins at the newest version");
+    let still = update(&BTreeMap::new(), &found.unknown, same, true, &key);
+    assert_eq!(still.unknown["A"].trace.version.version_id, "v5", "the walk begins at the newest version");
     let other = see(&rules, &mapping(), r#"{"A": "y"}"#, 9, &key);
-    let changed = update(&BTreeMap::new(), &found.unaged, other, true, &key);
-    assert_eq!((time(&changed.records, "A"), changed.unaged.len()), (Some((9, false)), 0));
+    let changed = update(&BTreeMap::new(), &found.unknown, other, true, &key);
+    assert_eq!((time(&changed.records, "A"), changed.unknown.len()), (Some((9, false)), 0));
 }
 
 proptest! {
@@ -287,20 +232,5 @@ proptest! {
             prop_assert_eq!(time(&records, "A"), Some((expected.0, false)));
             prop_assert_eq!(time(&records, "B"), Some((expected.1, false)));
         }
-    }
-
-    /// A walk over any history finds what watching it from the beginning would have found.
-    #[test]
-    fn a_walk_agrees_with_having_watched(values in prop::collection::vec(0u8..3, 1..18)) {
-        let mut since = 0;
-        for (number, pair) in values.windows(2).enumerate() {
-            if pair[0] != pair[1] { since = (number + 1) * 10 }
-        }
-        let (newest, before) = values.split_last().unwrap();
-        let texts: Vec<String> = before.iter().map(|value| if value == newest { "x".to_owned() } else { value.to_string() }).collect();
-        let older: Vec<(i64, Option<&str>)> = texts.iter().enumerate().rev()
-            .map(|(number, value)| (i64::try_from(number).unwrap() * 10, Some(value.as_str()))).collect();
-        let read = i64::try_from(before.len()).unwrap() * 10;
-        prop_assert_eq!(walked(read, &older, BackfillEnd::Beginning), (i64::try_from(since).unwrap(), false));
     }
 }
