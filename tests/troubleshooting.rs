@@ -14,7 +14,7 @@ use bindery::domain::payload::Payload;
 use bindery::domain::render::key::TargetKey;
 use bindery::domain::render::mapping::error::{PayloadFault, RenderError};
 use bindery::domain::render::rejection::Rejection;
-use bindery::domain::render::template::{TemplateError, TemplateFault};
+use bindery::domain::render::template::error::{TemplateError, TemplateFault};
 use bindery::domain::rollout::outcome::RolloutReport;
 use bindery::domain::rotation::due::{Facts, rule_state};
 use bindery::domain::rotation::rule::Rule;

@@ -10,7 +10,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use crate::api::{AwsAccess, GrantedNamespaces, GrantedRotation, OnExpiry, Reason, RotationAction, SecretGrant};
-use crate::domain::payload::pointer_root;
+use crate::domain::payload::pointer::pointer_root;
 use crate::domain::render::glob::Glob;
 use crate::domain::render::mapping::Mapping;
 use crate::domain::secret::identity::{Identity, Role, ServiceAccountIdentity};

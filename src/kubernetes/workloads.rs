@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use crate::api::WorkloadKind;
-use crate::domain::rollout::workload::WorkloadManifest;
+use crate::domain::rollout::manifest::WorkloadManifest;
 
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 const PAGE: u32 = 250;

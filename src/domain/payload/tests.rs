@@ -3,7 +3,9 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use serde_json::Value as Json;
 
-use crate::domain::payload::{JsonKind, Payload, PayloadError, PayloadProblem, pointer_root};
+use crate::domain::payload::Payload;
+use crate::domain::payload::error::{JsonKind, PayloadError, PayloadProblem};
+use crate::domain::payload::pointer::pointer_root;
 
 const GUIDE: &str = include_str!("../../../tests/fixtures/guide-app.json.invalid");
 

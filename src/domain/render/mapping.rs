@@ -16,11 +16,12 @@ pub mod error;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::domain::payload::{Object, Payload};
+use crate::domain::payload::Payload;
+use crate::domain::payload::object::Object;
 use crate::domain::render::encoding::Encoding;
 use crate::domain::render::glob::Glob;
 use crate::domain::render::key::TargetKey;
-use crate::domain::render::mapping::error::{PayloadFault, RenderError};
+use crate::domain::render::mapping::error::{MAX_SECRET_BYTES, PayloadFault, RenderError};
 use crate::domain::render::template::Template;
 use crate::domain::secret::reference::Source;
 use crate::domain::value::Value;
@@ -28,9 +29,6 @@ use crate::domain::value::Value;
 /// Raised whenever the same mapping and payloads give another result than before, so that what was published by an
 /// older program is rendered anew.
 pub const RENDER_REVISION: u32 = 1;
-
-/// The most bytes that the values of a Secret may have together (`MaxSecretSize` in `k8s.io/api/core/v1`).
-pub const MAX_SECRET_BYTES: usize = 1_048_576;
 
 /// Which keys of the target Secret come from where.
 #[derive(Clone, Debug, Default)]

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`changed`] | when each key was changed: the annotation on the Secret |
 //! | [`consumers`] | what a pod can see of a Secret |
+//! | [`manifest`] | the manifests of workloads, as far as restarts need them |
 //! | [`mark`] | which values pods run with: the annotation on the pod template |
 //! | [`outcome`] | what the status says |
 //! | [`plan`] | which workloads are to be restarted |
@@ -15,6 +16,7 @@
 
 pub mod changed;
 pub mod consumers;
+pub mod manifest;
 pub mod mark;
 pub mod outcome;
 pub mod plan;

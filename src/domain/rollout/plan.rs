@@ -8,10 +8,11 @@ use k8s_openapi::jiff::Timestamp;
 use crate::api::{WorkloadKind, WorkloadReference};
 use crate::domain::rollout::changed::Times;
 use crate::domain::rollout::consumers::Uses;
+use crate::domain::rollout::manifest::WorkloadStatus;
 use crate::domain::rollout::mark::Digests;
 use crate::domain::rollout::policy::RestartScope;
 use crate::domain::rollout::progress::PodProgress;
-use crate::domain::rollout::workload::{ObservedPod, Workload, WorkloadStatus};
+use crate::domain::rollout::workload::{ObservedPod, Workload};
 
 /// Changes within this time make one restart. It also keeps the pods of a restart out of the second of the write.
 pub const SETTLE: Duration = Duration::from_secs(2);

@@ -6,7 +6,7 @@
 //! <https://argo-rollouts.readthedocs.io/en/stable/features/specification/>.
 
 use crate::api::WorkloadKind;
-use crate::domain::rollout::workload::{WorkloadSpec, WorkloadStatus};
+use crate::domain::rollout::manifest::{WorkloadSpec, WorkloadStatus};
 
 /// How far the pods of a workload follow its template.
 #[derive(Clone, Debug, PartialEq, Eq)]

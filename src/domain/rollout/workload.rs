@@ -1,74 +1,16 @@
-//! A workload as the API server tells of it, reduced to what a restart is judged by.
-//!
-//! Deployments, StatefulSets, DaemonSets and Argo Rollouts have the same shape as far as this goes, so they are read
-//! by the same types.
+//! Workloads and pods, reduced to what decides a restart.
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ManagedFieldsEntry, ObjectMeta};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
-use kube::core::{Object, Selector, SelectorExt as _};
-use serde::Deserialize;
+use kube::core::{Selector, SelectorExt as _};
 
 use crate::api::{ANNOTATION_RESTART, RESTART_FIELD_MANAGER, WorkloadKind, WorkloadReference};
 use crate::domain::rollout::consumers::{Uses, uses};
+use crate::domain::rollout::manifest::{WorkloadManifest, WorkloadStatus};
 use crate::domain::rollout::progress::{PodProgress, progress};
-
-/// The manifest of a workload.
-pub type WorkloadManifest = Object<WorkloadSpec, WorkloadStatus>;
-
-/// What of the spec of a workload matters.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct WorkloadSpec {
-    pub(super) replicas: Option<i64>,
-    pub(super) paused: bool,
-    pub(super) selector: Option<LabelSelector>,
-    pub(super) template: Option<PodTemplateSpec>,
-    pub(super) update_strategy: Option<UpdateStrategy>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct UpdateStrategy {
-    #[serde(rename = "type")]
-    pub(super) type_: Option<String>,
-    pub(super) rolling_update: Option<RollingUpdate>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct RollingUpdate {
-    pub(super) partition: Option<i64>,
-}
-
-/// What of the status of a workload matters.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct WorkloadStatus {
-    /// A number; a text at Argo Rollouts.
-    pub(super) observed_generation: Option<serde_json::Value>,
-    pub(super) replicas: i64,
-    pub(super) updated_replicas: i64,
-    pub(super) available_replicas: i64,
-    pub(super) current_revision: Option<String>,
-    pub(super) update_revision: Option<String>,
-    pub(super) desired_number_scheduled: i64,
-    pub(super) updated_number_scheduled: i64,
-    pub(super) number_available: i64,
-    pub(super) conditions: Vec<StatusCondition>,
-    pub(super) phase: Option<String>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub(super) struct StatusCondition {
-    #[serde(rename = "type")]
-    pub(super) type_: String,
-    pub(super) status: String,
-    pub(super) reason: Option<String>,
-}
 
 /// A workload.
 #[derive(Clone, Debug)]

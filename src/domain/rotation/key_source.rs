@@ -1,6 +1,6 @@
 //! Where a key of the target comes from.
 
-use crate::domain::payload::pointer_root;
+use crate::domain::payload::pointer::pointer_root;
 use crate::domain::secret::reference::Source;
 
 /// Where a key of the target comes from.

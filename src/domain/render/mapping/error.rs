@@ -2,12 +2,14 @@
 
 use std::fmt;
 
-use crate::domain::payload::{PayloadError, PayloadProblem};
+use crate::domain::payload::error::{PayloadError, PayloadProblem};
 use crate::domain::quoted::Quoted;
 use crate::domain::render::encoding::DecodeError;
 use crate::domain::render::key::{KeyError, TargetKey};
-use crate::domain::render::mapping::MAX_SECRET_BYTES;
-use crate::domain::render::template::TemplateError;
+use crate::domain::render::template::error::TemplateError;
+
+/// The most bytes that the values of a Secret may have together (`MaxSecretSize` in `k8s.io/api/core/v1`).
+pub const MAX_SECRET_BYTES: usize = 1_048_576;
 
 /// Why nothing can be published. One of these holds the last good value; none carries a piece of a payload.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

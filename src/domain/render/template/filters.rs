@@ -9,7 +9,7 @@ use minijinja::{Environment, Error, ErrorKind, State, Value as Computed};
 
 use crate::domain::render::encoding::{decode_base64, encode_base64};
 use crate::domain::render::key::TargetKey;
-use crate::domain::render::template::TemplateFault;
+use crate::domain::render::template::error::TemplateFault;
 use crate::domain::value::{Buffer, Value};
 
 /// How many bytes the engine's own accounting buys with one unit of fuel.

@@ -4,9 +4,8 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use crate::domain::render::key::TargetKey;
-use crate::domain::render::template::{
-    ENGINE, MAX_OUTPUT_BYTES, Template, TemplateError, TemplateFault, TemplateSyntaxError,
-};
+use crate::domain::render::template::error::{MAX_OUTPUT_BYTES, TemplateError, TemplateFault, TemplateSyntaxError};
+use crate::domain::render::template::{ENGINE, Template};
 use crate::domain::value::Value as Secret;
 
 fn key(text: &str) -> TargetKey {

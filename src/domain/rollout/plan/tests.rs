@@ -1,7 +1,7 @@
 use super::*;
 use crate::domain::rollout::changed::Changes;
+use crate::domain::rollout::manifest::WorkloadManifest;
 use crate::domain::rollout::mark::annotation;
-use crate::domain::rollout::workload::WorkloadManifest;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
