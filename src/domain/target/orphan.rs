@@ -5,7 +5,7 @@
 
 use crate::api::DeletionPolicy;
 use crate::domain::binding::Binding;
-use crate::domain::target::ObservedSecret;
+use crate::domain::target::observed::ObservedSecret;
 
 /// A Secret to delete once it is out of use.
 #[derive(Clone, Debug, PartialEq, Eq)]
