@@ -118,7 +118,8 @@ impl Binding {
         if spec.data.is_empty() && spec.data_from.is_empty() {
             return Err(invalid("spec", "nothing to publish: give at least one entry under dataFrom or data"));
         }
-        let data_from = spec.data_from.iter().enumerate().map(extract).collect::<Result<_, _>>()?;
+        let data_from =
+            spec.data_from.iter().enumerate().map(|(index, entry)| extract(index, entry)).collect::<Result<_, _>>()?;
         let data: Vec<MappingEntry> = spec.data.iter().map(entry).collect::<Result<_, _>>()?;
         let mut seen = BTreeSet::new();
         if let Some(twice) = data.iter().find(|entry| !seen.insert(&entry.key)) {
@@ -210,7 +211,7 @@ fn globs(texts: &[String], field: &str) -> Result<Vec<Glob>, SpecError> {
     texts.iter().map(|text| Glob::try_from(text.as_str()).map_err(|error| invalid(field, error))).collect()
 }
 
-fn extract((index, manifest): (usize, &DataFromEntry)) -> Result<Extract, SpecError> {
+fn extract(index: usize, manifest: &DataFromEntry) -> Result<Extract, SpecError> {
     let field = format!("spec.dataFrom[{index}]");
     Ok(Extract {
         source: Source {

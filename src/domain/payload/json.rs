@@ -105,7 +105,7 @@ impl Node {
 
 /// Reads a text that must be one JSON object.
 pub(super) fn parse_object(text: &str) -> Result<Members, Fault> {
-    let mut reader = Reader { text, at: 0, depth: 0 };
+    let mut reader = JsonReader { text, at: 0, depth: 0 };
     reader.skip_space();
     let start = reader.at;
     let fault = |problem| Err(Fault { at: start, problem });
@@ -128,7 +128,7 @@ pub(super) fn parse_object(text: &str) -> Result<Members, Fault> {
     }
 }
 
-struct Reader<'a> {
+struct JsonReader<'a> {
     text: &'a str,
     at: usize,
     depth: usize,
@@ -137,7 +137,7 @@ struct Reader<'a> {
 /// What was read at the current byte, or the problem there.
 type Parsed<T> = Result<T, Fault>;
 
-impl Reader<'_> {
+impl JsonReader<'_> {
     fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
@@ -404,7 +404,7 @@ fn is_trailing_surrogate(unit: u32) -> bool {
     (0xDC00..=0xDFFF).contains(&unit)
 }
 
-/// Decodes the inside of a string that [`Reader::string`] has accepted.
+/// Decodes the inside of a string that [`JsonReader::string`] has accepted.
 fn decode(inside: &str) -> Buffer {
     let mut decoded = Buffer::with_capacity(inside.len());
     let mut rest = inside;

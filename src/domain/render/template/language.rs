@@ -64,9 +64,9 @@ pub(super) struct Refusal {
 
 /// Reads a template.
 pub(super) fn check(source: &str) -> Result<Outline, Refusal> {
-    let mut reader = Reader { source, at: 0, statements: 0, named: BTreeSet::new(), assigned: BTreeSet::new() };
+    let mut reader = TemplateReader { source, at: 0, statements: 0, named: BTreeSet::new(), assigned: BTreeSet::new() };
     reader.template()?;
-    let Reader { mut named, assigned, .. } = reader;
+    let TemplateReader { mut named, assigned, .. } = reader;
     named.retain(|name| !assigned.contains(name));
     Ok(Outline { keys: named })
 }
@@ -98,7 +98,7 @@ struct Expression<'t, 'a> {
     takes_arguments: bool,
 }
 
-struct Reader<'a> {
+struct TemplateReader<'a> {
     source: &'a str,
     at: usize,
     statements: usize,
@@ -106,7 +106,7 @@ struct Reader<'a> {
     assigned: BTreeSet<String>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> TemplateReader<'a> {
     fn rest(&self) -> &'a str {
         &self.source[self.at..]
     }

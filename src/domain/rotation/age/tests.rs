@@ -49,22 +49,26 @@ pub fn see(
     second: i64,
     key: &FingerprintKey,
 ) -> BTreeMap<String, ObservedKey> {
-    see_over(rules, mapping, payload, second, None, key)
-}
-
-fn see_over(
-    rules: &[Rule],
-    mapping: &Mapping,
-    payload: &str,
-    second: i64,
-    published: Option<&BTreeMap<String, Value>>,
-    key: &FingerprintKey,
-) -> BTreeMap<String, ObservedKey> {
     let payload = Payload::text(payload.to_owned());
     let selected = mapping.select(|_| Some(&payload), &|_, _| true).unwrap();
     let versions = BTreeMap::from([(source(), version(&format!("v{second}"), second))]);
-    let read = ReadValues { selected: &selected, versions: &versions, published };
+    let read = ReadValues { selected: &selected, versions: &versions, published: None };
     observed_keys(rules, mapping, read, "shop", key)
+}
+
+/// The same beside a Secret that holds `published`.
+fn see_over(
+    rules: &[Rule],
+    payload: &str,
+    second: i64,
+    published: &BTreeMap<String, Value>,
+    key: &FingerprintKey,
+) -> BTreeMap<String, ObservedKey> {
+    let (payload, mapping) = (Payload::text(payload.to_owned()), mapping());
+    let selected = mapping.select(|_| Some(&payload), &|_, _| true).unwrap();
+    let versions = BTreeMap::from([(source(), version(&format!("v{second}"), second))]);
+    let read = ReadValues { selected: &selected, versions: &versions, published: Some(published) };
+    observed_keys(rules, &mapping, read, "shop", key)
 }
 
 pub fn aged(
@@ -144,7 +148,7 @@ fn the_loss_of_the_fingerprint_key_alone_is_no_change() {
     let rules = [rule("r", &["A", "B"])];
     let before = first(&rules, r#"{"A": "1", "B": "1"}"#, 0, &key(1));
     let published = BTreeMap::from([("A".to_owned(), Value::from("1")), ("B".to_owned(), Value::from("0"))]);
-    let seen = || see_over(&rules, &mapping(), r#"{"A": "1", "B": "1"}"#, 50, Some(&published), &key(2));
+    let seen = || see_over(&rules, r#"{"A": "1", "B": "1"}"#, 50, &published, &key(2));
     let after = update(&before, &BTreeMap::new(), seen(), true, &key(2));
     assert_eq!(time(&after.records, "A"), Some((0, false)), "the same value is published");
     assert_eq!(time(&after.records, "B"), Some((50, false)), "another value is published, so this one is new");
