@@ -1,5 +1,5 @@
-//! A manifest made sure of: [`SecretBinding`] as the API server stores it becomes a [`Binding`], or a [`SpecError`]
-//! that names the field. The CRD refuses most of these at `kubectl apply`; what an older CRD let in is found here.
+//! A manifest, parsed: a [`SecretBinding`] becomes a [`Binding`], or a [`SpecError`] that names the field. The CRD refuses
+//! most faults at `kubectl apply`; this file finds those that an older CRD let in.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -20,16 +20,15 @@ use crate::domain::rollout::policy::Restart;
 use crate::domain::rotation::rule::Rule;
 use crate::domain::secret::reference::{SecretId, Source, ValueFrom, VersionSelector};
 
-/// Metadata keys that users may not put on a target, beyond those of Kubernetes and Bindery, where the operator's
-/// `--deny-target-metadata` says nothing else: each lets a label or annotation turn a Secret into a credential of the
-/// cluster, or copies it to another namespace.
+/// The default of `--deny-target-metadata`: metadata keys that users may not put on a target, beyond those of Kubernetes
+/// and Bindery. Each turns a Secret into a credential of the cluster, or copies it to another namespace.
 pub const DENIED_METADATA: &[&str] =
     &["argocd.argoproj.io/", "reflector.v1.k8s.emberstack.com/", "replicator.v1.mittwald.de/"];
 
 /// The shortest refresh interval.
 const MIN_REFRESH: Duration = Duration::from_secs(10);
 
-/// A binding whose every part is known to be well-formed.
+/// A well-formed binding.
 pub struct Binding {
     /// The namespace of the binding and of its target.
     pub namespace: String,
@@ -41,32 +40,32 @@ pub struct Binding {
     pub generation: i64,
     /// Whether it is suspended.
     pub suspend: bool,
-    /// The grant to read through, where the binding names one.
+    /// The grant that the binding names.
     pub grant: Option<String>,
-    /// How often the sources are checked.
+    /// The refresh interval.
     pub refresh: Refresh,
-    /// Which keys come from where.
+    /// The sources of its keys.
     pub mapping: Mapping,
     /// The Secret to publish.
     pub target: BindingTarget,
     /// The rotation rules.
     pub rotation: Vec<Rule>,
-    /// Which workloads are restarted.
+    /// The workloads that it restarts.
     pub restart: Restart,
     /// The text of the annotation `bindery.dev/sync`.
     pub sync: Option<String>,
     /// The text of the annotation `bindery.dev/rotation`.
     pub command: Option<String>,
-    /// The parts of the spec that decide what is published, as text to digest.
+    /// The parts of the spec that decide the content of the target, as text to digest.
     pub fingerprint_input: String,
 }
 
-/// How often the sources of a binding are checked.
+/// The interval between two checks of the sources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refresh {
-    /// As often as the operator's `--refresh-interval` says.
+    /// The operator's `--refresh-interval`.
     Default,
-    /// After this time.
+    /// This interval.
     Every(Duration),
     /// Never by the clock.
     Never,
@@ -83,26 +82,26 @@ pub struct BindingTarget {
     pub labels: BTreeMap<String, String>,
     /// Annotations to put on it.
     pub annotations: BTreeMap<String, String>,
-    /// Whether an existing Secret that consents may be taken over.
+    /// Whether the binding may adopt an existing Secret that consents.
     pub adopt: bool,
-    /// What becomes of it with the binding.
+    /// Its fate once the binding is deleted.
     pub deletion_policy: DeletionPolicy,
 }
 
-/// What is wrong with a manifest, and where.
+/// A fault of a manifest.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {problem}")]
 pub struct SpecError {
     /// The path of the field.
     pub field: String,
-    /// What is wrong with it and what to do.
+    /// The fault and its cure.
     pub problem: String,
     /// `InvalidReference` for the name of a secret or version, else `InvalidSpec`.
     pub reason: Reason,
 }
 
 impl Binding {
-    /// Whether what is published depends on what was published before: values are compared, or live side by side.
+    /// Whether the content of the target depends on its earlier content: restarts compare values, and overlaps publish two.
     #[must_use]
     pub fn has_history(&self) -> bool {
         self.restart.restarts_any() || self.rotation.iter().any(|rule| rule.overlap.is_some())
@@ -111,7 +110,7 @@ impl Binding {
     /// Parses a manifest.
     ///
     /// # Errors
-    /// The first field that is wrong.
+    /// The first wrong field.
     pub fn parse(manifest: &SecretBinding, denied_metadata: &[String]) -> Result<Self, SpecError> {
         let spec = &manifest.spec;
         let target = spec.target.clone().unwrap_or_default();
@@ -251,7 +250,7 @@ fn entry(manifest: &DataEntry) -> Result<MappingEntry, SpecError> {
 }
 
 fn rules(manifest: &SecretBinding, template_only: bool) -> Result<Vec<Rule>, SpecError> {
-    let (mut names, mut taken) = (BTreeSet::new(), BTreeSet::new());
+    let (mut names, mut overlap_keys) = (BTreeSet::new(), BTreeSet::new());
     let mut rules = Vec::new();
     for rule in &manifest.spec.rotation {
         let at = format!("spec.rotation[{}]", rule.name);
@@ -267,7 +266,7 @@ fn rules(manifest: &SecretBinding, template_only: bool) -> Result<Vec<Rule>, Spe
                 ));
             }
             for key in [&overlap.key, &overlap.next_key, &overlap.previous_key] {
-                if !taken.insert(key.clone()) {
+                if !overlap_keys.insert(key.clone()) {
                     return Err(invalid(
                         format!("{at}.overlap"),
                         format!("the key {key} belongs to another overlap; a key can have one"),
@@ -332,13 +331,13 @@ fn is_denied(key: &str, denied: &[String]) -> bool {
         || denied.iter().any(|denied| key.starts_with(denied.as_str()))
 }
 
-/// What decides the content of the target, without what only decides when and through whom it is read.
+/// The parts of the spec that decide the content of the target, without those that decide the time and the grant of a read.
 fn fingerprint_input(manifest: &SecretBinding) -> String {
     let mut spec = manifest.spec.clone();
     spec.suspend = None;
     spec.refresh_interval = None;
     spec.grant = None;
-    // What they publish is told by the records of overlaps.
+    // The records of overlaps decide what overlaps publish.
     (spec.rotation, spec.restart) = (Vec::new(), None);
     // An empty target, `null` and none at all are the same.
     spec.target = Some(spec.target.unwrap_or_default());

@@ -1,4 +1,4 @@
-//! What Secrets Manager answered for one version of a secret.
+//! The payload of one version of a secret.
 
 pub mod error;
 mod json;

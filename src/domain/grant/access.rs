@@ -16,14 +16,14 @@ use crate::domain::secret::reference::SecretId;
 pub struct Access {
     /// The name of the grant.
     pub grant: String,
-    /// The generation of the grant that was judged.
+    /// The generation of the grant.
     pub generation: i64,
     /// The identity that reads the secrets.
     pub identity: Identity,
-    /// The account that the secrets must be in, where it is known.
+    /// The account of the secrets, if it is known.
     pub account: Option<String>,
-    /// The secrets that are named by an ARN which may stand for two names: the name that AWS answers must be judged
-    /// by [`Access::permits`] before any value is read.
+    /// The secrets whose ARN fits two names. [`Access::permits`] must allow the name that AWS answers before any value is
+    /// read.
     pub unconfirmed: BTreeSet<SecretId>,
     /// When the grant ends.
     pub expires: Option<Timestamp>,
@@ -53,8 +53,7 @@ impl Access {
         refused(&self.secrets, name, requested).is_none()
     }
 
-    /// Whether the grant allows an action on a key of the secret `name` when it is due. What may not be read may not
-    /// be rotated.
+    /// Whether the grant allows an action on a due key of the secret `name`. Rotation needs the right to read.
     #[must_use]
     pub fn permits_rotation(&self, action: RotationAction, name: &str, key: &str) -> bool {
         self.permits_key(name, key)

@@ -14,12 +14,12 @@ use crate::domain::grant::rule::{action_rules, refused, secret_rules};
 use crate::domain::secret::identity::{Identity, Role, ServiceAccountIdentity};
 use crate::domain::secret::reference::{SecretArn, SecretId};
 
-/// Where the operator itself is.
+/// The operator's own region and account.
 #[derive(Clone, Debug, Default)]
 pub struct Home {
     /// The region of the operator's own configuration.
     pub region: Option<String>,
-    /// The account of the operator's own identity, where it is known.
+    /// The account of the operator's own identity, if it is known.
     pub account: Option<String>,
 }
 
@@ -28,7 +28,7 @@ pub struct Home {
 pub struct Requester<'a> {
     /// The namespace of the binding.
     pub namespace: &'a str,
-    /// The labels of that namespace; `None` where they are not known, so that no selector matches.
+    /// The labels of that namespace; `None` if they are unknown, so that no selector matches.
     pub labels: Option<&'a BTreeMap<String, String>>,
     /// The grant that the binding names.
     pub grant: Option<&'a str>,
@@ -37,7 +37,7 @@ pub struct Requester<'a> {
 /// Finds the grant through which a binding may read all that it requests.
 ///
 /// # Errors
-/// Where there is none, or several and the binding names none of them.
+/// If there is none, or several and the binding names none of them.
 pub fn decide<'a>(
     grants: impl IntoIterator<Item = &'a SecretGrant>,
     requester: Requester<'_>,
@@ -53,7 +53,7 @@ pub fn decide<'a>(
         match requester.grant {
             Some(named) if name != named => continue,
             Some(_) => known = true,
-            // A grant with an end serves only those who name it.
+            // A grant with an end serves only bindings that name it.
             None if grant.spec.expires_at.is_some() => continue,
             None => {}
         }
@@ -66,7 +66,7 @@ pub fn decide<'a>(
         }
         match judge(grant, requester.namespace, requested, home) {
             Ok(access) => serving.push(access),
-            // The refusal of keys tells more than the refusal of the secret.
+            // The refusal of keys is more precise than the refusal of the secret.
             Err(refused) if refusal.as_ref().is_none_or(|(_, keys)| keys.is_empty()) => refusal = Some(refused),
             Err(_) => {}
         }
@@ -97,7 +97,7 @@ pub fn decide<'a>(
     }
 }
 
-/// Judges one grant; the error is the first secret that it refuses, and which keys of it.
+/// Judges one grant. The error is the first refused secret with its refused keys.
 fn judge(
     grant: &SecretGrant,
     namespace: &str,
@@ -121,7 +121,7 @@ fn judge(
             SecretId::Arn(arn) if !lives_in(arn, region.as_deref(), account.as_deref()) => {
                 return Err((secret.to_string(), Vec::new()));
             }
-            // `app-worker` may be the secret `app-worker` or the secret `app`, for all that the ARN tells.
+            // By its ARN, `app-worker` may be the secret `app-worker` or the secret `app`.
             SecretId::Arn(arn) => {
                 let refusals: Vec<Option<Vec<String>>> = arn.possible_names().map(refusal).collect();
                 if refusals.iter().all(Option::is_some) {

@@ -12,11 +12,11 @@ pub enum GrantError {
     AccessDenied {
         /// The namespace of the binding.
         namespace: String,
-        /// The first secret that is refused.
+        /// The first refused secret.
         secret: String,
-        /// The keys that are refused, where the secret itself is allowed.
+        /// The refused keys, if the secret itself is allowed.
         keys: Vec<String>,
-        /// The one grant that was asked.
+        /// The grant that the binding names.
         grant: Option<String>,
     },
     /// Several grants allow all the secrets.
@@ -37,7 +37,7 @@ pub enum GrantError {
         grant: String,
         /// When it ended.
         at: Timestamp,
-        /// Whether what was published through it is to be deleted.
+        /// Whether Secrets published through it are deleted.
         delete: bool,
     },
 }

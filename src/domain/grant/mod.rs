@@ -1,7 +1,7 @@
-//! Who may read what.
+//! Grants: the decision which secrets a binding may read.
 //!
-//! A namespace reads nothing until a [`SecretGrant`](crate::api::SecretGrant) allows it. The decision is taken before any
-//! call to AWS, and again after the read, before the value is used.
+//! A namespace reads nothing until a [`SecretGrant`](crate::api::SecretGrant) allows it. Bindery decides
+//! before any call to AWS, and again after the read, before it uses the value.
 
 mod access;
 mod decision;

@@ -11,7 +11,7 @@ pub(super) fn covers(granted: &GrantedNamespaces, namespace: &str, labels: Optio
     match (&granted.names, &granted.selector) {
         (Some(names), None) => names.iter().any(|name| name == namespace),
         (None, Some(selector)) => labels.is_some_and(|labels| selects(selector, labels)),
-        // The CRD refuses both and neither; what it does not know allows nothing.
+        // The CRD refuses both and neither. Unknown forms allow nothing.
         _ => false,
     }
 }

@@ -28,7 +28,8 @@ pub(super) fn permits_key(rules: &[SecretRule], name: &str, key: &str) -> bool {
     })
 }
 
-/// The requested keys that the rules refuse for the secret `name`; the empty list stands for the secret itself.
+/// The requested keys that the rules refuse for the secret `name`; the list is empty if they refuse the secret
+/// itself.
 pub(super) fn refused(rules: &[SecretRule], name: &str, requested: &RequestedKeys) -> Option<Vec<String>> {
     if !rules.iter().any(|rule| rule.name.matches(name)) {
         return Some(Vec::new());
@@ -58,7 +59,7 @@ pub(super) fn secret_rules(grant: &SecretGrant, namespace: &str) -> Vec<SecretRu
     grant.spec.secrets.iter().filter_map(rule).collect()
 }
 
-/// What a grant allows to be done for one namespace. A rule that is not as the CRD demands allows nothing.
+/// The actions that a grant allows for one namespace. A rule that violates the CRD allows nothing.
 pub(super) fn action_rules(grant: &SecretGrant, namespace: &str) -> Vec<ActionRule> {
     let rule = |granted: &GrantedRotation| {
         let names = granted.secrets.iter().filter(|name| !has_open_placeholder(name));
@@ -75,7 +76,7 @@ pub(super) fn action_rules(grant: &SecretGrant, namespace: &str) -> Vec<ActionRu
     grant.spec.rotation.iter().filter_map(rule).collect()
 }
 
-/// What is wrong with a grant that the CRD did not refuse, in a sentence. A part that is wrong allows nothing.
+/// A fault of a grant that the CRD did not refuse, as a sentence. A faulty part allows nothing.
 #[must_use]
 pub fn fault(grant: &SecretGrant) -> Option<String> {
     for (index, secret) in grant.spec.secrets.iter().enumerate() {
@@ -94,8 +95,7 @@ pub fn fault(grant: &SecretGrant) -> Option<String> {
     None
 }
 
-/// Whether `{namespace}` stands before anything but `/` or the end, so that the secrets of `team-ab` would be those of
-/// `team-a` as well.
+/// Whether text other than `/` follows `{namespace}`, which would give `team-a` the secrets of `team-ab`.
 fn has_open_placeholder(name: &str) -> bool {
     name.split("{namespace}").skip(1).any(|rest| !rest.is_empty() && !rest.starts_with('/'))
 }

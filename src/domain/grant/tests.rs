@@ -376,7 +376,7 @@ fn a_grant_with_an_end_serves_those_who_name_it_until_then() {
     assert_eq!(ask(Some("break-glass"), 99).unwrap().expires, Some(at(100)));
     let ended = ask(Some("break-glass"), 100).unwrap_err();
     assert_eq!(ended, GrantError::Expired { grant: "break-glass".to_owned(), at: at(100), delete: true });
-    // Another namespace is told that it has no access, not that there was one.
+    // Another namespace learns that it has no access, not that there was one.
     let other = decide([&grant], requester("m", Some("break-glass")), &all_of(&["app"]), &Home::default(), at(100));
     assert_eq!(other.unwrap_err().reason(), Reason::AccessDenied);
 }

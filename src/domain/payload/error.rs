@@ -22,7 +22,7 @@ pub enum PayloadProblem {
     Empty,
     /// Bytes that are not UTF-8.
     NotUtf8,
-    /// Text that is not JSON and does not look like an object.
+    /// Text that is not JSON and does not begin like an object.
     PlainText,
     /// JSON, but another kind of value.
     OtherJson(JsonKind),

@@ -20,7 +20,7 @@ pub(super) struct Fault {
     pub(super) problem: PayloadProblem,
 }
 
-/// A JSON value, by its place in the text.
+/// A JSON value, by its range in the text.
 pub(super) enum Node {
     Null,
     /// A number or boolean.
@@ -43,7 +43,7 @@ pub(super) struct Members {
 }
 
 enum Key {
-    /// A key without escapes, by its place.
+    /// A key without escapes, by its range.
     Plain(Range<usize>),
     /// A key that had escapes, decoded. (Key names are no secrets.)
     Decoded(Box<str>),
@@ -83,7 +83,7 @@ impl Node {
         }
     }
 
-    /// The place of what stands between the quotes of a string.
+    /// The range between the quotes of a string.
     pub(super) fn inside(&self) -> Option<Range<usize>> {
         match self {
             Self::String { inside, .. } => Some(inside.clone()),
@@ -325,7 +325,7 @@ impl JsonReader<'_> {
         Ok(())
     }
 
-    /// Reads a string; gives the range between the quotes and whether it holds escapes.
+    /// Reads a string; gives the range between the quotes and whether it has escapes.
     fn string(&mut self) -> Parsed<(Range<usize>, bool)> {
         self.at += 1;
         let start = self.at;

@@ -17,7 +17,7 @@ pub struct Object<'a> {
 
 impl<'a> Object<'a> {
     /// The field that a JSON key selects: the member of exactly that name, or, if there is none and the key starts
-    /// with `/`, what it points to as a JSON Pointer (RFC 6901). [`Field::key`] tells the member it lies in.
+    /// with `/`, what it points to as a JSON Pointer (RFC 6901). [`Field::key`] names the member that contains it.
     #[must_use]
     pub fn field(&self, key: &str) -> Option<Field<'a>> {
         if let Some((name, node)) = self.members.get(self.text, key) {

@@ -19,7 +19,7 @@ pub enum SpliceError {
     /// A key is not there.
     #[error("the secret has no top-level key {}; add it with any text", Quoted(.0))]
     Absent(String),
-    /// What stands under a key is no text.
+    /// The value under a key is no text.
     #[error("the key {} of the secret holds no text; put its value into double quotes", Quoted(.0))]
     NoText(String),
     /// A value is no text.

@@ -30,7 +30,7 @@ use crate::domain::value::Value;
 /// older program is rendered anew.
 pub const RENDER_REVISION: u32 = 1;
 
-/// Which keys of the target Secret come from where.
+/// The sources of the keys of the target Secret.
 #[derive(Clone, Debug, Default)]
 pub struct Mapping {
     /// `spec.dataFrom`: whole JSON objects.
@@ -48,7 +48,7 @@ pub struct Mapping {
 /// One entry of `spec.dataFrom`: members of a JSON object, each under its own name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Extract {
-    /// The secret and version that hold the object.
+    /// The secret and version of the object.
     pub source: Source,
     /// Members to take: those that one of these matches, or all if there is none.
     pub include: Vec<Glob>,
@@ -78,13 +78,13 @@ pub struct MappingEntry {
 pub struct Rendered {
     /// The values, by key.
     pub data: BTreeMap<TargetKey, Value>,
-    /// Where each mapped key came from, also of keys that `templateOnly` does not publish. Keys that only a template
-    /// gives are not in it.
+    /// The origin of each mapped key, also of keys that `templateOnly` does not publish. Keys that only a template gives
+    /// have none.
     pub origins: BTreeMap<TargetKey, Origin>,
     used: BTreeMap<Source, UsedKeys>,
 }
 
-/// Where a key came from.
+/// The origin of a key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Origin {
     /// The secret and version.
@@ -125,8 +125,8 @@ impl Mapping {
 
     /// Takes the keys of `dataFrom` and `data` from the payloads (rules 1 and 2).
     ///
-    /// `allowed` is asked for each member of a JSON object before its value is taken: `dataFrom` passes over a member
-    /// that is not allowed, a `data` entry that reaches one is an error. It is not asked for whole payloads.
+    /// `allowed` decides on each member of a JSON object before its value is read. `dataFrom` skips a member that is not
+    /// allowed; a `data` entry that reaches one is an error. Whole payloads are not subject to `allowed`.
     ///
     /// # Errors
     ///

@@ -146,7 +146,7 @@ impl Template {
     }
 }
 
-/// Tells an error of the engine without using its text, which can quote a value.
+/// The fault of an engine's error, without its text, which can quote a value.
 fn fault(error: &minijinja::Error, missing: impl FnOnce() -> Vec<String>) -> TemplateFault {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = source {

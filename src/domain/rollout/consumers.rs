@@ -1,4 +1,4 @@
-//! What a pod can see of a Secret: all of it, or single keys.
+//! The keys of a Secret that a pod uses.
 //!
 //! Sources: <https://kubernetes.io/docs/concepts/configuration/secret/#using-secrets> and the API of `EnvVar`,
 //! `EnvFromSource`, `SecretVolumeSource` and `SecretProjection`.
@@ -7,11 +7,10 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{EnvFromSource, EnvVar, KeyToPath, PodSpec, Volume};
 
-/// What a pod can see of a Secret.
+/// The keys of a Secret that a pod uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Uses {
-    /// Nothing: it does not refer to the Secret, or only to pull images or to mount a CSI volume, which the kubelet
-    /// reads in the pod's place.
+    /// None: the pod does not refer to the Secret, or only for the kubelet to pull images or to mount a CSI volume.
     Nothing,
     /// Every key, also those that are added later.
     Whole,
@@ -21,7 +20,7 @@ pub enum Uses {
 }
 
 impl Uses {
-    /// Whether `key` can be seen.
+    /// Whether the pod uses `key`.
     #[must_use]
     pub fn sees(&self, key: &str) -> bool {
         match self {
@@ -37,11 +36,11 @@ impl Uses {
 pub struct SecretReference<'a> {
     /// The name of the Secret.
     pub secret: &'a str,
-    /// What the reference makes of the Secret.
+    /// The kind of the reference.
     pub kind: ReferenceKind<'a>,
 }
 
-/// What a reference makes of a Secret.
+/// The kind of a reference to a Secret.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ReferenceKind<'a> {
     /// A variable from one key.
@@ -55,7 +54,7 @@ pub enum ReferenceKind<'a> {
     EnvFrom,
     /// Files, in a volume of the Secret alone or in a projected one.
     Files {
-        /// The keys with their paths; none stand for every key.
+        /// The keys with their paths; empty for every key.
         items: &'a [KeyToPath],
         /// Whether the pod starts without the keys.
         optional: bool,
@@ -66,7 +65,7 @@ pub enum ReferenceKind<'a> {
     Csi,
 }
 
-/// Each reference of a pod to a Secret. This is the only walk over the specification of a pod.
+/// Each reference of a pod to a Secret. No other function visits the specification of a pod.
 pub fn references(pod: &PodSpec) -> impl Iterator<Item = SecretReference<'_>> {
     let containers = pod.containers.iter().chain(pod.init_containers.iter().flatten());
     let containers = containers.map(|container| (&container.env, &container.env_from));
@@ -110,13 +109,13 @@ fn files<'a>(secret: &'a str, items: Option<&'a [KeyToPath]>, optional: Option<b
     SecretReference { secret, kind: ReferenceKind::Files { items, optional } }
 }
 
-/// Whether a pod of this specification reads the Secret `name`: as variables, as a volume, or to pull its images.
+/// Whether a pod of this specification refers to the Secret `name` in any way.
 #[must_use]
 pub fn refers_to(pod: &PodSpec, name: &str) -> bool {
     references(pod).any(|reference| reference.secret == name)
 }
 
-/// What a pod of this specification can see of the Secret named `secret` in its namespace.
+/// The keys of the Secret `secret` that a pod of this specification uses.
 #[must_use]
 pub fn uses(pod: &PodSpec, secret: &str) -> Uses {
     let mut keys: BTreeMap<String, bool> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! What is said of restarts: `status.rollout` and the condition `RolledOut`.
+//! The report on restarts: `status.rollout` and the condition `RolledOut`.
 
 use crate::api::condition;
 use crate::api::{ConditionType, Reason, RolloutStatus, SecretBindingStatus, WorkloadReference};
@@ -7,28 +7,28 @@ use crate::domain::note::Note;
 /// More workloads than this are counted, not named.
 const MAX_NAMED: usize = 20;
 
-/// What a pass found out about restarts.
+/// The result of a reconcile for `status.rollout`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum RolloutOutcome {
-    /// Nothing new.
+    /// The status stays as it is.
     #[default]
     AsBefore,
     /// The binding restarts nothing.
     Off,
-    /// This.
+    /// The workloads were observed.
     Known(RolloutReport),
 }
 
-/// How far the workloads are.
+/// The state of the workloads of a binding.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RolloutReport {
     /// A digest of the changes that all workloads are known to have.
     pub handled: Option<String>,
-    /// The workloads that do not run the current values yet, and why.
+    /// The workloads without the current values, each with the cause.
     pub pending: Vec<String>,
-    /// The workloads whose restart failed, and how.
+    /// The workloads whose restart failed, each with the cause.
     pub failed: Vec<String>,
-    /// The workloads that want not to be restarted.
+    /// The workloads that opt out of restarts.
     pub opted_out: Vec<WorkloadReference>,
 }
 
@@ -39,7 +39,7 @@ impl RolloutReport {
         self.pending.is_empty() && self.failed.is_empty()
     }
 
-    /// What stands in `status.rollout`.
+    /// The content of `status.rollout`.
     #[must_use]
     pub fn status(&self) -> RolloutStatus {
         RolloutStatus { handled: self.handled.clone(), pending: bounded(&self.pending), failed: bounded(&self.failed) }
@@ -74,7 +74,7 @@ impl RolloutReport {
     }
 }
 
-/// The Event that a change of the condition calls for: none for a binding that has nothing to restart yet.
+/// The Event for a change of the condition; `None` for a binding that has nothing to restart yet.
 #[must_use]
 pub fn transition(before: &SecretBindingStatus, after: &SecretBindingStatus) -> Option<Note> {
     let was = condition::find(&before.conditions, ConditionType::RolledOut);

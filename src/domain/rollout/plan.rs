@@ -1,4 +1,4 @@
-//! Which workloads are to be restarted, as a pure function of what was observed.
+//! The decision which workloads to restart, as a pure function of the observed state.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -20,16 +20,16 @@ pub const SETTLE: Duration = Duration::from_secs(2);
 /// A restart that is undone this often is not made again.
 const MAX_REVERTS: u32 = 3;
 
-/// StatefulSets and DaemonSets have no deadline of their own. One whose counts do not move for this long, the default
-/// of a Deployment's `progressDeadlineSeconds`, has failed as far as others are concerned that wait for their turn.
+/// StatefulSets and DaemonSets have no deadline of their own. If the counts of one do not move for this long, its restart
+/// has failed, and the next workload may begin. The default of a Deployment's `progressDeadlineSeconds` is as long.
 const STUCK_AFTER: Duration = Duration::from_secs(600);
 
-/// What is remembered between looks. All of it can be lost.
+/// The restarts of a binding as the operator remembers them. All of it may be lost.
 #[derive(Default)]
 pub struct RolloutHistory {
-    /// The changes that were seen last, and when they were seen first.
-    seen: Option<(String, Instant)>,
-    /// The pause before the next look.
+    /// The last observed changes, with the time of their first observation.
+    observed_changes: Option<(String, Instant)>,
+    /// The pause before the next observation.
     pause: Duration,
     /// Digests of the values, with the resource version of the Secret.
     pub digests: Option<(String, Digests)>,
@@ -39,7 +39,8 @@ pub struct RolloutHistory {
 #[derive(Clone, Debug)]
 struct Attempt {
     mark: String,
-    stands: bool,
+    /// Whether the mark was on the template at the last observation.
+    is_marked: bool,
     reverts: u32,
     failed: bool,
     counts: WorkloadStatus,
@@ -47,34 +48,34 @@ struct Attempt {
 }
 
 impl RolloutHistory {
-    /// How long these changes still have to settle: others may follow at once. Counted from when they were seen, which
-    /// is after they were written.
+    /// How long these changes still have to settle, since others may follow at once. The time counts from the first
+    /// observation, which is after the write.
     pub fn settling(&mut self, changes: &str, now: Instant) -> Option<Duration> {
-        match &self.seen {
-            Some((seen, since)) if seen == changes => {
+        match &self.observed_changes {
+            Some((observed, since)) if observed == changes => {
                 SETTLE.checked_sub(now.duration_since(*since)).filter(|left| !left.is_zero())
             }
             _ => {
-                self.seen = Some((changes.to_owned(), now));
+                self.observed_changes = Some((changes.to_owned(), now));
                 self.pause = Duration::ZERO;
                 Some(SETTLE)
             }
         }
     }
 
-    /// The pause before the next look: 2 s, growing to 30 s while nothing moves.
+    /// The pause before the next observation: 2 s, growing to 30 s while nothing moves.
     pub fn next_pause(&mut self, moved: bool) -> Duration {
         let grown = if moved { Duration::ZERO } else { self.pause.mul_f64(1.5) };
         self.pause = grown.clamp(Duration::from_secs(2), Duration::from_secs(30));
         self.pause
     }
 
-    /// Notes that a workload was restarted.
+    /// Records a restart.
     pub fn restarted(&mut self, workload: &Workload, mark: &str, now: Instant) {
         let reverts = self.attempts.get(&workload.reference).filter(|a| a.mark == mark).map_or(0, |a| a.reverts);
         let attempt = Attempt {
             mark: mark.to_owned(),
-            stands: true,
+            is_marked: true,
             reverts,
             failed: false,
             counts: workload.counts.clone(),
@@ -83,13 +84,13 @@ impl RolloutHistory {
         self.attempts.insert(workload.reference.clone(), attempt);
     }
 
-    /// Notes what a look shows of a workload. A restart under way is found again after a start of the operator.
+    /// Records an observed workload. After a start of the operator this finds a restart that is under way.
     pub fn observe(&mut self, workload: &Workload, mark: &str, now: Instant) {
         let marked = workload.mark.as_deref() == Some(mark);
         match self.attempts.get_mut(&workload.reference) {
             Some(attempt) if attempt.mark == mark => {
-                if attempt.stands && !marked {
-                    (attempt.stands, attempt.reverts) = (false, attempt.reverts.saturating_add(1));
+                if attempt.is_marked && !marked {
+                    (attempt.is_marked, attempt.reverts) = (false, attempt.reverts.saturating_add(1));
                 }
                 if attempt.counts != workload.counts {
                     (attempt.counts, attempt.since) = (workload.counts.clone(), now);
@@ -100,7 +101,7 @@ impl RolloutHistory {
         }
     }
 
-    /// Notes how a workload was judged, and answers what is to be counted of it: `done` or `failed`, each once.
+    /// Records a verdict. Returns the result to count, `done` or `failed`, once for each restart.
     pub fn judged(&mut self, workload: &Workload, verdict: &RestartVerdict) -> Option<&'static str> {
         match verdict {
             RestartVerdict::Current => self.attempts.remove(&workload.reference).map(|_| "done"),
@@ -115,24 +116,24 @@ impl RolloutHistory {
     }
 }
 
-/// What is to be done about a workload.
+/// The verdict on a workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RestartVerdict {
-    /// Nothing: its pods have the current values.
+    /// Its pods have the current values.
     Current,
-    /// Nothing: it wants not to be restarted, though some of its pods have earlier values.
+    /// It opts out of restarts, and some of its pods have earlier values.
     OptsOut,
-    /// It is to be restarted.
+    /// It needs a restart.
     Due,
     /// Its pods are being replaced.
     UnderWay,
-    /// Somebody has to do something first; the text says what.
+    /// It waits for a person; the text names the step.
     Pending(String),
-    /// It failed; the text says how.
+    /// It failed; the text names the cause.
     Failed(String),
 }
 
-/// Whether a policy is about this workload.
+/// Whether the scope covers this workload.
 #[must_use]
 pub fn concerns(scope: &RestartScope, workload: &Workload) -> bool {
     match scope {
@@ -142,8 +143,8 @@ pub fn concerns(scope: &RestartScope, workload: &Workload) -> bool {
     }
 }
 
-/// Whether a pod of the workload is older than a change that concerns it. A listed workload that does not refer to
-/// the Secret is concerned by every change.
+/// Whether a pod of the workload is older than a change of a key that it uses. Every change concerns a listed workload
+/// that does not refer to the Secret.
 #[must_use]
 pub fn is_stale(workload: &Workload, pods: &[ObservedPod], changes: &Times) -> bool {
     let all = workload.uses == Uses::Nothing;
@@ -154,16 +155,16 @@ pub fn is_stale(workload: &Workload, pods: &[ObservedPod], changes: &Times) -> b
     })
 }
 
-/// What the mark of a workload is made from.
+/// The keys that the mark of a workload covers.
 #[must_use]
 pub fn marked_by(workload: &Workload) -> &Uses {
     if workload.uses == Uses::Nothing { &Uses::Whole } else { &workload.uses }
 }
 
-/// Judges a workload that the policy concerns. `mark` is the one that its template is to carry.
+/// Judges a workload in scope. `mark` is the mark of the current values.
 #[must_use]
-pub fn judge(workload: &Workload, stale: bool, mark: &str, memory: &RolloutHistory, now: Instant) -> RestartVerdict {
-    let attempt = memory.attempts.get(&workload.reference).filter(|attempt| attempt.mark == mark);
+pub fn judge(workload: &Workload, stale: bool, mark: &str, history: &RolloutHistory, now: Instant) -> RestartVerdict {
+    let attempt = history.attempts.get(&workload.reference).filter(|attempt| attempt.mark == mark);
     let under_way = || {
         let own_deadline = matches!(workload.reference.kind, WorkloadKind::Deployment | WorkloadKind::Rollout);
         match attempt {
@@ -201,7 +202,7 @@ pub fn judge(workload: &Workload, stale: bool, mark: &str, memory: &RolloutHisto
     }
 }
 
-/// Why a workload that is due is not restarted yet.
+/// Why a due workload waits.
 #[must_use]
 pub fn until_window(wait: Duration, now: Timestamp) -> String {
     match now.checked_add(wait).ok().and_then(|opens| Timestamp::from_second(opens.as_second()).ok()) {

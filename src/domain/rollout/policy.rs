@@ -1,4 +1,4 @@
-//! Which workloads a binding restarts, and when: `spec.restart`, parsed.
+//! `spec.restart`, parsed: the workloads that a binding restarts, and the window for it.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,16 +9,16 @@ use crate::api::{RestartPolicy, RestartSpec, WorkloadReference};
 use crate::domain::duration::Span;
 use crate::domain::schedule::Schedule;
 
-/// Which workloads are restarted, and when.
+/// The workloads that a binding restarts, and the window for it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Restart {
-    /// Which.
+    /// The workloads.
     pub scope: RestartScope,
-    /// When; `None` is at any time.
+    /// The window; `None` allows restarts at any time.
     pub window: Option<Window>,
 }
 
-/// Which workloads are restarted.
+/// The workloads that a binding restarts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum RestartScope {
     /// None.
@@ -54,7 +54,7 @@ impl Restart {
     /// Parses `spec.restart`.
     ///
     /// # Errors
-    /// The first field that is wrong, below `spec.restart`, and what to do.
+    /// The first wrong field below `spec.restart`, with the cure.
     pub fn parse(manifest: Option<&RestartSpec>) -> Result<Self, (&'static str, String)> {
         let Some(manifest) = manifest else { return Ok(Self::default()) };
         let listed: BTreeSet<_> = manifest.workloads.iter().cloned().collect();

@@ -1,4 +1,4 @@
-//! How far the pods of a workload follow its template, by what its controller reports.
+//! The state of a workload's pods, by the report of its controller.
 //!
 //! The counts of the status decide, as in `kubectl rollout status`, but never those of the spec, which a
 //! HorizontalPodAutoscaler changes at any time. Sources: the API of `DeploymentStatus`, `StatefulSetStatus` and
@@ -8,18 +8,18 @@
 use crate::api::WorkloadKind;
 use crate::domain::rollout::manifest::{WorkloadSpec, WorkloadStatus};
 
-/// How far the pods of a workload follow its template.
+/// The state of a workload's pods.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PodProgress {
     /// All are of the present template and available, or there are none.
     Done,
-    /// They are being replaced.
+    /// The controller replaces them.
     Rolling,
-    /// None is replaced until somebody does something; the text says what.
+    /// None is replaced until a person acts; the text names the step.
     Held(String),
-    /// Some are replaced, the others stay until somebody does something; the text says what.
+    /// Some are replaced, the others stay until a person acts; the text names the step.
     Partial(String),
-    /// The controller gave up; the text says why.
+    /// The controller gave up; the text names the cause.
     Failed(String),
 }
 
@@ -60,8 +60,8 @@ fn is_observed(generation: i64, status: &WorkloadStatus) -> bool {
     observed >= Some(generation)
 }
 
-/// Whether every pod there is follows the template and is available. In between, as with the strategy Recreate, there
-/// can be none although some are wanted.
+/// Whether every existing pod follows the template and is available. With the strategy Recreate there are none for a
+/// while although some are wanted.
 fn all_updated(spec: &WorkloadSpec, status: &WorkloadStatus) -> bool {
     let between = status.replicas == 0 && spec.replicas.unwrap_or(1) > 0;
     !between && status.updated_replicas == status.replicas && status.available_replicas == status.replicas

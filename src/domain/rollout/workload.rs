@@ -17,27 +17,26 @@ use crate::domain::rollout::progress::{PodProgress, progress};
 pub struct Workload {
     /// Its kind and name.
     pub reference: WorkloadReference,
-    /// The resource version that was seen.
+    /// The observed resource version.
     pub resource_version: String,
-    /// What its pod template uses of the target.
+    /// The keys of the target that its pod template uses.
     pub uses: Uses,
     /// The mark on its pod template.
     pub mark: Option<String>,
-    /// Whether it wants not to be restarted.
+    /// Whether it opts out of restarts.
     pub opts_out: bool,
-    /// How far its pods follow its template.
+    /// The state of its pods.
     pub progress: PodProgress,
-    /// What of its status moves while pods are replaced.
+    /// The counts of its status, which move while pods are replaced.
     pub counts: WorkloadStatus,
-    /// The other writer that wrote the mark, or where none did, that wrote the workload last.
+    /// The other writer of the mark; if there is none, the last other writer of the workload.
     pub other_manager: Option<String>,
     uid: String,
     selector: Option<Selector>,
 }
 
 impl Workload {
-    /// Reduces a manifest. `None` where it has no pod template of its own, as an Argo Rollout that refers to a
-    /// Deployment's.
+    /// Reduces a manifest. `None` without a pod template: an Argo Rollout may refer to that of a Deployment.
     #[must_use]
     pub fn new(kind: WorkloadKind, manifest: &WorkloadManifest, target: &str, annotation: &str) -> Option<Self> {
         let WorkloadManifest { metadata, spec, status, .. } = manifest;
@@ -59,8 +58,8 @@ impl Workload {
         })
     }
 
-    /// Whether the pod is one of this workload's, by its controller and its labels. The ReplicaSets between a
-    /// Deployment and its pods are known by their names, which begin with the Deployment's.
+    /// Whether the pod belongs to this workload, by its controller and its labels. The name of a Deployment's ReplicaSet
+    /// begins with the name of the Deployment.
     fn owns(&self, pod: &ObservedPod) -> bool {
         let Some(owner) = &pod.owner else { return false };
         let by_owner = match self.reference.kind {
@@ -79,8 +78,8 @@ impl Workload {
     }
 }
 
-/// Bindery's restarts and controllers' writes of status aside. Whoever only removes a field leaves no trace of it in
-/// `managedFields`.
+/// The last writer other than Bindery and the controllers that write status. A writer that only removes a field leaves no
+/// trace in `managedFields`.
 fn other_manager(metadata: &ObjectMeta, annotation: &str) -> Option<String> {
     let mark = format!("f:{annotation}");
     let wrote_mark = |entry: &ManagedFieldsEntry| {
@@ -101,9 +100,9 @@ fn other_manager(metadata: &ObjectMeta, annotation: &str) -> Option<String> {
 /// A pod that has not ended and is not ending.
 #[derive(Clone, Debug)]
 pub struct ObservedPod {
-    /// When it was created, by the clock of the API server, in whole seconds.
+    /// Its creation time by the clock of the API server, in whole seconds.
     pub created: Timestamp,
-    /// What it uses of the target.
+    /// The keys of the target that it uses.
     pub uses: Uses,
     labels: BTreeMap<String, String>,
     owner: Option<Owner>,
@@ -117,7 +116,7 @@ struct Owner {
 }
 
 impl ObservedPod {
-    /// Reduces a pod; `None` where it has ended or is being deleted, and so will be replaced by one that is new.
+    /// Reduces a pod. `None` if it has ended or is being deleted: a new pod replaces it.
     #[must_use]
     pub fn new(pod: &Pod, target: &str) -> Option<Self> {
         let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());

@@ -59,11 +59,11 @@ impl Trace {
 pub struct ObservedKey {
     /// The fingerprint of its value; empty if it has none.
     pub fingerprint: String,
-    /// The creation time of the version that holds the value.
+    /// The creation time of the version with the value.
     pub created: Option<Timestamp>,
     /// Its origin; `None` if a template makes the key, or if it is absent.
     pub trace: Option<Trace>,
-    /// Whether the published Secret held the same value before the read; `None` if that is unknown.
+    /// Whether the published Secret had the same value before the read; `None` if that is unknown.
     pub was_published: Option<bool>,
 }
 

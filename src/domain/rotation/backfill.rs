@@ -25,7 +25,7 @@ pub struct Backfill {
 #[derive(Clone, Debug)]
 struct OpenKey {
     fingerprint: String,
-    /// The creation time of the oldest version so far that holds the value.
+    /// The creation time of the oldest version so far with the value.
     since: Option<Timestamp>,
     /// Whether a version could not be read after that one.
     gap: bool,
@@ -73,7 +73,7 @@ impl Backfill {
         }
     }
 
-    /// Adds an older version that is gone, or holds no value.
+    /// Adds an older version that is gone, or has no value.
     pub fn add_gap(&mut self) {
         for key in self.open.values_mut() {
             key.gap = true;

@@ -1,4 +1,4 @@
-//! One version of a secret: with its value, in a list, and as others refer to it.
+//! One version of a secret: with its value, in a list, and as a reference.
 
 use std::collections::BTreeSet;
 

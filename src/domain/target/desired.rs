@@ -24,15 +24,14 @@ pub struct Desired {
     pub labels: BTreeMap<String, String>,
     /// The annotations, Bindery's own among them.
     pub annotations: BTreeMap<String, String>,
-    /// The binding, where it is to own the Secret.
+    /// The binding, if it owns the Secret.
     pub owner: Option<OwnerReference>,
     /// The keys and values.
     pub data: BTreeMap<TargetKey, Value>,
 }
 
 impl Desired {
-    /// The Secret that `binding` asks for with this data. `history` are annotations of Bindery that tell of earlier
-    /// values.
+    /// The Secret of `binding` with this data. `history` are annotations of Bindery about earlier values.
     #[must_use]
     pub fn new(
         binding: &Binding,
@@ -62,7 +61,7 @@ impl Desired {
         desired
     }
 
-    /// The same without an owner: it stays when its binding is deleted.
+    /// The same without an owner: it outlives its binding.
     #[must_use]
     pub fn without_owner(mut self, inputs: &str, key: &FingerprintKey) -> Self {
         self.owner = None;
@@ -81,7 +80,7 @@ impl Desired {
     }
 }
 
-/// The owner reference of what goes with a binding.
+/// The owner reference of objects that Kubernetes deletes with the binding.
 #[must_use]
 pub fn owner_reference(binding: &Binding) -> OwnerReference {
     OwnerReference {
@@ -90,7 +89,7 @@ pub fn owner_reference(binding: &Binding) -> OwnerReference {
         name: binding.name.clone(),
         uid: binding.uid.clone(),
         controller: Some(true),
-        // A Secret never holds up the deletion of its binding.
+        // A Secret never blocks the deletion of its binding.
         block_owner_deletion: Some(false),
     }
 }

@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::domain::fingerprint::FingerprintKey;
 
-/// The text of the annotation `bindery.dev/inputs`: a digest of all that decides the content, and a digest of the
-/// fields that were published with it.
+/// The text of the annotation: a digest of the inputs that decide the content, and a digest of the published fields.
 pub(super) fn mark(inputs: &str, fields: &str) -> String {
     format!("v1:{inputs}:{fields}")
 }

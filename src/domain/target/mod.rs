@@ -1,8 +1,8 @@
-//! The target Secret as it is, as it should be, and whether the two agree: all without reading a value.
+//! The target Secret as it is and as it should be, compared without reading a value.
 //!
-//! Kubernetes keeps in `metadata.managedFields` which fields each writer owns ([server-side apply][ssa]). A key that
-//! somebody edits, or deletes, leaves the entry of the field manager `bindery`. So the set of fields in that entry,
-//! compared by digest with the set that was published, shows drift from metadata alone.
+//! Kubernetes keeps the fields of each writer in `metadata.managedFields` ([server-side apply][ssa]). A key that somebody
+//! edits or deletes leaves the entry of the field manager `bindery`. So the digest of the fields in that entry, compared
+//! with the digest of the published fields, shows drift from metadata alone.
 //!
 //! [ssa]: https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management
 

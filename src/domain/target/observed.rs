@@ -14,10 +14,10 @@ use crate::api::{
 use crate::domain::fingerprint::FingerprintKey;
 use crate::domain::target::mark::{fields_digest, mark};
 
-/// The metadata of a Secret, which is all that is ever read of one.
+/// The metadata of a Secret.
 pub type SecretMeta = PartialObjectMeta<Secret>;
 
-/// What the metadata of a Secret tell of it as a target.
+/// The metadata of a target.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ObservedTarget {
     /// The uid.
@@ -42,23 +42,23 @@ pub struct ObservedTarget {
     pub rotation_state: Option<Box<str>>,
 }
 
-/// What is kept of a Secret's metadata: a twentieth of it, since there is one for each published Secret.
+/// The metadata of a Secret, reduced to a twentieth, since memory has one for each published Secret.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ObservedSecret {
-    /// What it tells as a target.
+    /// Its metadata as a target.
     pub observed: ObservedTarget,
     /// The controller that owns it.
     pub owner: Option<Box<OwnerReference>>,
     /// The binding that its annotation names.
     pub binding: Option<String>,
-    /// The binding by which it consents to be taken over.
+    /// The binding that may adopt it.
     pub adopt_by: Option<String>,
     /// Whether it is being deleted.
     pub ends: bool,
 }
 
 impl ObservedSecret {
-    /// Reduces metadata as they arrive.
+    /// Reduces metadata.
     #[must_use]
     pub fn new(meta: &SecretMeta, key: &FingerprintKey) -> Self {
         let owner = meta.owner_references().iter().find(|owner| owner.controller == Some(true));
@@ -135,12 +135,12 @@ fn owned_fields(fields: &serde_json::Value) -> BTreeSet<String> {
     owned
 }
 
-/// How a published Secret compares with what it should be.
+/// The result of comparing a published Secret with its inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Comparison {
-    /// It is what these inputs give, untouched.
+    /// It is the result of these inputs, untouched.
     Current,
-    /// It is what other inputs gave, untouched.
+    /// It is the result of other inputs, untouched.
     Outdated,
     /// Somebody has changed it.
     Drifted,

@@ -1,7 +1,7 @@
 //! Secrets that a binding published under an earlier `spec.target.name`.
 //!
-//! A rename publishes the new Secret first. The old one goes when nothing can mount it any more: a pod that restarts
-//! in between must find what its template names.
+//! A rename publishes the new Secret first. The old one is deleted once no pod template refers to it: a pod that restarts
+//! meanwhile must find the Secret that its template names.
 
 use crate::api::DeletionPolicy;
 use crate::domain::binding::Binding;
@@ -14,12 +14,12 @@ pub struct Orphan {
     pub name: String,
     /// Its uid.
     pub uid: String,
-    /// The resource version that was seen.
+    /// The observed resource version.
     pub resource_version: String,
 }
 
-/// Finds them by their owner reference among the `secrets` of the binding's namespace, by name. With `Retain` there is
-/// none: what is to stay with the binding gone stays with its name gone as well.
+/// The orphans of a binding among the `secrets` of its namespace, given by name: those with its owner reference. With
+/// `Retain` there is none, since a Secret that outlives its binding outlives a rename as well.
 #[must_use]
 pub fn find<'a>(binding: &Binding, secrets: impl IntoIterator<Item = (&'a str, &'a ObservedSecret)>) -> Vec<Orphan> {
     if binding.target.deletion_policy == DeletionPolicy::Retain {

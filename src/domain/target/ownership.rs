@@ -7,21 +7,21 @@ use crate::api::{ANNOTATION_ADOPT_BY, GROUP, SecretBinding};
 use crate::domain::binding::Binding;
 use crate::domain::target::observed::{ObservedSecret, ObservedTarget};
 
-/// What stands under the target's name.
+/// The Secret under the target's name.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TargetState {
     /// Nothing.
     Absent,
     /// A Secret that is this binding's.
     Owned(ObservedTarget),
-    /// A Secret that consents to be taken over.
+    /// A Secret that consents to be adopted.
     Adoptable(ObservedTarget),
-    /// Somebody else's Secret; the text says whose.
+    /// Somebody else's Secret; the text names the owner.
     Foreign(String),
 }
 
-/// Judges what was found under the target's name. `published` says whether the status of the binding names this
-/// Secret as published.
+/// Decides whether the Secret under the target's name belongs to the binding. `published` says whether the status of the
+/// binding names this Secret as published.
 #[must_use]
 pub fn judge(binding: &Binding, found: Option<&ObservedSecret>, published: bool) -> TargetState {
     let Some(ObservedSecret { observed, owner, binding: named, adopt_by, .. }) = found else {
@@ -30,7 +30,7 @@ pub fn judge(binding: &Binding, found: Option<&ObservedSecret>, published: bool)
     let observed = observed.clone();
     match owner {
         Some(owner) if owner.uid == binding.uid => TargetState::Owned(observed),
-        // A reference to an earlier binding of this name: that owner is gone, its Secret is this one's to go on with.
+        // The reference names an earlier binding of this name. That owner is gone, and this binding continues with its Secret.
         Some(owner) if is_binding(owner) && owner.name == binding.name && named.as_ref() == Some(&binding.name) => {
             TargetState::Owned(observed)
         }

@@ -1,7 +1,7 @@
 //! Runs the examples of `docs/mapping.md`.
 //!
 //! A fenced block's first word is its language, the second what it is: `secret NAME [STAGE]`, `binding`, `published`,
-//! `published-base64` or `error`. Secrets hold until the next heading; a binding is followed by what comes of it.
+//! `published-base64` or `error`. Secrets apply until the next heading; a binding is followed by what comes of it.
 
 use std::collections::BTreeMap;
 

@@ -8,7 +8,7 @@ use crate::domain::render::key::{KeyError, TargetKey};
 /// The longest template of one key, in bytes.
 pub const MAX_SOURCE_BYTES: usize = 65_536;
 
-/// The most bytes that all templates of a binding may give together: what a Kubernetes Secret holds.
+/// The most bytes that all templates of a binding may give together: the limit of a Kubernetes Secret.
 pub const MAX_OUTPUT_BYTES: usize = 1_048_576;
 
 /// A template cannot be used as it is written. Found before any value is read; quotes the template, which is no

@@ -2,13 +2,13 @@
 //!
 //! The engine's fuel counts instructions and bytes, but not everything: a chain of two thousand filters overflows
 //! the stack while it compiles (which ends the whole program), and a dozen lists of lists print as gigabytes before
-//! the first byte is charged. So a template is read here first, and only what is harmless at any size passes:
+//! the first byte is charged. So a template is read here first, and only what is harmless at any size is accepted:
 //! values, attributes, subscripts, filters, tests, comparisons, `~`, `and`/`or`/`not`/`in`/`if`, and the
 //! statements `if`, `for` and `set`. Lists, maps, arithmetic, function calls and everything else are refused by
 //! name. A side effect is that unknown filters and malformed templates are found when a binding is written, not
 //! when it is rendered, and that the names a template needs are known.
 //!
-//! The reader need not agree with the engine on what a text *means*, only never let pass what the engine would take
+//! The reader need not agree with the engine on what a text *means*, only never accept what the engine would take
 //! for something else. Hence some plain rules: no `raw` blocks, no `{{` or `{%` inside comments, no braces inside
 //! tags.
 

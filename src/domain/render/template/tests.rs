@@ -292,7 +292,7 @@ fn hostile_templates_end_quickly() {
     }
 }
 
-/// Everything that a new release of the engine adds is refused by the language check; this tells that there is news.
+/// Everything that a new release of the engine adds is refused by the language check; this test shows that there is news.
 #[test]
 fn the_engine_has_no_functions() {
     let shown = format!("{:?}", *ENGINE);

@@ -109,7 +109,7 @@ enum Is {
     Failed,
 }
 
-fn standing(is: Is, mark: Option<&str>, opts_out: bool) -> Workload {
+fn workload_in(is: Is, mark: Option<&str>, opts_out: bool) -> Workload {
     let deployment = |spec: Value, updated: i64, conditions: Value| {
         let status =
             json!({"replicas": 2, "updatedReplicas": updated, "availableReplicas": 2, "conditions": conditions});
@@ -150,7 +150,7 @@ fn every_standing_of_a_workload_has_its_verdict() {
         for mark in [None, Some("another"), Some(MARK)] {
             for stale in [false, true] {
                 for opts_out in [false, true] {
-                    let verdict = judge(&standing(is, mark, opts_out), stale, MARK, &RolloutHistory::default(), now);
+                    let verdict = judge(&workload_in(is, mark, opts_out), stale, MARK, &RolloutHistory::default(), now);
                     let marked = mark == Some(MARK);
                     let expected = match (stale, marked, is) {
                         (true, _, _) if opts_out => "out",
@@ -172,24 +172,24 @@ fn every_standing_of_a_workload_has_its_verdict() {
 
 #[test]
 fn a_restart_undone_three_times_is_not_made_again_until_the_values_change() {
-    let (mut memory, now) = (RolloutHistory::default(), Instant::now());
-    let undone = standing(Is::Rolling, Some("another"), false);
+    let (mut history, now) = (RolloutHistory::default(), Instant::now());
+    let undone = workload_in(Is::Rolling, Some("another"), false);
     for _ in 0..3 {
-        memory.observe(&undone, MARK, now);
-        assert_eq!(judge(&undone, true, MARK, &memory, now), RestartVerdict::Due);
-        memory.restarted(&undone, MARK, now);
-        let stands = standing(Is::Rolling, Some(MARK), false);
-        memory.observe(&stands, MARK, now);
-        assert_eq!(judge(&stands, true, MARK, &memory, now), RestartVerdict::UnderWay);
+        history.observe(&undone, MARK, now);
+        assert_eq!(judge(&undone, true, MARK, &history, now), RestartVerdict::Due);
+        history.restarted(&undone, MARK, now);
+        let marked_again = workload_in(Is::Rolling, Some(MARK), false);
+        history.observe(&marked_again, MARK, now);
+        assert_eq!(judge(&marked_again, true, MARK, &history, now), RestartVerdict::UnderWay);
     }
-    memory.observe(&undone, MARK, now);
-    // Looking again counts nothing.
-    memory.observe(&undone, MARK, now);
-    let verdict = judge(&undone, true, MARK, &memory, now);
+    history.observe(&undone, MARK, now);
+    // Observing again counts nothing.
+    history.observe(&undone, MARK, now);
+    let verdict = judge(&undone, true, MARK, &history, now);
     assert_eq!(word(&verdict), "failed");
-    assert_eq!(memory.judged(&undone, &verdict), Some("failed"));
-    assert_eq!(memory.judged(&undone, &verdict), None, "it is counted once");
-    assert_eq!(judge(&undone, true, "next", &memory, now), RestartVerdict::Due);
+    assert_eq!(history.judged(&undone, &verdict), Some("failed"));
+    assert_eq!(history.judged(&undone, &verdict), None, "it is counted once");
+    assert_eq!(judge(&undone, true, "next", &history, now), RestartVerdict::Due);
 }
 
 #[test]
@@ -198,45 +198,45 @@ fn a_kind_without_a_deadline_has_failed_when_nothing_moves_for_ten_minutes() {
         let status = json!({"replicas": 3, "updatedReplicas": updated, "availableReplicas": 2, "currentRevision": "a", "updateRevision": "b"});
         workload(WorkloadKind::StatefulSet, &whole(), json!({}), status, Some(MARK))
     };
-    let (mut memory, mut now) = (RolloutHistory::default(), Instant::now());
+    let (mut history, mut now) = (RolloutHistory::default(), Instant::now());
     for updated in [0, 1, 2] {
-        memory.observe(&set(updated), MARK, now);
+        history.observe(&set(updated), MARK, now);
         now += Duration::from_secs(590);
-        assert_eq!(judge(&set(updated), true, MARK, &memory, now), RestartVerdict::UnderWay);
+        assert_eq!(judge(&set(updated), true, MARK, &history, now), RestartVerdict::UnderWay);
     }
     now += Duration::from_secs(11);
-    memory.observe(&set(2), MARK, now);
-    assert_eq!(word(&judge(&set(2), true, MARK, &memory, now)), "failed");
-    memory.observe(&set(3), MARK, now);
-    assert_eq!(judge(&set(3), true, MARK, &memory, now), RestartVerdict::UnderWay, "it moved after all");
+    history.observe(&set(2), MARK, now);
+    assert_eq!(word(&judge(&set(2), true, MARK, &history, now)), "failed");
+    history.observe(&set(3), MARK, now);
+    assert_eq!(judge(&set(3), true, MARK, &history, now), RestartVerdict::UnderWay, "it moved after all");
 }
 
 #[test]
 fn a_restart_is_counted_as_done_once_also_by_an_operator_that_found_it_under_way() {
-    let (mut memory, now) = (RolloutHistory::default(), Instant::now());
-    memory.observe(&standing(Is::Rolling, Some(MARK), false), MARK, now);
-    let done = standing(Is::Done, Some(MARK), false);
-    memory.observe(&done, MARK, now);
-    let verdict = judge(&done, false, MARK, &memory, now);
-    assert_eq!((memory.judged(&done, &verdict), memory.judged(&done, &verdict)), (Some("done"), None));
+    let (mut history, now) = (RolloutHistory::default(), Instant::now());
+    history.observe(&workload_in(Is::Rolling, Some(MARK), false), MARK, now);
+    let done = workload_in(Is::Done, Some(MARK), false);
+    history.observe(&done, MARK, now);
+    let verdict = judge(&done, false, MARK, &history, now);
+    assert_eq!((history.judged(&done, &verdict), history.judged(&done, &verdict)), (Some("done"), None));
 }
 
 #[test]
 fn changes_settle_for_two_seconds_from_when_they_were_first_seen() {
-    let (mut memory, now) = (RolloutHistory::default(), Instant::now());
+    let (mut history, now) = (RolloutHistory::default(), Instant::now());
     let later = now + Duration::from_secs(1);
-    assert_eq!(memory.settling("a", now), Some(SETTLE));
-    assert_eq!(memory.settling("a", later), Some(Duration::from_secs(1)));
-    assert_eq!(memory.settling("b", later), Some(SETTLE), "another change begins anew");
-    assert_eq!(memory.settling("b", later + SETTLE), None);
+    assert_eq!(history.settling("a", now), Some(SETTLE));
+    assert_eq!(history.settling("a", later), Some(Duration::from_secs(1)));
+    assert_eq!(history.settling("b", later), Some(SETTLE), "another change begins anew");
+    assert_eq!(history.settling("b", later + SETTLE), None);
 }
 
 #[test]
 fn looks_become_rarer_while_nothing_moves() {
-    let mut memory = RolloutHistory::default();
-    let pauses: Vec<u64> = (0..10).map(|_| memory.next_pause(false).as_secs()).collect();
+    let mut history = RolloutHistory::default();
+    let pauses: Vec<u64> = (0..10).map(|_| history.next_pause(false).as_secs()).collect();
     assert_eq!(pauses, [2, 3, 4, 6, 10, 15, 22, 30, 30, 30]);
-    assert_eq!(memory.next_pause(true), Duration::from_secs(2));
+    assert_eq!(history.next_pause(true), Duration::from_secs(2));
 }
 
 #[test]

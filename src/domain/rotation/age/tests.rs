@@ -56,7 +56,7 @@ pub fn see(
     observed_keys(rules, mapping, read, "shop", key)
 }
 
-/// The same beside a Secret that holds `published`.
+/// The same beside a Secret with `published` as its data.
 fn see_over(
     rules: &[Rule],
     payload: &str,
@@ -84,7 +84,7 @@ pub fn time(aged: &BTreeMap<String, KeyAge>, key: &str) -> Option<(i64, bool)> {
     Some((age.last_rotated_time.as_ref()?.0.as_second() - 1_700_000_000, age.at_least))
 }
 
-/// The records after a first sight whose walk found nothing older.
+/// The records after a first read whose backfill found nothing older.
 fn first(rules: &[Rule], payload: &str, second: i64, key: &FingerprintKey) -> BTreeMap<String, KeyAge> {
     let found = aged(&BTreeMap::new(), see(rules, &mapping(), payload, second, key), key);
     let mut records = found.records;
@@ -157,7 +157,7 @@ fn the_loss_of_the_fingerprint_key_alone_is_no_change() {
     let gone = see(&rules, &mapping(), r#"{"A": "1", "B": "1"}"#, 50, &key(2));
     let after = update(&before, &BTreeMap::new(), gone, true, &key(2));
     assert_eq!((time(&after.records, "A"), time(&after.records, "B")), (Some((0, false)), Some((0, false))));
-    // Where it cannot be looked at, the comparison is left for later.
+    // If it cannot be read, the comparison waits.
     let after = update(&before, &BTreeMap::new(), seen(), false, &key(2));
     assert_eq!(after.records, before);
 }
@@ -168,7 +168,7 @@ fn a_key_that_a_template_makes_has_the_age_of_the_newest_version() {
     let mapping = Mapping { template: Some(Template::parse(&texts).unwrap()), ..mapping() };
     let (rules, key) = ([rule("r", &["DSN"])], key(1));
     let first = aged(&BTreeMap::new(), see(&rules, &mapping, r#"{"A": "1"}"#, 3, &key), &key);
-    assert_eq!(time(&first.records, "DSN"), Some((3, true)), "older versions are not looked through");
+    assert_eq!(time(&first.records, "DSN"), Some((3, true)), "older versions are not read");
     let same = aged(&first.records, see(&rules, &mapping, r#"{"A": "1", "B": "2"}"#, 7, &key), &key);
     assert_eq!(same.records, first.records);
     let other = aged(&first.records, see(&rules, &mapping, r#"{"A": "2"}"#, 9, &key), &key);
@@ -207,7 +207,7 @@ fn a_change_before_the_walk_has_ended_needs_no_walk() {
     let found = aged(&BTreeMap::new(), see(&rules, &mapping(), r#"{"A": "x"}"#, 0, &key), &key);
     let same = see(&rules, &mapping(), r#"{"A": "x", "B": ""}"#, 5, &key);
     let still = update(&BTreeMap::new(), &found.unknown, same, true, &key);
-    assert_eq!(still.unknown["A"].trace.version.version_id, "v5", "the walk begins at the newest version");
+    assert_eq!(still.unknown["A"].trace.version.version_id, "v5", "the backfill begins at the newest version");
     let other = see(&rules, &mapping(), r#"{"A": "y"}"#, 9, &key);
     let changed = update(&BTreeMap::new(), &found.unknown, other, true, &key);
     assert_eq!((time(&changed.records, "A"), changed.unknown.len()), (Some((9, false)), 0));
@@ -215,7 +215,7 @@ fn a_change_before_the_walk_has_ended_needs_no_walk() {
 
 proptest! {
     /// Whatever versions come, each key's time is that of the last version in which its value differs from the one
-    /// before, and looks in between change nothing.
+    /// before, and reads in between change nothing.
     #[test]
     fn the_age_is_that_of_the_last_change(
         versions in prop::collection::vec((0u8..3, 0u8..3, 1usize..3), 1..40),
@@ -224,12 +224,12 @@ proptest! {
         let (a, b, _) = versions[0];
         let mut records = first(&rules, &format!(r#"{{"A": "{a}", "B": "{b}"}}"#), 0, &key);
         let (mut expected, mut last) = ((0, 0), (a, b));
-        for (number, (a, b, looks)) in versions.iter().copied().enumerate().skip(1) {
+        for (number, (a, b, reads)) in versions.iter().copied().enumerate().skip(1) {
             let second = i64::try_from(number).unwrap() * 10;
             if a != last.0 { expected.0 = second }
             if b != last.1 { expected.1 = second }
             last = (a, b);
-            for _ in 0..looks {
+            for _ in 0..reads {
                 let payload = format!(r#"{{"A": "{a}", "B": "{b}", "C": "{number}"}}"#);
                 records = aged(&records, see(&rules, &mapping(), &payload, second, &key), &key).records;
             }

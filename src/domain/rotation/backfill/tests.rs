@@ -10,45 +10,45 @@ fn listed(id: &str, second: i64) -> ListedVersion {
     ListedVersion { id: id.to_owned(), stages: BTreeSet::new(), created: Some(at(second)) }
 }
 
-/// Walks back from the version at `read`, through older versions with the value of `A` at that time; `None` is a version
-/// that cannot be seen.
-fn walked(read: i64, older: &[(i64, Option<&str>)], end: BackfillEnd) -> (i64, bool) {
+/// Backfills from the version at `read` through older versions with the value of `A` at that time; `None` is a version that
+/// cannot be read.
+fn backfilled(read: i64, older: &[(i64, Option<&str>)], end: BackfillEnd) -> (i64, bool) {
     let (rules, key) = ([rule("r", &["A"])], key(1));
     let found = aged(&BTreeMap::new(), see(&rules, &mapping(), r#"{"A": "x"}"#, read, &key), &key);
-    let mut walk = Backfill::new(&found.unknown);
+    let mut backfill = Backfill::new(&found.unknown);
     for (second, value) in older {
-        if walk.is_done() {
+        if backfill.is_done() {
             break;
         }
         match value {
-            Some(value) => walk.add_version(Some(at(*second)), |name| {
+            Some(value) => backfill.add_version(Some(at(*second)), |name| {
                 let payload = Payload::text(format!(r#"{{"A": {value:?}}}"#));
                 found.unknown[name].trace.fingerprint_in(&payload, "shop", &|_| true, &key)
             }),
-            None => walk.add_gap(),
+            None => backfill.add_gap(),
         }
     }
-    time(&walk.end(end), "A").unwrap()
+    time(&backfill.end(end), "A").unwrap()
 }
 
 #[test]
 fn a_walk_finds_the_version_that_brought_the_value() {
-    assert_eq!(walked(50, &[(40, Some("x")), (30, Some("x")), (20, Some("y"))], BackfillEnd::Beyond), (30, false));
+    assert_eq!(backfilled(50, &[(40, Some("x")), (30, Some("x")), (20, Some("y"))], BackfillEnd::Beyond), (30, false));
     assert_eq!(
-        walked(50, &[(40, Some("y")), (30, Some("x"))], BackfillEnd::Beyond),
+        backfilled(50, &[(40, Some("y")), (30, Some("x"))], BackfillEnd::Beyond),
         (50, false),
         "an older spell does not count"
     );
-    assert_eq!(walked(50, &[(40, Some("x"))], BackfillEnd::Beginning), (40, false));
-    assert_eq!(walked(50, &[(40, Some("x"))], BackfillEnd::Beyond), (40, true));
-    assert_eq!(walked(50, &[], BackfillEnd::Beyond), (50, true));
+    assert_eq!(backfilled(50, &[(40, Some("x"))], BackfillEnd::Beginning), (40, false));
+    assert_eq!(backfilled(50, &[(40, Some("x"))], BackfillEnd::Beyond), (40, true));
+    assert_eq!(backfilled(50, &[], BackfillEnd::Beyond), (50, true));
     assert_eq!(
-        walked(50, &[(40, None), (30, Some("y"))], BackfillEnd::Beyond),
+        backfilled(50, &[(40, None), (30, Some("y"))], BackfillEnd::Beyond),
         (50, true),
         "it may be of the version between"
     );
-    assert_eq!(walked(50, &[(40, None), (30, Some("x")), (20, Some("y"))], BackfillEnd::Beyond), (30, false));
-    assert_eq!(walked(50, &[(40, None)], BackfillEnd::Beginning), (50, true));
+    assert_eq!(backfilled(50, &[(40, None), (30, Some("x")), (20, Some("y"))], BackfillEnd::Beyond), (30, false));
+    assert_eq!(backfilled(50, &[(40, None)], BackfillEnd::Beginning), (50, true));
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn twenty_older_versions_are_looked_through_and_the_first_one_is_known_by_the_se
 }
 
 proptest! {
-    /// A walk over any history finds what watching it from the beginning would have found.
+    /// A backfill over any history finds what watching it from the beginning would have found.
     #[test]
     fn a_walk_agrees_with_having_watched(values in prop::collection::vec(0u8..3, 1..18)) {
         let mut since = 0;
@@ -80,6 +80,6 @@ proptest! {
         let older: Vec<(i64, Option<&str>)> = texts.iter().enumerate().rev()
             .map(|(number, value)| (i64::try_from(number).unwrap() * 10, Some(value.as_str()))).collect();
         let read = i64::try_from(before.len()).unwrap() * 10;
-        prop_assert_eq!(walked(read, &older, BackfillEnd::Beginning), (i64::try_from(since).unwrap(), false));
+        prop_assert_eq!(backfilled(read, &older, BackfillEnd::Beginning), (i64::try_from(since).unwrap(), false));
     }
 }

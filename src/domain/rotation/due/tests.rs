@@ -45,11 +45,11 @@ fn the_oldest_key_decides_and_each_state_begins_exactly_when_the_one_before_said
     let mut now = time("2026-11-05T00:00:00Z");
     let mut seen = Vec::new();
     loop {
-        let standing = rule_state(&weekly(), facts(&ages), now);
-        seen.push((standing.state.unwrap(), now.to_string()));
-        let Some(wake) = standing.wake else { break };
+        let state = rule_state(&weekly(), facts(&ages), now);
+        seen.push((state.state.unwrap(), now.to_string()));
+        let Some(wake) = state.wake else { break };
         let just_before = wake.checked_sub(k8s_openapi::jiff::SignedDuration::from_nanos(1)).unwrap();
-        assert_eq!(rule_state(&weekly(), facts(&ages), just_before).state, standing.state);
+        assert_eq!(rule_state(&weekly(), facts(&ages), just_before).state, state.state);
         now = wake;
     }
     let expected = [
@@ -77,32 +77,32 @@ fn a_message_names_rule_keys_time_and_contact() {
 fn an_expiry_counts_however_young_the_keys_are_and_without_a_clock() {
     let expiry = Some(Time(time("2026-11-06T00:00:00Z")));
     let both = rule(|rule| (rule.every, rule.not_after) = (Some("7d".to_owned()), expiry.clone()));
-    let standing = rule_state(&both, facts(&ages()), time("2026-11-05T00:00:00Z"));
-    assert_eq!(standing.due, Some(time("2026-11-06T00:00:00Z")));
+    let state = rule_state(&both, facts(&ages()), time("2026-11-05T00:00:00Z"));
+    assert_eq!(state.due, Some(time("2026-11-06T00:00:00Z")));
     let alone = rule(|rule| rule.not_after = expiry);
     let none = BTreeMap::new();
-    let standing = rule_state(&alone, facts(&none), time("2026-11-05T00:00:00Z"));
-    assert_eq!((standing.state, standing.wake), (Some(RotationState::Current), Some(time("2026-11-06T00:00:00Z"))));
+    let state = rule_state(&alone, facts(&none), time("2026-11-05T00:00:00Z"));
+    assert_eq!((state.state, state.wake), (Some(RotationState::Current), Some(time("2026-11-06T00:00:00Z"))));
     assert_eq!(rule_state(&alone, facts(&none), time("2026-11-06T00:00:00Z")).state, Some(RotationState::Overdue));
 }
 
 #[test]
 fn a_rule_without_a_clock_has_no_state_and_one_with_unknown_keys_none_yet() {
-    let standing = rule_state(&rule(|_| {}), facts(&ages()), time("2030-01-01T00:00:00Z"));
-    assert_eq!((standing.state, standing.wake, standing.due), (None, None, None));
+    let state = rule_state(&rule(|_| {}), facts(&ages()), time("2030-01-01T00:00:00Z"));
+    assert_eq!((state.state, state.wake, state.due), (None, None, None));
     let half = BTreeMap::from([age("A", "2026-11-01T12:00:00Z", false)]);
-    let standing = rule_state(&weekly(), facts(&half), time("2026-11-02T00:00:00Z"));
-    assert_eq!(standing.state, None);
-    assert!(standing.message.contains("not known yet"), "{standing:?}");
+    let state = rule_state(&weekly(), facts(&half), time("2026-11-02T00:00:00Z"));
+    assert_eq!(state.state, None);
+    assert!(state.message.contains("not known yet"), "{state:?}");
 }
 
 #[test]
 fn a_key_that_is_not_published_is_named_and_the_others_decide() {
     let mut ages = ages();
     ages.insert("B".to_owned(), KeyAge { key: "B".to_owned(), ..KeyAge::default() });
-    let standing = rule_state(&weekly(), facts(&ages), time("2026-11-05T00:00:00Z"));
-    assert_eq!(standing.state, Some(RotationState::Current));
-    assert!(standing.message.contains("B is not published"), "{standing:?}");
+    let state = rule_state(&weekly(), facts(&ages), time("2026-11-05T00:00:00Z"));
+    assert_eq!(state.state, Some(RotationState::Current));
+    assert!(state.message.contains("B is not published"), "{state:?}");
 }
 
 #[test]
@@ -112,11 +112,11 @@ fn an_emergency_is_overdue_now_also_without_a_clock() {
     let ages = ages();
     for rule in [weekly(), rule(|_| {})] {
         let facts = Facts { emergency: Some(&emergency), ..facts(&ages) };
-        let standing = rule_state(&rule, facts, time("2026-11-02T00:00:01Z"));
-        assert_eq!((standing.state, standing.due), (Some(RotationState::Overdue), Some(since)));
+        let state = rule_state(&rule, facts, time("2026-11-02T00:00:01Z"));
+        assert_eq!((state.state, state.due), (Some(RotationState::Overdue), Some(since)));
         let message =
             "the rule \"tiktok-session\" is an emergency since 2026-11-02T00:00:00Z: change B; ask Growth team";
-        assert_eq!(standing.message, message);
+        assert_eq!(state.message, message);
     }
 }
 
