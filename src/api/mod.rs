@@ -1,8 +1,8 @@
 //! The Kubernetes API of Bindery: the kinds users write, as typed structs.
 //!
 //! Doc comments here are the user's reference: they become the `description` fields of the CRDs in
-//! `crds/` and so the output of `kubectl explain`. There is no logic in this module; the text of a
-//! manifest becomes a checked [`Binding`](crate::domain::binding::Binding) in `binding::spec`.
+//! `crds/` and so the output of `kubectl explain`. [`domain::binding`](crate::domain::binding)
+//! parses a manifest into a checked [`Binding`](crate::domain::binding::Binding).
 
 pub mod condition;
 mod restart;
@@ -69,7 +69,7 @@ pub const STATUS_FIELD_MANAGER: &str = "bindery-status";
 /// Field manager of restarts.
 pub const RESTART_FIELD_MANAGER: &str = "bindery-restart";
 
-/// The custom resource definitions, in the order in which they stand in `crds/`.
+/// The custom resource definitions, in the order of `crds/`.
 #[must_use]
 pub fn crds() -> Vec<CustomResourceDefinition> {
     vec![SecretBinding::crd(), SecretGrant::crd()]

@@ -179,7 +179,7 @@ pub fn judge(workload: &Workload, stale: bool, mark: &str, history: &RolloutHist
     };
     let marked = workload.mark.as_deref() == Some(mark);
     match (stale, marked, &workload.progress) {
-        (false, false, _) | (false, true, PodProgress::Done | PodProgress::Held(_) | PodProgress::Partial(_)) => {
+        (false, false, _) | (false, true, PodProgress::Done | PodProgress::Waiting(_) | PodProgress::Partial(_)) => {
             RestartVerdict::Current
         }
         (true, _, _) if workload.opts_out => RestartVerdict::OptsOut,
@@ -187,7 +187,7 @@ pub fn judge(workload: &Workload, stale: bool, mark: &str, history: &RolloutHist
         (_, true, PodProgress::Failed(why)) => RestartVerdict::Failed(why.clone()),
         // The values that it was restarted for are back, so its pods have them.
         (true, true, PodProgress::Done) => RestartVerdict::Current,
-        (true, _, PodProgress::Held(what)) | (true, true, PodProgress::Partial(what)) => {
+        (true, _, PodProgress::Waiting(what)) | (true, true, PodProgress::Partial(what)) => {
             RestartVerdict::Pending(what.clone())
         }
         (true, false, _) => match attempt {

@@ -16,7 +16,7 @@ pub enum PodProgress {
     /// The controller replaces them.
     Rolling,
     /// None is replaced until a person acts; the text names the step.
-    Held(String),
+    Waiting(String),
     /// Some are replaced, the others stay until a person acts; the text names the step.
     Partial(String),
     /// The controller gave up; the text names the cause.
@@ -27,11 +27,13 @@ pub enum PodProgress {
 #[must_use]
 pub fn progress(kind: WorkloadKind, generation: i64, spec: &WorkloadSpec, status: &WorkloadStatus) -> PodProgress {
     if spec.paused {
-        return PodProgress::Held("it is paused; resume it".to_owned());
+        return PodProgress::Waiting("it is paused; resume it".to_owned());
     }
     let strategy = spec.update_strategy.as_ref();
     if strategy.and_then(|strategy| strategy.type_.as_deref()) == Some("OnDelete") {
-        return PodProgress::Held("its update strategy is OnDelete; delete its pods to have them made anew".to_owned());
+        return PodProgress::Waiting(
+            "its update strategy is OnDelete; delete its pods to have them made anew".to_owned(),
+        );
     }
     if !is_observed(generation, status) {
         return PodProgress::Rolling;
@@ -108,7 +110,7 @@ fn stateful_set(partition: i64, spec: &WorkloadSpec, status: &WorkloadStatus) ->
 
 fn argo_rollout(spec: &WorkloadSpec, status: &WorkloadStatus) -> PodProgress {
     match status.phase.as_deref() {
-        Some("Paused") => PodProgress::Held("it waits at a step; promote it".to_owned()),
+        Some("Paused") => PodProgress::Waiting("it waits at a step; promote it".to_owned()),
         Some("Degraded") => {
             PodProgress::Failed("Argo Rollouts reports it as Degraded; see the messages of the Rollout".to_owned())
         }
@@ -134,7 +136,7 @@ mod tests {
         match progress {
             PodProgress::Done => "done",
             PodProgress::Rolling => "rolling",
-            PodProgress::Held(_) => "held",
+            PodProgress::Waiting(_) => "waiting",
             PodProgress::Partial(_) => "partial",
             PodProgress::Failed(_) => "failed",
         }
@@ -160,7 +162,7 @@ mod tests {
             (json!({"replicas": 2}), counts(0, 0, 0), "rolling"),
             (json!({}), counts(0, 0, 0), "rolling"),
             (json!({"replicas": 3}), unseen, "rolling"),
-            (json!({"replicas": 3, "paused": true}), counts(3, 1, 3), "held"),
+            (json!({"replicas": 3, "paused": true}), counts(3, 1, 3), "waiting"),
             (json!({"replicas": 3}), gave_up(counts(4, 1, 3)), "failed"),
             (json!({"replicas": 3}), gave_up(counts(3, 3, 3)), "done"),
         ] {
@@ -179,7 +181,7 @@ mod tests {
             (json!({"replicas": 3}), status(("b", "b"), 3, 3, 2), "rolling"),
             (json!({"replicas": 0}), status(("b", "b"), 0, 0, 0), "done"),
             (json!({"replicas": 1}), status(("b", "b"), 0, 0, 0), "rolling"),
-            (json!({"replicas": 3, "updateStrategy": {"type": "OnDelete"}}), status(("a", "b"), 3, 0, 3), "held"),
+            (json!({"replicas": 3, "updateStrategy": {"type": "OnDelete"}}), status(("a", "b"), 3, 0, 3), "waiting"),
             (partition(2), status(("a", "b"), 3, 0, 3), "rolling"),
             (partition(2), status(("a", "b"), 3, 1, 3), "partial"),
             (partition(9), status(("a", "b"), 3, 0, 3), "partial"),
@@ -197,7 +199,7 @@ mod tests {
             (json!({}), status(3, 2, 3), "rolling"),
             (json!({}), status(3, 3, 2), "rolling"),
             (json!({}), status(0, 0, 0), "done"),
-            (json!({"updateStrategy": {"type": "OnDelete"}}), status(3, 0, 3), "held"),
+            (json!({"updateStrategy": {"type": "OnDelete"}}), status(3, 0, 3), "waiting"),
         ] {
             assert_eq!(word(&of(WorkloadKind::DaemonSet, &spec, &status)), expected, "{spec} {status}");
         }
@@ -210,9 +212,9 @@ mod tests {
             (json!({"replicas": 2}), status("Healthy", 2), "done"),
             (json!({"replicas": 2}), status("Healthy", 1), "rolling"),
             (json!({"replicas": 2}), status("Progressing", 2), "rolling"),
-            (json!({"replicas": 2}), status("Paused", 1), "held"),
+            (json!({"replicas": 2}), status("Paused", 1), "waiting"),
             (json!({"replicas": 2}), status("Degraded", 1), "failed"),
-            (json!({"replicas": 2, "paused": true}), status("Progressing", 1), "held"),
+            (json!({"replicas": 2, "paused": true}), status("Progressing", 1), "waiting"),
         ] {
             assert_eq!(word(&of(WorkloadKind::Rollout, &spec, &status)), expected, "{spec} {status}");
         }

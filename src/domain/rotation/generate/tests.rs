@@ -130,7 +130,7 @@ impl World {
             GenerationStep::Put { secret, token } => {
                 let model = &mut self.secrets[*secret];
                 let (_, other) = model.versions[&based[*secret].current.id].clone();
-                // A token that is taken leaves the version as it is.
+                // A known token leaves the version as it is.
                 model.versions.entry(token.clone()).or_insert((value.to_owned(), other));
                 model.pending = Some(token.clone());
             }
