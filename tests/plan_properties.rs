@@ -9,13 +9,13 @@ use bindery::api::{SecretBinding, SecretBindingSpec, SecretBindingStatus, Source
 use bindery::aws::audit::ReadReason;
 use bindery::domain::binding::Binding;
 use bindery::domain::fingerprint::FingerprintKey;
-use bindery::domain::grant::{Access, Asker, Home, Wants, decide};
+use bindery::domain::grant::{Access, Home, RequestedKeys, Requester, decide};
 use bindery::domain::inputs::inputs;
 use bindery::domain::render::key::TargetKey;
 use bindery::domain::secret::error::{SourceError, SourceErrorKind};
 use bindery::domain::secret::reference::Source;
-use bindery::domain::secret::version::Known;
-use bindery::domain::target::{Desired, Sighting, TargetState, judge};
+use bindery::domain::secret::version::VersionRef;
+use bindery::domain::target::{Desired, ObservedSecret, TargetState, judge};
 use bindery::domain::value::Value as SecretValue;
 use bindery::reconcile::binding::attempt::{Attempt, GrantInUse};
 use bindery::reconcile::binding::plan::{Need, Situation};
@@ -46,14 +46,14 @@ fn access() -> Access {
         "spec": {"namespaces": {"names": ["n"]}, "secrets": [{"name": "app"}], "aws": {"region": "eu-west-1"}},
     }))
     .unwrap();
-    let wants = BTreeMap::from([("app".parse().unwrap(), Wants::default())]);
-    let asker = Asker { namespace: "n", labels: None, grant: None };
+    let wants = BTreeMap::from([("app".parse().unwrap(), RequestedKeys::default())]);
+    let asker = Requester { namespace: "n", labels: None, grant: None };
     decide([&grant], asker, &wants, &Home::default(), Timestamp::UNIX_EPOCH).unwrap()
 }
 
-fn versions(id: &str) -> BTreeMap<Source, Known> {
+fn versions(id: &str) -> BTreeMap<Source, VersionRef> {
     let source = binding(false, false).mapping.sources().into_iter().next().unwrap();
-    let known = Known { arn: "arn".to_owned(), name: "app".to_owned(), version_id: id.to_owned() };
+    let known = VersionRef { arn: "arn".to_owned(), name: "app".to_owned(), version_id: id.to_owned(), created: None };
     BTreeMap::from([(source, known)])
 }
 
@@ -96,9 +96,9 @@ fn applied(desired: &Desired) -> Value {
     metadata
 }
 
-fn meta(metadata: &Value) -> Sighting {
+fn meta(metadata: &Value) -> ObservedSecret {
     let meta = serde_json::from_value(json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata}));
-    Sighting::new(&meta.unwrap(), &key())
+    ObservedSecret::new(&meta.unwrap(), &key())
 }
 
 fn desired(binding: &Binding, keys: &BTreeSet<String>, version: &str) -> Desired {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use bindery::api::{OverlapStrategy, RotationAction, SecretBinding, SecretGrant};
 use bindery::domain::binding::Binding;
-use bindery::domain::grant::{Access, Asker, Home, decide, wants};
+use bindery::domain::grant::{Access, Home, Requester, decide, requested_keys};
 use bindery::domain::rollout::consumers::{Uses, uses};
 use bindery::domain::rotation::gate::{Names, look};
 use bindery::domain::rotation::job;
@@ -80,8 +80,9 @@ fn bindings() -> Vec<(Binding, Access)> {
         assert_eq!(manifest.namespace().as_deref(), Some(NAMESPACE));
         manifest.metadata.uid = Some("u".to_owned());
         let binding = Binding::parse(&manifest, &[]).unwrap();
-        let asker = Asker { namespace: NAMESPACE, labels: None, grant: None };
-        let access = decide(&grants, asker, &wants(&binding.mapping), &Home::default(), Timestamp::UNIX_EPOCH).unwrap();
+        let asker = Requester { namespace: NAMESPACE, labels: None, grant: None };
+        let access =
+            decide(&grants, asker, &requested_keys(&binding.mapping), &Home::default(), Timestamp::UNIX_EPOCH).unwrap();
         (binding, access)
     });
     parsed.collect()

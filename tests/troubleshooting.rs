@@ -14,9 +14,9 @@ use bindery::domain::payload::Payload;
 use bindery::domain::render::key::TargetKey;
 use bindery::domain::render::mapping::error::{PayloadFault, RenderError};
 use bindery::domain::render::rejection::Rejection;
-use bindery::domain::render::template::{TemplateError, TemplateFault};
-use bindery::domain::rollout::outcome::Report;
-use bindery::domain::rotation::due::{Facts, stand};
+use bindery::domain::render::template::error::{TemplateError, TemplateFault};
+use bindery::domain::rollout::outcome::RolloutReport;
+use bindery::domain::rotation::due::{Facts, rule_state};
 use bindery::domain::rotation::rule::Rule;
 use bindery::domain::secret::error::{SourceError, SourceErrorKind};
 use bindery::domain::target::TargetError;
@@ -237,11 +237,11 @@ fn overdue() -> String {
     };
     let ages = BTreeMap::from([(age.key.clone(), age)]);
     let facts = Facts { ages: &ages, emergency: None, activity: None, aws: &[] };
-    stand(&rule.unwrap(), facts, "2026-11-09T00:00:00Z".parse().unwrap()).message
+    rule_state(&rule.unwrap(), facts, "2026-11-09T00:00:00Z".parse().unwrap()).message
 }
 
 /// Restarts that are not done.
-fn rollouts() -> Vec<Report> {
+fn rollouts() -> Vec<RolloutReport> {
     let at = |text: &str| text.to_owned();
     let pending = vec![
         at("Deployment worker: its pods are being replaced"),
@@ -250,7 +250,7 @@ fn rollouts() -> Vec<Report> {
     let failed = vec![at(
         "Deployment worker: its new pods did not become available within its progressDeadlineSeconds; see why they do not start",
     )];
-    vec![Report { pending, ..Report::default() }, Report { failed, ..Report::default() }]
+    vec![RolloutReport { pending, ..RolloutReport::default() }, RolloutReport { failed, ..RolloutReport::default() }]
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
 /// The type of a status condition.
 ///
 /// `Ready`, `Reconciling` and `Stalled` follow [kstatus], which Flux and Argo CD read; the others say
@@ -184,5 +186,39 @@ reasons! {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// The condition of this type.
+#[must_use]
+pub fn find(conditions: &[Condition], type_: ConditionType) -> Option<&Condition> {
+    conditions.iter().find(|condition| condition.type_ == type_.as_str())
+}
+
+/// Whether the condition of this type is present and true.
+#[must_use]
+pub fn is_true(conditions: &[Condition], type_: ConditionType) -> bool {
+    find(conditions, type_).is_some_and(|condition| condition.status == "True")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_condition_is_found_by_its_type_and_is_true_only_with_that_status() {
+        let of = |type_: ConditionType, status: &str| Condition {
+            type_: type_.to_string(),
+            status: status.to_owned(),
+            ..serde_json::from_value(serde_json::json!({
+                "type": "", "status": "", "reason": "", "message": "", "lastTransitionTime": "2027-01-01T00:00:00Z",
+            }))
+            .unwrap()
+        };
+        let conditions = [of(ConditionType::Ready, "True"), of(ConditionType::Applied, "False")];
+        assert_eq!(find(&conditions, ConditionType::Applied), Some(&conditions[1]));
+        assert_eq!(find(&conditions, ConditionType::Fetched), None);
+        assert!(is_true(&conditions, ConditionType::Ready));
+        assert!(!is_true(&conditions, ConditionType::Applied) && !is_true(&conditions, ConditionType::Fetched));
     }
 }

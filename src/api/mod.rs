@@ -1,19 +1,22 @@
 //! The Kubernetes API of Bindery: the kinds users write, as typed structs.
 //!
 //! Doc comments here are the user's reference: they become the `description` fields of the CRDs in
-//! `crds/` and so the output of `kubectl explain`. There is no logic in this module; the text of a
-//! manifest becomes a checked [`Binding`](crate::domain::binding::Binding) in `binding::spec`.
+//! `crds/` and so the output of `kubectl explain`. [`domain::binding`](crate::domain::binding)
+//! parses a manifest into a checked [`Binding`](crate::domain::binding::Binding).
 
-mod condition;
+pub mod condition;
+mod restart;
 mod rotation;
 mod secret_binding;
 mod secret_grant;
 
 pub use crate::api::condition::{ConditionType, Reason};
+pub use crate::api::restart::{
+    RestartPolicy, RestartSpec, RestartWindow, RolloutStatus, WorkloadKind, WorkloadReference,
+};
 pub use crate::api::rotation::{
-    Contact, CronJobReference, GenerateEncoding, GenerateSpec, KeyAge, OverlapSpec, OverlapStrategy, RestartPolicy,
-    RestartSpec, RestartWindow, RolloutStatus, RotationRule, RotationState, RotationStatus, RuleAction, WorkloadKind,
-    WorkloadReference,
+    Contact, CronJobReference, GenerateEncoding, GenerateSpec, KeyAge, OverlapSpec, OverlapStrategy, RotationRule,
+    RotationState, RotationStatus, RuleAction,
 };
 pub use crate::api::secret_binding::{
     DataEntry, DataFromEntry, DeletionPolicy, EncodingSpec, KeyReference, SecretBinding, SecretBindingSpec,
@@ -66,7 +69,7 @@ pub const STATUS_FIELD_MANAGER: &str = "bindery-status";
 /// Field manager of restarts.
 pub const RESTART_FIELD_MANAGER: &str = "bindery-restart";
 
-/// The custom resource definitions, in the order in which they stand in `crds/`.
+/// The custom resource definitions, in the order of `crds/`.
 #[must_use]
 pub fn crds() -> Vec<CustomResourceDefinition> {
     vec![SecretBinding::crd(), SecretGrant::crd()]

@@ -7,7 +7,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::api::rotation::{RestartSpec, RolloutStatus, RotationRule, RotationStatus};
+use crate::api::restart::{RestartSpec, RolloutStatus};
+use crate::api::rotation::{RotationRule, RotationStatus};
 
 /// What a binding wants to be published.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]

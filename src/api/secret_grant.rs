@@ -1,4 +1,4 @@
-//! `SecretGrant`: who may read what, as whom.
+//! `SecretGrant`: secrets, the namespaces that may read them, and the identity that reads them.
 #![allow(clippy::duplicated_attributes, reason = "each printer column has a type")]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};

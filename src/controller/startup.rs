@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::domain::binding::Binding;
-use crate::domain::grant::wants;
+use crate::domain::grant::requested_keys;
 use crate::domain::name::BindingName;
 use crate::domain::secret::identity::Identity;
 use crate::domain::secret::reference::SecretId;
@@ -79,7 +79,7 @@ async fn declare(context: &Context, name: &BindingName, asks: &mut bool) -> Vec<
         return Vec::new();
     }
     let Ok(binding) = Binding::parse(manifest, &context.settings.denied_metadata) else { return Vec::new() };
-    let wants = wants(&binding.mapping);
+    let wants = requested_keys(&binding.mapping);
     if wants.keys().any(|secret| matches!(secret, SecretId::Arn(_))) && std::mem::take(asks) {
         // The pass says what is wrong where this fails.
         let _ = timeout(GATHERING, Box::pin(context.authorization.access(&binding))).await;

@@ -16,7 +16,7 @@ use crate::reconcile::context::Context;
 use crate::state::bindings::name_of;
 use crate::state::targets::Touched;
 
-/// Whom a change of a grant or of a namespace concerns.
+/// RestartScope a change of a grant or of a namespace concerns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Concern {
     /// The bindings of these namespaces.
@@ -189,7 +189,7 @@ mod tests {
     use super::*;
     use crate::api::{GrantedNamespaces, SecretGrantSpec};
     use crate::domain::fingerprint::FingerprintKey;
-    use crate::domain::target::Sighting;
+    use crate::domain::target::ObservedSecret;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
     use zeroize::Zeroizing;
 
@@ -258,7 +258,7 @@ mod tests {
         let leads_to = |metadata: serde_json::Value| -> Vec<String> {
             let meta =
                 serde_json::from_value(serde_json::json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata}));
-            let sighting = Arc::new(Sighting::new(&meta.unwrap(), &key));
+            let sighting = Arc::new(ObservedSecret::new(&meta.unwrap(), &key));
             let touched = Touched { namespace: "n".to_owned(), name: "s".to_owned(), sighting };
             let aiming = |namespace: &str, name: &str| vec![BindingName::new(namespace, &format!("aims-at-{name}"))];
             bindings_of_target(&touched, aiming).iter().map(ToString::to_string).collect()

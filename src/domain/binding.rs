@@ -1,5 +1,5 @@
-//! A manifest made sure of: [`SecretBinding`] as the API server stores it becomes a [`Binding`], or a [`SpecError`]
-//! that names the field. The CRD refuses most of these at `kubectl apply`; what an older CRD let in is found here.
+//! A manifest, parsed: a [`SecretBinding`] becomes a [`Binding`], or a [`SpecError`] that names the field. The CRD refuses
+//! most faults at `kubectl apply`; this file finds those that an older CRD let in.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,22 +14,21 @@ use crate::domain::duration::Span;
 use crate::domain::render::encoding::Encoding;
 use crate::domain::render::glob::Glob;
 use crate::domain::render::key::TargetKey;
-use crate::domain::render::mapping::{Entry, Extract, Mapping};
+use crate::domain::render::mapping::{Extract, Mapping, MappingEntry};
 use crate::domain::render::template::Template;
 use crate::domain::rollout::policy::Restart;
 use crate::domain::rotation::rule::Rule;
 use crate::domain::secret::reference::{SecretId, Source, ValueFrom, VersionSelector};
 
-/// Metadata keys that users may not put on a target, beyond those of Kubernetes and Bindery, where the operator's
-/// `--deny-target-metadata` says nothing else: each lets a label or annotation turn a Secret into a credential of the
-/// cluster, or copies it to another namespace.
+/// The default of `--deny-target-metadata`: metadata keys that users may not put on a target, beyond those of Kubernetes
+/// and Bindery. Each turns a Secret into a credential of the cluster, or copies it to another namespace.
 pub const DENIED_METADATA: &[&str] =
     &["argocd.argoproj.io/", "reflector.v1.k8s.emberstack.com/", "replicator.v1.mittwald.de/"];
 
 /// The shortest refresh interval.
 const MIN_REFRESH: Duration = Duration::from_secs(10);
 
-/// A binding whose every part is known to be well-formed.
+/// A well-formed binding.
 pub struct Binding {
     /// The namespace of the binding and of its target.
     pub namespace: String,
@@ -41,32 +40,32 @@ pub struct Binding {
     pub generation: i64,
     /// Whether it is suspended.
     pub suspend: bool,
-    /// The grant to read through, where the binding names one.
+    /// The grant that the binding names.
     pub grant: Option<String>,
-    /// How often the sources are checked.
+    /// The refresh interval.
     pub refresh: Refresh,
-    /// Which keys come from where.
+    /// The sources of its keys.
     pub mapping: Mapping,
     /// The Secret to publish.
-    pub target: Target,
+    pub target: BindingTarget,
     /// The rotation rules.
     pub rotation: Vec<Rule>,
-    /// Which workloads are restarted.
+    /// The workloads that it restarts.
     pub restart: Restart,
     /// The text of the annotation `bindery.dev/sync`.
     pub sync: Option<String>,
     /// The text of the annotation `bindery.dev/rotation`.
     pub command: Option<String>,
-    /// The parts of the spec that decide what is published, as text to digest.
+    /// The parts of the spec that decide the content of the target, as text to digest.
     pub fingerprint_input: String,
 }
 
-/// How often the sources of a binding are checked.
+/// The interval between two checks of the sources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refresh {
-    /// As often as the operator's `--refresh-interval` says.
+    /// The operator's `--refresh-interval`.
     Default,
-    /// After this time.
+    /// This interval.
     Every(Duration),
     /// Never by the clock.
     Never,
@@ -74,7 +73,7 @@ pub enum Refresh {
 
 /// The Secret to publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
+pub struct BindingTarget {
     /// Its name.
     pub name: String,
     /// Its type.
@@ -83,26 +82,26 @@ pub struct Target {
     pub labels: BTreeMap<String, String>,
     /// Annotations to put on it.
     pub annotations: BTreeMap<String, String>,
-    /// Whether an existing Secret that consents may be taken over.
+    /// Whether the binding may adopt an existing Secret that consents.
     pub adopt: bool,
-    /// What becomes of it with the binding.
+    /// Its fate once the binding is deleted.
     pub deletion_policy: DeletionPolicy,
 }
 
-/// What is wrong with a manifest, and where.
+/// A fault of a manifest.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {problem}")]
 pub struct SpecError {
     /// The path of the field.
     pub field: String,
-    /// What is wrong with it and what to do.
+    /// The fault and its cure.
     pub problem: String,
     /// `InvalidReference` for the name of a secret or version, else `InvalidSpec`.
     pub reason: Reason,
 }
 
 impl Binding {
-    /// Whether what is published depends on what was published before: values are compared, or live side by side.
+    /// Whether the content of the target depends on its earlier content: restarts compare values, and overlaps publish two.
     #[must_use]
     pub fn has_history(&self) -> bool {
         self.restart.restarts_any() || self.rotation.iter().any(|rule| rule.overlap.is_some())
@@ -111,15 +110,16 @@ impl Binding {
     /// Parses a manifest.
     ///
     /// # Errors
-    /// The first field that is wrong.
+    /// The first wrong field.
     pub fn parse(manifest: &SecretBinding, denied_metadata: &[String]) -> Result<Self, SpecError> {
         let spec = &manifest.spec;
         let target = spec.target.clone().unwrap_or_default();
         if spec.data.is_empty() && spec.data_from.is_empty() {
             return Err(invalid("spec", "nothing to publish: give at least one entry under dataFrom or data"));
         }
-        let data_from = spec.data_from.iter().enumerate().map(extract).collect::<Result<_, _>>()?;
-        let data: Vec<Entry> = spec.data.iter().map(entry).collect::<Result<_, _>>()?;
+        let data_from =
+            spec.data_from.iter().enumerate().map(|(index, entry)| extract(index, entry)).collect::<Result<_, _>>()?;
+        let data: Vec<MappingEntry> = spec.data.iter().map(entry).collect::<Result<_, _>>()?;
         let mut seen = BTreeSet::new();
         if let Some(twice) = data.iter().find(|entry| !seen.insert(&entry.key)) {
             return Err(invalid(format!("spec.data[{}]", twice.key), "the key stands there twice; remove one entry"));
@@ -210,7 +210,7 @@ fn globs(texts: &[String], field: &str) -> Result<Vec<Glob>, SpecError> {
     texts.iter().map(|text| Glob::try_from(text.as_str()).map_err(|error| invalid(field, error))).collect()
 }
 
-fn extract((index, manifest): (usize, &DataFromEntry)) -> Result<Extract, SpecError> {
+fn extract(index: usize, manifest: &DataFromEntry) -> Result<Extract, SpecError> {
     let field = format!("spec.dataFrom[{index}]");
     Ok(Extract {
         source: Source {
@@ -223,7 +223,7 @@ fn extract((index, manifest): (usize, &DataFromEntry)) -> Result<Extract, SpecEr
     })
 }
 
-fn entry(manifest: &DataEntry) -> Result<Entry, SpecError> {
+fn entry(manifest: &DataEntry) -> Result<MappingEntry, SpecError> {
     let field = format!("spec.data[{}]", manifest.key);
     let (source, json_key) = match (&manifest.value_from, &manifest.from) {
         (Some(text), None) => {
@@ -237,7 +237,7 @@ fn entry(manifest: &DataEntry) -> Result<Entry, SpecError> {
         }
         _ => return Err(invalid(field, "give exactly one of valueFrom and from")),
     };
-    Ok(Entry {
+    Ok(MappingEntry {
         key: TargetKey::try_from(manifest.key.as_str()).map_err(|error| invalid(&field, error))?,
         source,
         json_key,
@@ -250,7 +250,7 @@ fn entry(manifest: &DataEntry) -> Result<Entry, SpecError> {
 }
 
 fn rules(manifest: &SecretBinding, template_only: bool) -> Result<Vec<Rule>, SpecError> {
-    let (mut names, mut taken) = (BTreeSet::new(), BTreeSet::new());
+    let (mut names, mut overlap_keys) = (BTreeSet::new(), BTreeSet::new());
     let mut rules = Vec::new();
     for rule in &manifest.spec.rotation {
         let at = format!("spec.rotation[{}]", rule.name);
@@ -266,7 +266,7 @@ fn rules(manifest: &SecretBinding, template_only: bool) -> Result<Vec<Rule>, Spe
                 ));
             }
             for key in [&overlap.key, &overlap.next_key, &overlap.previous_key] {
-                if !taken.insert(key.clone()) {
+                if !overlap_keys.insert(key.clone()) {
                     return Err(invalid(
                         format!("{at}.overlap"),
                         format!("the key {key} belongs to another overlap; a key can have one"),
@@ -279,7 +279,11 @@ fn rules(manifest: &SecretBinding, template_only: bool) -> Result<Vec<Rule>, Spe
     Ok(rules)
 }
 
-fn parse_target(manifest: &SecretBinding, target: TargetManifest, denied: &[String]) -> Result<Target, SpecError> {
+fn parse_target(
+    manifest: &SecretBinding,
+    target: TargetManifest,
+    denied: &[String],
+) -> Result<BindingTarget, SpecError> {
     let type_ = target.type_.unwrap_or_else(|| "Opaque".to_owned());
     if matches!(type_.as_str(), "kubernetes.io/service-account-token" | "bootstrap.kubernetes.io/token")
         || type_.starts_with("helm.sh/release")
@@ -308,7 +312,7 @@ fn parse_target(manifest: &SecretBinding, target: TargetManifest, denied: &[Stri
     if adopt && deletion_policy != DeletionPolicy::Retain {
         return Err(invalid("spec.target.adopt", "needs deletionPolicy: Retain"));
     }
-    Ok(Target {
+    Ok(BindingTarget {
         name: target.name.unwrap_or_else(|| manifest.name_any()),
         type_,
         labels: target.labels,
@@ -327,13 +331,13 @@ fn is_denied(key: &str, denied: &[String]) -> bool {
         || denied.iter().any(|denied| key.starts_with(denied.as_str()))
 }
 
-/// What decides the content of the target, without what only decides when and through whom it is read.
+/// The parts of the spec that decide the content of the target, without those that decide the time and the grant of a read.
 fn fingerprint_input(manifest: &SecretBinding) -> String {
     let mut spec = manifest.spec.clone();
     spec.suspend = None;
     spec.refresh_interval = None;
     spec.grant = None;
-    // What they publish is told by the records of overlaps.
+    // The records of overlaps decide what overlaps publish.
     (spec.rotation, spec.restart) = (Vec::new(), None);
     // An empty target, `null` and none at all are the same.
     spec.target = Some(spec.target.unwrap_or_default());

@@ -24,7 +24,7 @@ impl FingerprintKey {
         Self { id, key }
     }
 
-    /// The short public id of the key, by which a digest under another key is known as such.
+    /// The short public id of the key, which begins each of its digests.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id

@@ -7,14 +7,14 @@ use crate::domain::fingerprint::FingerprintKey;
 use crate::domain::grant::Access;
 use crate::domain::render::mapping::RENDER_REVISION;
 use crate::domain::secret::reference::{Source, VersionSelector};
-use crate::domain::secret::version::Known;
+use crate::domain::secret::version::VersionRef;
 
 /// The digest of all that decides the content of the target; `records` are those of its overlaps.
 #[must_use]
 pub fn inputs(
     binding: &Binding,
     access: &Access,
-    versions: &BTreeMap<Source, Known>,
+    versions: &BTreeMap<Source, VersionRef>,
     records: Option<&str>,
     key: &FingerprintKey,
 ) -> String {

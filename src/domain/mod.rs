@@ -1,13 +1,13 @@
 //! The domain: plain data and pure functions. No file here knows a client, a clock, a random source, a lock or a network.
 //!
-//! - [`binding`] is a manifest made sure of; [`grant`] decides who may read what.
-//! - [`secret`] is what Secrets Manager knows: references, descriptions, versions, failures.
+//! - [`binding`] is a parsed manifest; [`grant`] decides which secrets a binding may read.
+//! - [`secret`] has references, descriptions, versions and failures of Secrets Manager.
 //! - [`payload`] reads the JSON of a value; [`render`] makes the keys of the target from it.
 //! - [`target`] is the published Secret, as observed and as desired.
 //! - [`rollout`] decides which workloads are restarted; [`rotation`] decides which keys are due.
 //!
-//! Two rules hold throughout. An error says what is wrong, where, and what to do, and never repeats a piece of a value.
-//! A buffer that held a value is overwritten when it is dropped; the template engine's own copies are the one exception.
+//! Two rules apply throughout. An error names the field, the fault and the cure, and never repeats a piece of a value.
+//! A buffer with a value is overwritten when it is dropped; the template engine's own copies are the one exception.
 
 pub mod binding;
 pub mod duration;

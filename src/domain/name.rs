@@ -1,4 +1,4 @@
-//! Which binding, as all that speak of it name it.
+//! The name of a binding.
 
 use std::fmt;
 use std::sync::Arc;

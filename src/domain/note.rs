@@ -1,13 +1,13 @@
-//! What an Event says of a binding.
+//! An Event about a binding.
 
 use crate::api::Reason;
 
-/// What an Event says.
+/// The content of an Event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
-    /// Whether it is about something that needs attention.
+    /// Whether it needs attention.
     pub warning: bool,
-    /// The reason, which is that of the condition.
+    /// The reason of the condition.
     pub reason: Reason,
     /// The message of the condition.
     pub text: String,

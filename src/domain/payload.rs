@@ -1,14 +1,21 @@
-//! What Secrets Manager answered for one version of a secret.
+//! The payload of one version of a secret.
 
+pub mod error;
 mod json;
+pub mod object;
+pub mod pointer;
 pub mod splice;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::OnceLock;
 
 use zeroize::Zeroizing;
 
-use crate::domain::payload::json::{Members, Node};
+use crate::domain::payload::error::{PayloadError, PayloadProblem};
+use crate::domain::payload::json::Members;
+use crate::domain::payload::object::Object;
+use crate::domain::payload::splice::SpliceError;
 use crate::domain::value::Value;
 
 /// The payload of one version of a secret: `SecretString` or `SecretBinary` of `GetSecretValue`.
@@ -20,84 +27,6 @@ pub struct Payload {
     /// Whether it is a `SecretString`.
     is_text: bool,
     parsed: OnceLock<Result<Members, PayloadError>>,
-}
-
-/// Why a payload is no JSON object, and where. Carries nothing of the payload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{} (line {line}, column {column}){}", .problem.what(), Detail(*.problem))]
-pub struct PayloadError {
-    /// What is wrong.
-    pub problem: PayloadProblem,
-    /// The line, counted from 1.
-    pub line: usize,
-    /// The column, counted from 1, in characters. A byte order mark is not counted, as editors do not show it.
-    pub column: usize,
-}
-
-/// What makes a payload no JSON object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum PayloadProblem {
-    /// Nothing or only white space.
-    Empty,
-    /// Bytes that are not UTF-8.
-    NotUtf8,
-    /// Text that is not JSON and does not look like an object.
-    PlainText,
-    /// JSON, but another kind of value.
-    OtherJson(JsonKind),
-    /// Malformed JSON; the text is one of a fixed set.
-    Syntax(&'static str),
-    /// The same key twice in one object, at any depth. The position is that of the second one.
-    DuplicateKey,
-}
-
-impl PayloadProblem {
-    /// Whether the payload was never meant to be a JSON object, and so may be wanted whole.
-    pub(super) fn is_other_content(self) -> bool {
-        matches!(self, Self::NotUtf8 | Self::PlainText | Self::OtherJson(_))
-    }
-
-    fn what(self) -> &'static str {
-        match self {
-            Self::Empty => "it is empty",
-            Self::NotUtf8 => "it is binary data, or text in another encoding than UTF-8",
-            Self::PlainText => "it is plain text",
-            Self::OtherJson(JsonKind::Array) => "it is a JSON array",
-            Self::OtherJson(JsonKind::String) => "it is a JSON string",
-            Self::OtherJson(JsonKind::Number) => "it is a JSON number",
-            Self::OtherJson(JsonKind::Boolean) => "it is a JSON boolean",
-            Self::OtherJson(JsonKind::Null) => "it is a JSON null",
-            Self::Syntax(_) => "it is malformed JSON",
-            Self::DuplicateKey => "it has the same key twice in one JSON object",
-        }
-    }
-}
-
-struct Detail(PayloadProblem);
-
-impl fmt::Display for Detail {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            PayloadProblem::Syntax(detail) => write!(f, ": {detail}"),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// A kind of JSON value other than an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum JsonKind {
-    /// `[..]`
-    Array,
-    /// `".."`
-    String,
-    /// Such as `42`.
-    Number,
-    /// `true` or `false`.
-    Boolean,
-    /// `null`
-    Null,
 }
 
 impl Payload {
@@ -146,6 +75,28 @@ impl Payload {
         let text = std::str::from_utf8(&self.bytes).map(without_byte_order_mark).unwrap_or_default();
         Ok(Object { text, members })
     }
+
+    /// The text values under these top-level keys, in the order of `keys`.
+    ///
+    /// # Errors
+    /// Where the payload is not a JSON object in a `SecretString`, or lacks one of the keys as a text.
+    pub fn texts<'k>(&self, keys: impl IntoIterator<Item = &'k str>) -> Result<Vec<Value>, SpliceError> {
+        splice::texts(self.writable()?, keys)
+    }
+
+    /// The payload with other texts under these top-level keys. Every byte that is not between the quotes of one of
+    /// them stays as it is: white space, order, escapes, a byte order mark, keys of the same name further down.
+    ///
+    /// # Errors
+    /// As [`Payload::texts`].
+    pub fn splice(&self, new: &BTreeMap<&str, Value>) -> Result<Value, SpliceError> {
+        splice::splice(&self.bytes, self.writable()?, new)
+    }
+
+    /// The object of a payload in which values can be replaced.
+    fn writable(&self) -> Result<Object<'_>, SpliceError> {
+        if self.is_text { Ok(self.object()?) } else { Err(SpliceError::Binary) }
+    }
 }
 
 impl fmt::Debug for Payload {
@@ -172,101 +123,6 @@ fn locate(text: &str, at: usize, problem: PayloadProblem) -> PayloadError {
     let before = text.get(..at).unwrap_or(text);
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     PayloadError { problem, line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1 }
-}
-
-/// The JSON object of a [`Payload`].
-#[derive(Clone, Copy)]
-pub struct Object<'a> {
-    text: &'a str,
-    members: &'a Members,
-}
-
-impl<'a> Object<'a> {
-    /// The field that a JSON key selects: the member of exactly that name, or, if there is none and the key starts
-    /// with `/`, what it points to as a JSON Pointer (RFC 6901). [`Field::key`] tells the member it lies in.
-    #[must_use]
-    pub fn field(&self, key: &str) -> Option<Field<'a>> {
-        if let Some((name, node)) = self.members.get(self.text, key) {
-            return Some(Field { text: self.text, key: name, node });
-        }
-        let mut tokens = key.strip_prefix('/')?.split('/').map(unescape_token);
-        let (name, mut node) = self.members.get(self.text, &tokens.next()??)?;
-        for token in tokens {
-            node = node.child(self.text, &token?)?;
-        }
-        Some(Field { text: self.text, key: name, node })
-    }
-
-    /// The value that a JSON key selects, as [`Object::field`] and [`Field::value`]. `null` counts as absent.
-    #[must_use]
-    pub fn get(&self, key: &str) -> Option<Value> {
-        self.field(key).and_then(|field| field.value())
-    }
-
-    /// All members, in the order of the text.
-    pub fn iter(&self) -> impl Iterator<Item = Field<'a>> + use<'a> {
-        let text = self.text;
-        self.members.iter(text).map(move |(key, node)| Field { text, key, node })
-    }
-}
-
-impl fmt::Debug for Object<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Object(..)")
-    }
-}
-
-/// One value in an [`Object`].
-#[derive(Clone, Copy)]
-pub struct Field<'a> {
-    text: &'a str,
-    key: &'a str,
-    node: &'a Node,
-}
-
-impl<'a> Field<'a> {
-    /// The name of the top-level member that the value is, or lies in.
-    #[must_use]
-    pub fn key(&self) -> &'a str {
-        self.key
-    }
-
-    /// The value as it is published: the characters of a string, the JSON text of a number, boolean, object or
-    /// array as it was written (no digit of a number is lost), and nothing for `null`.
-    #[must_use]
-    pub fn value(&self) -> Option<Value> {
-        self.node.value(self.text)
-    }
-}
-
-impl fmt::Debug for Field<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Field(..)")
-    }
-}
-
-/// The top-level key that a JSON key reaches into if it is a JSON Pointer: the first token of `/a~1b/c` is `a/b`.
-/// Nothing if the key does not start with `/` or has a wrong escape. (A member literally named so goes first.)
-#[must_use]
-pub fn pointer_root(key: &str) -> Option<String> {
-    unescape_token(key.strip_prefix('/')?.split('/').next()?)
-}
-
-/// Undoes the escapes of a reference token (RFC 6901 §4).
-fn unescape_token(token: &str) -> Option<String> {
-    let mut plain = String::with_capacity(token.len());
-    let mut chars = token.chars();
-    while let Some(c) = chars.next() {
-        plain.push(match c {
-            '~' => match chars.next()? {
-                '0' => '~',
-                '1' => '/',
-                _ => return None,
-            },
-            c => c,
-        });
-    }
-    Some(plain)
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ impl fmt::Display for Quoted<'_> {
                 f.write_str("…")?;
                 break;
             }
-            // Invisible characters are the usual reason why a text that looks right is refused.
+            // Invisible characters are the usual reason why a text is refused that seems right.
             if c.is_control() || (c.is_whitespace() && c != ' ') || ('\u{200b}'..='\u{200f}').contains(&c) {
                 write!(f, "{}", c.escape_unicode())?;
             } else {

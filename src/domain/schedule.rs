@@ -1,7 +1,7 @@
 //! Cron expressions in a time zone.
 //!
 //! Five fields as [cron(8)][cron] reads them, with names of days and months. Around a switch to or from summer time
-//! the rule of Vixie cron holds: a time that the clock skips is met at the moment it skips to, and one that it shows
+//! the rule of Vixie cron applies: a time that the clock skips is met at the moment it skips to, and one that it shows
 //! twice is met once.
 //!
 //! [cron]: https://manpages.debian.org/stable/cron/crontab.5.en.html

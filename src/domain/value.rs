@@ -4,11 +4,11 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-/// The bytes of one secret value, as they stand under one key of a Kubernetes Secret.
+/// The bytes of one secret value, under one key of a Kubernetes Secret.
 ///
 /// The memory is overwritten when the value is dropped. A value cannot be serialized or displayed, and `Debug`
-/// shows neither content nor length; [`Value::expose`] is the only way to the bytes, so that every place that
-/// handles them can be found by that name.
+/// shows neither content nor length; [`Value::expose`] is the only way to the bytes, so that a search for
+/// that name finds all code that handles them.
 #[derive(Clone, Default)]
 pub struct Value(Zeroizing<Vec<u8>>);
 

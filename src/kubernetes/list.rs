@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use crate::api::WorkloadKind;
-use crate::domain::rollout::workload::Manifest;
+use crate::domain::rollout::manifest::WorkloadManifest;
 use crate::kubernetes::api_server::ReadClient;
 use crate::kubernetes::deadline::timed_out;
 use crate::kubernetes::workloads::resource;
@@ -33,9 +33,9 @@ pub async fn list_workloads(
     client: ReadClient<'_>,
     namespace: &str,
     kind: WorkloadKind,
-) -> Result<Option<Vec<Manifest>>, kube::Error> {
+) -> Result<Option<Vec<WorkloadManifest>>, kube::Error> {
     let permitted = client.request().await;
-    let api: Api<Manifest> = Api::namespaced_with(permitted.client.clone(), namespace, &resource(kind));
+    let api: Api<WorkloadManifest> = Api::namespaced_with(permitted.client.clone(), namespace, &resource(kind));
     match collect(&api, Some).await {
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
         listed => listed.map(Some),

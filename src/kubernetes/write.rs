@@ -17,8 +17,8 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use crate::api::FIELD_MANAGER;
-use crate::domain::target::orphan::Leftover;
-use crate::domain::target::{Desired, Observed, SecretMeta};
+use crate::domain::target::orphan::Orphan;
+use crate::domain::target::{Desired, ObservedTarget, SecretMeta};
 use crate::kubernetes::api_server::WriteClient;
 use crate::kubernetes::write_error::WriteError;
 
@@ -37,7 +37,7 @@ const NEVER_SEEN: &str = "1";
 pub async fn apply_secret(
     client: WriteClient<'_>,
     desired: &Desired,
-    observed: Option<&Observed>,
+    observed: Option<&ObservedTarget>,
 ) -> Result<SecretMeta, WriteError> {
     let api: Api<Secret> = Api::namespaced(client.request().clone(), &desired.namespace);
     // Forced, since a field that somebody else took is taken back; what may be touched at all was judged before.
@@ -63,7 +63,7 @@ pub fn body_length(desired: &Desired) -> usize {
 /// The body of the apply request; the one place where values are serialized.
 struct ApplyBody<'a> {
     desired: &'a Desired,
-    observed: Option<&'a Observed>,
+    observed: Option<&'a ObservedTarget>,
 }
 
 impl fmt::Debug for ApplyBody<'_> {
@@ -121,7 +121,7 @@ impl Serialize for Encoded<'_> {
 ///
 /// # Errors
 /// What Kubernetes refuses.
-pub async fn delete_secret(client: WriteClient<'_>, namespace: &str, seen: &Leftover) -> Result<bool, WriteError> {
+pub async fn delete_secret(client: WriteClient<'_>, namespace: &str, seen: &Orphan) -> Result<bool, WriteError> {
     let api: Api<Secret> = Api::namespaced(client.request().clone(), namespace);
     let params = DeleteParams::default().preconditions(Preconditions {
         uid: Some(seen.uid.clone()),

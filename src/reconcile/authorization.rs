@@ -17,7 +17,7 @@ use crate::aws::audit::ReadReason;
 use crate::aws::read_request::{Asker, Judge, Selection};
 use crate::aws::reader::Reader;
 use crate::domain::binding::Binding;
-use crate::domain::grant::{Access, GrantError, Home, Wants, decide, wants};
+use crate::domain::grant::{Access, GrantError, Home, RequestedKeys, Requester, decide, requested_keys};
 use crate::domain::name::BindingName;
 use crate::domain::secret::error::{SourceError, SourceErrorKind};
 use crate::domain::secret::identity::Identity;
@@ -93,7 +93,7 @@ impl Authorization {
     /// # Errors
     /// Where no grant serves it, or where an ARN needs the account of the operator and AWS does not tell it.
     pub async fn access(&self, binding: &Binding) -> Result<Access, AccessError> {
-        let wants = wants(&binding.mapping);
+        let wants = requested_keys(&binding.mapping);
         if wants.keys().any(|secret| matches!(secret, SecretId::Arn(_))) {
             // An ARN names an account, and a grant without one means the operator's own.
             let region = self.region.clone().or_else(|| {
@@ -109,10 +109,10 @@ impl Authorization {
     ///
     /// # Errors
     /// Where no grant serves it.
-    pub fn decide(&self, binding: &Binding, wants: &BTreeMap<SecretId, Wants>) -> Result<Access, GrantError> {
+    pub fn decide(&self, binding: &Binding, wants: &BTreeMap<SecretId, RequestedKeys>) -> Result<Access, GrantError> {
         let home = Home { region: self.region.clone(), account: self.account.get().cloned() };
         let namespace = self.namespaces.get(&ObjectRef::new(&binding.namespace));
-        let requester = crate::domain::grant::Asker {
+        let requester = Requester {
             namespace: &binding.namespace,
             labels: namespace.as_ref().map(|namespace| namespace.labels()),
             grant: binding.grant.as_deref(),
@@ -127,13 +127,13 @@ impl Authorization {
     pub fn still_permits(&self, binding: &AuthorizedBinding, secret: &SecretId, answered: &SecretVersion) -> bool {
         let AuthorizedBinding { binding, access, .. } = binding;
         let (arn, name) = (&answered.arn, &answered.name);
-        let wants = wants(&binding.mapping);
+        let wants = requested_keys(&binding.mapping);
         self.decide(binding, &wants).is_ok_and(|now| {
             now.grant == access.grant
                 && now.generation == access.generation
                 && now.identity == access.identity
                 && now.permits(arn, name)
-                && wants.get(secret).is_some_and(|wants| now.permits_wants(name, wants))
+                && wants.get(secret).is_some_and(|wants| now.permits_request(name, wants))
         })
     }
 

@@ -16,12 +16,12 @@ use crate::domain::name::BindingName;
 use crate::domain::render::key::TargetKey;
 use crate::domain::rollout::changed::{Before, Changes, Times};
 use crate::domain::rollout::mark::Digests;
-use crate::domain::rollout::outcome::{Outcome, Report};
-use crate::domain::rollout::plan::{Verdict, concerns, is_stale, judge, marked_by};
-use crate::domain::rollout::policy::Whom;
-use crate::domain::rollout::workload::{PodSeen, Workload};
+use crate::domain::rollout::outcome::{RolloutOutcome, RolloutReport};
+use crate::domain::rollout::plan::{RestartVerdict, concerns, is_stale, judge, marked_by};
+use crate::domain::rollout::policy::RestartScope;
+use crate::domain::rollout::workload::{ObservedPod, Workload};
 use crate::domain::rollout::{mark, plan};
-use crate::domain::target::{Observed, Sighting, TargetState, owned_keys};
+use crate::domain::target::{ObservedSecret, ObservedTarget, TargetState, owned_keys};
 use crate::domain::value::Value;
 use crate::kubernetes::api_server::{Permit, ReadClient};
 use crate::kubernetes::list::{list_pods, list_workloads};
@@ -46,7 +46,7 @@ const SETTLING: &str = "the values changed a moment ago";
 #[derive(Clone, Copy)]
 pub struct Standing<'a> {
     /// Its metadata.
-    pub observed: Option<&'a Observed>,
+    pub observed: Option<&'a ObservedTarget>,
     /// Its values.
     pub old: Option<&'a PublishedSecret>,
 }
@@ -54,11 +54,11 @@ pub struct Standing<'a> {
 /// What came of one look at the restarts.
 pub struct Advanced {
     /// How far the workloads are.
-    pub outcome: Outcome,
+    pub outcome: RolloutOutcome,
     /// When they are observed again.
     pub next: Option<Duration>,
     /// What is remembered of them.
-    pub history: plan::Memory,
+    pub history: plan::RolloutHistory,
 }
 
 /// What the annotation `bindery.dev/changed` of the target is to say once `data` is written over what stands there.
@@ -122,24 +122,24 @@ impl Rollout<'_, '_> {
     /// Looks how far the workloads are, restarts those whose turn it is, and answers when to look again.
     pub(crate) async fn advance(
         &self,
-        target: Option<Observed>,
-        history: &plan::Memory,
+        target: Option<ObservedTarget>,
+        history: &plan::RolloutHistory,
         permit: &Permit<'_>,
     ) -> Advanced {
         let Self { binding, context, before, .. } = self;
         let rests = |outcome| {
             self.shows(BTreeSet::new());
-            Advanced { outcome, next: None, history: plan::Memory::default() }
+            Advanced { outcome, next: None, history: plan::RolloutHistory::default() }
         };
         if !binding.restart.restarts_any() {
-            return rests(Outcome::Off);
+            return rests(RolloutOutcome::Off);
         }
         let subject = Subject { binding: self.shared.clone(), name: self.name, before };
         let target = target.or_else(|| match cached(context, &subject) {
             Some(TargetState::Owned(observed)) => Some(observed),
             _ => None,
         });
-        let Some(target) = target else { return rests(Outcome::AsBefore) };
+        let Some(target) = target else { return rests(RolloutOutcome::AsBefore) };
         let changes = changes_of(&target);
         let handled = before.rollout.as_ref().and_then(|rollout| rollout.handled.clone());
         let digest = changes.digest();
@@ -148,13 +148,16 @@ impl Rollout<'_, '_> {
             // What was said when it was finished names those that opt out.
             let stays = told && handled.is_some() && !changes.is_empty();
             return rests(if stays {
-                Outcome::AsBefore
+                RolloutOutcome::AsBefore
             } else {
-                Outcome::Known(Report { handled: Some(digest).filter(|_| !changes.is_empty()), ..Report::default() })
+                RolloutOutcome::Known(RolloutReport {
+                    handled: Some(digest).filter(|_| !changes.is_empty()),
+                    ..RolloutReport::default()
+                })
             });
         }
         let mut memory = history.clone();
-        let settles = memory.settling(&digest, Instant::now());
+        let settles = memory.settling(&digest, Instant::now().into_std());
         let (report, next) = match settles {
             Some(left) if context.state.warmup.rollouts.is_complete() => (pending(SETTLING), left),
             // After a start others wait until it is known what is in flight here.
@@ -166,9 +169,13 @@ impl Rollout<'_, '_> {
         let done = report.is_done();
         let handled = if done { Some(digest) } else { handled };
         if done {
-            return rests(Outcome::Known(Report { handled, ..report }));
+            return rests(RolloutOutcome::Known(RolloutReport { handled, ..report }));
         }
-        Advanced { outcome: Outcome::Known(Report { handled, ..report }), next: Some(next), history: memory }
+        Advanced {
+            outcome: RolloutOutcome::Known(RolloutReport { handled, ..report }),
+            next: Some(next),
+            history: memory,
+        }
     }
 
     /// Notes what is in flight, and lets those go on who waited for a place.
@@ -180,26 +187,28 @@ impl Rollout<'_, '_> {
 
     async fn look(
         &self,
-        target: &Observed,
+        target: &ObservedTarget,
         changes: &Times,
         settles: Option<Duration>,
-        memory: &mut plan::Memory,
+        memory: &mut plan::RolloutHistory,
         permit: &Permit<'_>,
-    ) -> (Report, Duration) {
+    ) -> (RolloutReport, Duration) {
         match Box::pin(self.observe(permit.reads().await)).await {
             Ok(seen) => Box::pin(self.act(target, changes, &seen, settles, memory, permit)).await,
             Err(error) => failed_look(&describe(&error)),
         }
     }
 
-    async fn observe(&self, client: ReadClient<'_>) -> Result<(Vec<Workload>, Vec<PodSeen>), kube::Error> {
+    async fn observe(&self, client: ReadClient<'_>) -> Result<(Vec<Workload>, Vec<ObservedPod>), kube::Error> {
         use WorkloadKind::{DaemonSet, Deployment, Rollout, StatefulSet};
         let Self { binding, context, .. } = self;
         let (namespace, target) = (&binding.namespace, binding.target.name.as_str());
         let annotation = mark::annotation(target);
-        let kinds: BTreeSet<WorkloadKind> = match &binding.restart.whom {
-            Whom::Listed(listed) => listed.iter().map(|workload| workload.kind).collect(),
-            Whom::Nobody | Whom::Consumers => BTreeSet::from([Deployment, StatefulSet, DaemonSet, Rollout]),
+        let kinds: BTreeSet<WorkloadKind> = match &binding.restart.scope {
+            RestartScope::Listed(listed) => listed.iter().map(|workload| workload.kind).collect(),
+            RestartScope::Nobody | RestartScope::Consumers => {
+                BTreeSet::from([Deployment, StatefulSet, DaemonSet, Rollout])
+            }
         };
         let mut workloads = Vec::new();
         for kind in kinds.into_iter().filter(|kind| !context.state.absent_kinds.has(*kind)) {
@@ -208,26 +217,26 @@ impl Rollout<'_, '_> {
                 continue;
             };
             let reduced = manifests.iter().filter_map(|manifest| Workload::new(kind, manifest, target, &annotation));
-            workloads.extend(reduced.filter(|workload| concerns(&binding.restart.whom, workload)));
+            workloads.extend(reduced.filter(|workload| concerns(&binding.restart.scope, workload)));
         }
         if workloads.is_empty() {
             return Ok((workloads, Vec::new()));
         }
-        let pods = list_pods(client, namespace, |pod| PodSeen::new(&pod, target)).await?;
+        let pods = list_pods(client, namespace, |pod| ObservedPod::new(&pod, target)).await?;
         Ok((workloads, pods))
     }
 
     async fn act(
         &self,
-        target: &Observed,
+        target: &ObservedTarget,
         changes: &Times,
-        (workloads, pods): &(Vec<Workload>, Vec<PodSeen>),
+        (workloads, pods): &(Vec<Workload>, Vec<ObservedPod>),
         settles: Option<Duration>,
-        memory: &mut plan::Memory,
+        memory: &mut plan::RolloutHistory,
         permit: &Permit<'_>,
-    ) -> (Report, Duration) {
+    ) -> (RolloutReport, Duration) {
         let Self { binding, name, context, .. } = self;
-        let now = Instant::now();
+        let now = Instant::now().into_std();
         let stale: Vec<bool> = workloads.iter().map(|workload| is_stale(workload, pods, changes)).collect();
         let marks_matter = |(workload, stale): (&Workload, &bool)| *stale || workload.mark.is_some();
         if workloads.iter().zip(&stale).any(marks_matter) {
@@ -238,8 +247,8 @@ impl Rollout<'_, '_> {
             }
         }
         let digests = memory.digests.as_ref().map(|(_, digests)| digests.clone()).unwrap_or_default();
-        let mut report = Report::default();
-        if let Whom::Listed(listed) = &binding.restart.whom {
+        let mut report = RolloutReport::default();
+        if let RestartScope::Listed(listed) = &binding.restart.scope {
             let missing = listed.iter().filter(|listed| !workloads.iter().any(|found| found.reference == **listed));
             report.pending.extend(
                 missing.map(|missing| {
@@ -258,15 +267,15 @@ impl Rollout<'_, '_> {
             }
             let reference = &workload.reference;
             match verdict {
-                Verdict::Current => {}
-                Verdict::OptsOut => report.opted_out.push(reference.clone()),
-                Verdict::Due => due.push((workload, mark)),
-                Verdict::UnderWay => {
+                RestartVerdict::Current => {}
+                RestartVerdict::OptsOut => report.opted_out.push(reference.clone()),
+                RestartVerdict::Due => due.push((workload, mark)),
+                RestartVerdict::UnderWay => {
                     in_flight.insert(reference.clone());
                     report.pending.push(format!("{reference}: its pods are being replaced"));
                 }
-                Verdict::Pending(what) => report.pending.push(format!("{reference}: {what}")),
-                Verdict::Failed(how) => report.failed.push(format!("{reference}: {how}")),
+                RestartVerdict::Pending(what) => report.pending.push(format!("{reference}: {what}")),
+                RestartVerdict::Failed(how) => report.failed.push(format!("{reference}: {how}")),
             }
         }
         self.shows(in_flight);
@@ -296,7 +305,7 @@ impl Rollout<'_, '_> {
             match self.restart(workload, &mark, permit).await {
                 Ok(()) => {
                     moved = true;
-                    memory.restarted(workload, &mark, Instant::now());
+                    memory.restarted(workload, &mark, Instant::now().into_std());
                     report.pending.push(format!("{reference}: its pods are being replaced"));
                 }
                 Err(RestartError::Raced) => {
@@ -318,8 +327,8 @@ impl Rollout<'_, '_> {
     /// Sees to it that the digests of the values are known. False where the Secret is not the one that was observed.
     async fn digest(
         &self,
-        target: &Observed,
-        memory: &mut plan::Memory,
+        target: &ObservedTarget,
+        memory: &mut plan::RolloutHistory,
         client: ReadClient<'_>,
     ) -> Result<bool, kube::Error> {
         let Self { binding, context, .. } = self;
@@ -328,7 +337,7 @@ impl Rollout<'_, '_> {
             return Ok(true);
         }
         let Some(secret) = read_secret(client, namespace, name).await? else { return Ok(false) };
-        let seen = Sighting::new(&secret.meta, &context.key).observed;
+        let seen = ObservedSecret::new(&secret.meta, &context.key).observed;
         if seen.resource_version != target.resource_version && changes_of(&seen) != changes_of(target) {
             return Ok(false);
         }
@@ -363,16 +372,16 @@ enum RestartError {
     Refused(String),
 }
 
-fn changes_of(target: &Observed) -> Times {
+fn changes_of(target: &ObservedTarget) -> Times {
     let changes = target.changed.as_deref().and_then(Changes::parse).unwrap_or_default();
     changes.resolved(target.written.as_ref().map(|time| time.0))
 }
 
-fn pending(why: &str) -> Report {
-    Report { pending: vec![why.to_owned()], ..Report::default() }
+fn pending(why: &str) -> RolloutReport {
+    RolloutReport { pending: vec![why.to_owned()], ..RolloutReport::default() }
 }
 
-fn failed_look(why: &str) -> (Report, Duration) {
+fn failed_look(why: &str) -> (RolloutReport, Duration) {
     (pending(&format!("the workloads of the namespace could not be looked at: {why}")), Duration::from_secs(10))
 }
 

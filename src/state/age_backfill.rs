@@ -12,7 +12,7 @@ use crate::api::KeyAge;
 use crate::domain::binding::Binding;
 use crate::domain::grant::Access;
 use crate::domain::name::BindingName;
-use crate::domain::rotation::age::Unaged;
+use crate::domain::rotation::age::UnknownAge;
 use crate::domain::secret::identity::Identity;
 use crate::domain::secret::reference::SecretId;
 
@@ -39,7 +39,7 @@ pub struct BackfillRequest {
     /// What its grant allows.
     pub access: Arc<Access>,
     /// The keys of unknown age.
-    pub unknown: BTreeMap<String, Unaged>,
+    pub unknown: BTreeMap<String, UnknownAge>,
     /// Where the ages go; `None` where the backfill failed and is tried again.
     pub answer: oneshot::Sender<Option<BTreeMap<String, KeyAge>>>,
 }

@@ -10,7 +10,7 @@ use crate::domain::name::BindingName;
 use crate::domain::render::key::TargetKey;
 use crate::domain::render::rejection::Rejection;
 use crate::domain::rollout::plan;
-use crate::domain::rotation::age::Unaged;
+use crate::domain::rotation::age::UnknownAge;
 use crate::domain::rotation::key_source::KeySource;
 use crate::state::backoff::Backoff;
 
@@ -33,7 +33,7 @@ pub struct History {
     /// The last status written, until the watch has shown it.
     pub reported: Option<ReportedStatus>,
     /// The restarts.
-    pub rollout: plan::Memory,
+    pub rollout: plan::RolloutHistory,
     /// The keys of unknown age.
     pub ages: AgeHistory,
     /// Where the keys of rules come from that an action is under way for.
@@ -52,13 +52,13 @@ pub struct Facts {
     /// The generation for which no Secret of an earlier name is left; `None` inside where one is.
     pub tidy: Option<Option<i64>>,
     /// The keys of unknown age after a publication.
-    pub unknown_ages: Option<BTreeMap<String, Unaged>>,
+    pub unknown_ages: Option<BTreeMap<String, UnknownAge>>,
     /// The keys of unknown age, with their backfill.
     pub ages: Option<AgeHistory>,
     /// Where keys come from.
     pub key_sources: Option<KeySources>,
     /// The restarts.
-    pub rollout: Option<plan::Memory>,
+    pub rollout: Option<plan::RolloutHistory>,
 }
 
 impl History {
@@ -107,7 +107,7 @@ pub struct ReportedStatus {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AgeHistory {
     /// The keys.
-    pub unknown: BTreeMap<String, Unaged>,
+    pub unknown: BTreeMap<String, UnknownAge>,
     /// Whether a backfill is under way.
     pub running: bool,
     /// When the next backfill may begin, after one that failed.

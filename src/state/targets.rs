@@ -8,7 +8,7 @@ use kube::runtime::watcher::Event;
 use tokio::sync::watch;
 
 use crate::domain::fingerprint::FingerprintKey;
-use crate::domain::target::{SecretMeta, Sighting};
+use crate::domain::target::{ObservedSecret, SecretMeta};
 
 /// A Secret that an event of the watch is about.
 #[derive(Clone, Debug)]
@@ -18,12 +18,12 @@ pub struct Touched {
     /// Its name.
     pub name: String,
     /// As it is, or was when it was deleted.
-    pub sighting: Arc<Sighting>,
+    pub sighting: Arc<ObservedSecret>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    namespaces: HashMap<String, BTreeMap<String, Arc<Sighting>>>,
+    namespaces: HashMap<String, BTreeMap<String, Arc<ObservedSecret>>>,
     /// The resource versions that writes of this process gave, until the watch shows them.
     written: HashMap<(String, String), String>,
     /// By watch, what the list that is under way has shown so far.
@@ -52,12 +52,12 @@ impl Targets {
 
     /// A target, if it is there.
     #[must_use]
-    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Sighting>> {
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<ObservedSecret>> {
         self.state().namespaces.get(namespace)?.get(name).cloned()
     }
 
     /// Calls `see` with the targets of a namespace.
-    pub fn of<R>(&self, namespace: &str, see: impl FnOnce(&BTreeMap<String, Arc<Sighting>>) -> R) -> R {
+    pub fn of<R>(&self, namespace: &str, see: impl FnOnce(&BTreeMap<String, Arc<ObservedSecret>>) -> R) -> R {
         match self.state().namespaces.get(namespace) {
             Some(targets) => see(targets),
             None => see(&BTreeMap::new()),
@@ -121,7 +121,7 @@ impl State {
         if targets.get(&name).is_some_and(|known| known.observed.resource_version == version) {
             return Vec::new();
         }
-        let sighting = Arc::new(Sighting::new(meta, key));
+        let sighting = Arc::new(ObservedSecret::new(meta, key));
         targets.insert(name.clone(), sighting.clone());
         if own { Vec::new() } else { vec![Touched { namespace, name, sighting }] }
     }

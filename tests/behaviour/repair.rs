@@ -189,7 +189,7 @@ async fn a_secret_that_appears_between_the_look_and_the_write_is_not_touched() {
     world.secrets().delete("raced", &DeleteParams::default()).await.unwrap();
     let written = apply_secret(client, &wanted, None).await.unwrap();
     let key = FingerprintKey::new(zeroize::Zeroizing::new([1; 32]));
-    let written = bindery::domain::target::Sighting::new(&written, &key);
+    let written = bindery::domain::target::ObservedSecret::new(&written, &key);
     let bindery::domain::target::TargetState::Owned(observed) =
         bindery::domain::target::judge(&binding, Some(&written), false)
     else {

@@ -1,7 +1,16 @@
-use super::*;
-use crate::api::{GrantedSecret, SecretGrantSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
 use serde_json::json;
+
+use crate::api::{
+    AwsAccess, GrantedNamespaces, GrantedRotation, GrantedSecret, OnExpiry, Reason, RotationAction, SecretGrant,
+    SecretGrantSpec,
+};
+use crate::domain::grant::{Access, GrantError, Home, RequestedKeys, Requester, decide, requested_keys};
+use crate::domain::secret::reference::SecretId;
 
 const ACCOUNT: &str = "123456789012";
 
@@ -30,24 +39,28 @@ fn with_keys(mut grant: SecretGrant, keys: &[&str]) -> SecretGrant {
     grant
 }
 
-fn all_of(secrets: &[&str]) -> BTreeMap<SecretId, Wants> {
-    secrets.iter().map(|text| (text.parse().unwrap(), Wants::default())).collect()
+fn all_of(secrets: &[&str]) -> BTreeMap<SecretId, RequestedKeys> {
+    secrets.iter().map(|text| (text.parse().unwrap(), RequestedKeys::default())).collect()
 }
 
-fn asker<'a>(namespace: &'a str, grant: Option<&'a str>) -> Asker<'a> {
-    Asker { namespace, labels: None, grant }
+fn requester<'a>(namespace: &'a str, grant: Option<&'a str>) -> Requester<'a> {
+    Requester { namespace, labels: None, grant }
 }
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-fn ask(grants: &[SecretGrant], asker: Asker<'_>, wants: &BTreeMap<SecretId, Wants>) -> Result<Access, GrantError> {
-    decide(grants, asker, wants, &Home::default(), at(0))
+fn ask(
+    grants: &[SecretGrant],
+    requester: Requester<'_>,
+    requested: &BTreeMap<SecretId, RequestedKeys>,
+) -> Result<Access, GrantError> {
+    decide(grants, requester, requested, &Home::default(), at(0))
 }
 
 fn decision(grants: &[SecretGrant], namespace: &str, secrets: &[&str]) -> Result<String, Reason> {
-    let decided = ask(grants, asker(namespace, None), &all_of(secrets));
+    let decided = ask(grants, requester(namespace, None), &all_of(secrets));
     decided.map(|access| access.grant).map_err(|error| error.reason())
 }
 
@@ -56,89 +69,151 @@ fn nothing_is_allowed_without_a_grant() {
     assert_eq!(decision(&[], "production", &["autorepost/production/app"]), Err(Reason::AccessDenied));
 }
 
-/// Namespaces × secrets × grants, look-alikes among them.
+/// Grants × namespaces × secrets, look-alikes among them, and whether the grant allows the secret.
+const DECISIONS: &[(&str, &str, &str, bool)] = &[
+    ("exact", "production", "autorepost/production/app", true),
+    ("exact", "staging", "autorepost/production/app", false),
+    ("exact", "production2", "autorepost/production/app", false),
+    ("exact", "xproduction", "autorepost/production/app", false),
+    ("exact", "Production", "autorepost/production/app", false),
+    ("exact", "", "autorepost/production/app", false),
+    ("exact", "production", "autorepost/production/app2", false),
+    ("exact", "production", "xautorepost/production/app", false),
+    ("exact", "production", "autorepost/production/App", false),
+    ("exact", "production", "AUTOREPOST/production/app", false),
+    ("exact", "production", "autorepost/production/app-AbCdEf", false),
+    ("exact", "production", "autorepost/production", false),
+    ("exact", "production", "autorepost/production/", false),
+    ("exact", "production", "autorepost/production/app/", false),
+    ("exact", "production", "/autorepost/production/app", false),
+    ("exact", "production", "autorepost/production/../production/app", false),
+    ("exact", "production", "autorepost/staging/app", false),
+    ("exact", "production", "autorepost//production/app", false),
+    ("below", "production", "autorepost/production/app", true),
+    ("below", "production", "autorepost/production/worker", true),
+    ("below", "production", "autorepost/production/a/b/c", true),
+    ("below", "production", "autorepost/production/", true),
+    // The name is text to Secrets Manager: there is no parent folder to climb to.
+    ("below", "production", "autorepost/production/../staging/app", true),
+    ("below", "production", "autorepost/production", false),
+    ("below", "production", "autorepost/production2/app", false),
+    ("below", "production", "autorepost/staging/app", false),
+    ("below", "production", "xautorepost/production/app", false),
+    ("below", "staging", "autorepost/production/app", false),
+    ("one", "production", "autorepost/production/app", true),
+    ("one", "production", "autorepost/production/api", true),
+    ("one", "production", "autorepost/production/ap", false),
+    ("one", "production", "autorepost/production/apps", false),
+    ("own", "production", "autorepost/production/app", true),
+    ("own", "staging", "autorepost/staging/app", true),
+    ("own", "staging", "autorepost/production/app", false),
+    ("own", "production", "autorepost/staging/app", false),
+    ("own", "production", "autorepost/{namespace}/app", false),
+    ("own", "production", "shared-production", true),
+    ("own", "production", "shared-production2", false),
+    ("own", "other", "autorepost/other/app", false),
+    ("exact", "production", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:autorepost/production/app", true),
+    (
+        "exact",
+        "production",
+        "arn:aws:secretsmanager:eu-west-1:123456789012:secret:autorepost/production/app-AbCdEf",
+        true,
+    ),
+    (
+        "exact",
+        "production",
+        "arn:aws:secretsmanager:eu-west-1:123456789012:secret:autorepost/production/app-AbCdE",
+        false,
+    ),
+    (
+        "exact",
+        "production",
+        "arn:aws:secretsmanager:eu-west-1:123456789012:secret:autorepost/production/app-AbCdEfG",
+        false,
+    ),
+    (
+        "exact",
+        "production",
+        "arn:aws:secretsmanager:eu-west-1:123456789012:secret:autorepost/production/app-Ab/dEf",
+        false,
+    ),
+    (
+        "exact",
+        "production",
+        "arn:aws:secretsmanager:eu-west-1:123456789012:secret:autorepost/production/app2-AbCdEf",
+        false,
+    ),
+    (
+        "exact",
+        "production",
+        "arn:aws:secretsmanager:eu-west-1:123456789012:secret:autorepost/production/app-worker-AbCdEf",
+        false,
+    ),
+    (
+        "exact",
+        "production",
+        "arn:aws:secretsmanager:eu-west-1:123456789012:secret:xautorepost/production/app-AbCdEf",
+        false,
+    ),
+    ("exact", "production", "arn:aws:secretsmanager:eu-west-2:123456789012:secret:autorepost/production/app", false),
+    ("exact", "production", "arn:aws:secretsmanager:eu-west-1:210987654321:secret:autorepost/production/app", false),
+    ("exact", "staging", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:autorepost/production/app", false),
+    (
+        "below",
+        "production",
+        "arn:aws:secretsmanager:eu-west-1:123456789012:secret:autorepost/production/app-AbCdEf",
+        true,
+    ),
+    ("below", "production", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:autorepost/production/a/b", true),
+    (
+        "below",
+        "production",
+        "arn:aws:secretsmanager:eu-west-1:123456789012:secret:autorepost/staging/app-AbCdEf",
+        false,
+    ),
+    (
+        "below",
+        "production",
+        "arn:aws:secretsmanager:us-east-1:123456789012:secret:autorepost/production/app-AbCdEf",
+        false,
+    ),
+    ("own", "staging", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:autorepost/staging/app-AbCdEf", true),
+    ("own", "staging", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:autorepost/production/app-AbCdEf", false),
+    ("own", "production", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:shared-production-AbCdEf", true),
+    ("own", "production", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:shared-staging-AbCdEf", false),
+    (
+        "one",
+        "production",
+        "arn:aws:secretsmanager:eu-west-1:123456789012:secret:autorepost/production/app-AbCdEf",
+        true,
+    ),
+    (
+        "one",
+        "production",
+        "arn:aws:secretsmanager:eu-west-1:123456789012:secret:autorepost/production/apps-AbCdEf",
+        false,
+    ),
+];
+
 #[test]
 fn a_grant_allows_its_namespaces_and_its_names_and_no_look_alikes() {
-    let exact = grant("exact", &["production"], &["autorepost/production/app"]);
-    let below = grant("below", &["production"], &["autorepost/production/*"]);
-    let one = grant("one", &["production"], &["autorepost/production/ap?"]);
-    let own = grant("own", &["production", "staging"], &["autorepost/{namespace}/*", "shared-{namespace}"]);
-    let arn =
-        |region: &str, account: &str, name: &str| format!("arn:aws:secretsmanager:{region}:{account}:secret:{name}");
-    let here = |name: &str| arn("eu-west-1", ACCOUNT, name);
-    let (denied, mut rows) = (false, 0);
-    for (grant, namespace, secret, allowed) in [
-        (&exact, "production", "autorepost/production/app".to_owned(), true),
-        (&exact, "staging", "autorepost/production/app".to_owned(), denied),
-        (&exact, "production2", "autorepost/production/app".to_owned(), denied),
-        (&exact, "xproduction", "autorepost/production/app".to_owned(), denied),
-        (&exact, "Production", "autorepost/production/app".to_owned(), denied),
-        (&exact, "", "autorepost/production/app".to_owned(), denied),
-        (&exact, "production", "autorepost/production/app2".to_owned(), denied),
-        (&exact, "production", "xautorepost/production/app".to_owned(), denied),
-        (&exact, "production", "autorepost/production/App".to_owned(), denied),
-        (&exact, "production", "AUTOREPOST/production/app".to_owned(), denied),
-        (&exact, "production", "autorepost/production/app-AbCdEf".to_owned(), denied),
-        (&exact, "production", "autorepost/production".to_owned(), denied),
-        (&exact, "production", "autorepost/production/".to_owned(), denied),
-        (&exact, "production", "autorepost/production/app/".to_owned(), denied),
-        (&exact, "production", "/autorepost/production/app".to_owned(), denied),
-        (&exact, "production", "autorepost/production/../production/app".to_owned(), denied),
-        (&exact, "production", "autorepost/staging/app".to_owned(), denied),
-        (&exact, "production", "autorepost//production/app".to_owned(), denied),
-        (&below, "production", "autorepost/production/app".to_owned(), true),
-        (&below, "production", "autorepost/production/worker".to_owned(), true),
-        (&below, "production", "autorepost/production/a/b/c".to_owned(), true),
-        (&below, "production", "autorepost/production/".to_owned(), true),
-        // The name is text to Secrets Manager: there is no parent folder to climb to.
-        (&below, "production", "autorepost/production/../staging/app".to_owned(), true),
-        (&below, "production", "autorepost/production".to_owned(), denied),
-        (&below, "production", "autorepost/production2/app".to_owned(), denied),
-        (&below, "production", "autorepost/staging/app".to_owned(), denied),
-        (&below, "production", "xautorepost/production/app".to_owned(), denied),
-        (&below, "staging", "autorepost/production/app".to_owned(), denied),
-        (&one, "production", "autorepost/production/app".to_owned(), true),
-        (&one, "production", "autorepost/production/api".to_owned(), true),
-        (&one, "production", "autorepost/production/ap".to_owned(), denied),
-        (&one, "production", "autorepost/production/apps".to_owned(), denied),
-        (&own, "production", "autorepost/production/app".to_owned(), true),
-        (&own, "staging", "autorepost/staging/app".to_owned(), true),
-        (&own, "staging", "autorepost/production/app".to_owned(), denied),
-        (&own, "production", "autorepost/staging/app".to_owned(), denied),
-        (&own, "production", "autorepost/{namespace}/app".to_owned(), denied),
-        (&own, "production", "shared-production".to_owned(), true),
-        (&own, "production", "shared-production2".to_owned(), denied),
-        (&own, "other", "autorepost/other/app".to_owned(), denied),
-        (&exact, "production", here("autorepost/production/app"), true),
-        (&exact, "production", here("autorepost/production/app-AbCdEf"), true),
-        (&exact, "production", here("autorepost/production/app-AbCdE"), denied),
-        (&exact, "production", here("autorepost/production/app-AbCdEfG"), denied),
-        (&exact, "production", here("autorepost/production/app-Ab/dEf"), denied),
-        (&exact, "production", here("autorepost/production/app2-AbCdEf"), denied),
-        (&exact, "production", here("autorepost/production/app-worker-AbCdEf"), denied),
-        (&exact, "production", here("xautorepost/production/app-AbCdEf"), denied),
-        (&exact, "production", arn("eu-west-2", ACCOUNT, "autorepost/production/app"), denied),
-        (&exact, "production", arn("eu-west-1", "210987654321", "autorepost/production/app"), denied),
-        (&exact, "staging", here("autorepost/production/app"), denied),
-        (&below, "production", here("autorepost/production/app-AbCdEf"), true),
-        (&below, "production", here("autorepost/production/a/b"), true),
-        (&below, "production", here("autorepost/staging/app-AbCdEf"), denied),
-        (&below, "production", arn("us-east-1", ACCOUNT, "autorepost/production/app-AbCdEf"), denied),
-        (&own, "staging", here("autorepost/staging/app-AbCdEf"), true),
-        (&own, "staging", here("autorepost/production/app-AbCdEf"), denied),
-        (&own, "production", here("shared-production-AbCdEf"), true),
-        (&own, "production", here("shared-staging-AbCdEf"), denied),
-        (&one, "production", here("autorepost/production/app-AbCdEf"), true),
-        (&one, "production", here("autorepost/production/apps-AbCdEf"), denied),
-    ] {
+    let grants = [
+        grant("exact", &["production"], &["autorepost/production/app"]),
+        grant("below", &["production"], &["autorepost/production/*"]),
+        grant("one", &["production"], &["autorepost/production/ap?"]),
+        grant("own", &["production", "staging"], &["autorepost/{namespace}/*", "shared-{namespace}"]),
+    ];
+    let mut rows = 0;
+    for &(name, namespace, secret, allowed) in DECISIONS {
+        let grant = grants.iter().find(|grant| grant.name_any() == name).unwrap();
         // References that are not even names of secrets are refused before grants are asked.
         let Ok(id) = secret.parse::<SecretId>() else {
             assert!(!allowed, "{secret}");
             rows += 1;
             continue;
         };
-        let wants = BTreeMap::from([(id, Wants::default())]);
-        let decided = ask(std::slice::from_ref(grant), asker(namespace, None), &wants);
+        let requested = BTreeMap::from([(id, RequestedKeys::default())]);
+        let decided = ask(std::slice::from_ref(grant), requester(namespace, None), &requested);
         assert_eq!(decided.is_ok(), allowed, "{} {namespace} {secret}: {decided:?}", grant.name_any());
         rows += 1;
     }
@@ -155,9 +230,9 @@ fn every_secret_must_be_allowed_by_one_and_the_same_grant() {
 #[test]
 fn several_grants_need_a_choice() {
     let grants = [grant("b", &["n"], &["p/*"]), grant("a", &["n"], &["p/app"])];
-    let error = ask(&grants, asker("n", None), &all_of(&["p/app"])).unwrap_err();
+    let error = ask(&grants, requester("n", None), &all_of(&["p/app"])).unwrap_err();
     assert_eq!(error, GrantError::Ambiguous(vec!["a".to_owned(), "b".to_owned()]));
-    assert_eq!(ask(&grants, asker("n", Some("b")), &all_of(&["p/app"])).unwrap().grant, "b");
+    assert_eq!(ask(&grants, requester("n", Some("b")), &all_of(&["p/app"])).unwrap().grant, "b");
 }
 
 #[test]
@@ -166,7 +241,7 @@ fn a_region_must_be_known_before_anything_is_asked() {
     grant.spec.aws = None;
     let decided = |region: Option<&str>| {
         let home = Home { region: region.map(str::to_owned), account: None };
-        decide([&grant], asker("n", None), &all_of(&["app"]), &home, at(0)).map(|access| access.identity.region)
+        decide([&grant], requester("n", None), &all_of(&["app"]), &home, at(0)).map(|access| access.identity.region)
     };
     assert_eq!(decided(None), Err(GrantError::NoRegion("g".to_owned())));
     assert_eq!(decided(Some("eu-west-1")), Ok(Some("eu-west-1".to_owned())));
@@ -175,16 +250,16 @@ fn a_region_must_be_known_before_anything_is_asked() {
 #[test]
 fn a_named_grant_must_exist_and_allow() {
     let grants = [grant("a", &["n"], &["p/app"])];
-    let missing = ask(&grants, asker("n", Some("x")), &all_of(&["p/app"])).unwrap_err();
+    let missing = ask(&grants, requester("n", Some("x")), &all_of(&["p/app"])).unwrap_err();
     assert_eq!(missing.reason(), Reason::GrantNotFound);
-    let refused = ask(&grants, asker("other", Some("a")), &all_of(&["p/app"])).unwrap_err();
+    let refused = ask(&grants, requester("other", Some("a")), &all_of(&["p/app"])).unwrap_err();
     assert!(refused.to_string().contains("\"a\" does not allow the namespace \"other\""), "{refused}");
 }
 
 #[test]
 fn an_arn_that_may_mean_two_names_waits_for_the_name_that_aws_answers() {
     let arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:app-worker";
-    let decided = |globs: &[&str]| ask(&[grant("g", &["n"], globs)], asker("n", None), &all_of(&[arn])).ok();
+    let decided = |globs: &[&str]| ask(&[grant("g", &["n"], globs)], requester("n", None), &all_of(&[arn])).ok();
     for (globs, unconfirmed) in [
         (&["app-worker", "app"][..], Some(false)),
         (&["app"][..], Some(true)),
@@ -208,7 +283,7 @@ fn a_selector_is_judged_as_kubernetes_does_and_an_empty_one_selects_nothing() {
         let mut grant = grant("g", &[], &["app"]);
         grant.spec.namespaces =
             GrantedNamespaces { names: None, selector: Some(serde_json::from_value(selector).unwrap()) };
-        ask(&[grant], Asker { namespace: "n", labels, grant: None }, &all_of(&["app"])).is_ok()
+        ask(&[grant], Requester { namespace: "n", labels, grant: None }, &all_of(&["app"])).is_ok()
     };
     for (selector, selects) in [
         (json!({"matchLabels": {"team": "growth"}}), true),
@@ -239,8 +314,8 @@ fn names_together_with_a_selector_and_neither_of_them_allow_nothing() {
     for (names, selector) in [(Some(vec!["n".to_owned()]), Some(selector)), (None, None)] {
         let mut grant = grant("g", &[], &["app"]);
         grant.spec.namespaces = GrantedNamespaces { names, selector };
-        let asker = Asker { namespace: "n", labels: Some(&labels), grant: None };
-        assert!(ask(&[grant], asker, &all_of(&["app"])).is_err());
+        let requester = Requester { namespace: "n", labels: Some(&labels), grant: None };
+        assert!(ask(&[grant], requester, &all_of(&["app"])).is_err());
     }
 }
 
@@ -255,8 +330,8 @@ fn a_placeholder_that_could_reach_into_another_namespace_allows_nothing() {
 fn keys_outside_the_list_are_refused_before_any_read_and_named() {
     let grants = [with_keys(grant("g", &["n"], &["app"]), &["DATABASE_URL", "S3_*"])];
     let wanting = |keys: &[&str], whole: bool| {
-        let wants = Wants { keys: keys.iter().map(ToString::to_string).collect(), whole };
-        ask(&grants, asker("n", None), &BTreeMap::from([("app".parse().unwrap(), wants)]))
+        let requested = RequestedKeys { keys: keys.iter().map(ToString::to_string).collect(), whole };
+        ask(&grants, requester("n", None), &BTreeMap::from([("app".parse().unwrap(), requested)]))
     };
     assert!(wanting(&["DATABASE_URL", "S3_BUCKET"], false).is_ok());
     let refused = wanting(&["DATABASE_URL", "REDIS_URL"], false).unwrap_err();
@@ -275,14 +350,14 @@ fn a_json_pointer_is_judged_by_its_first_token() {
         json!({"data": [{"key": "A", "from": {"secret": "app", "key": "/db/url"}}, {"key": "B", "valueFrom": "app"}]});
     let spec: crate::api::SecretBindingSpec = serde_json::from_value(spec).unwrap();
     let binding = crate::domain::binding::Binding::parse(&crate::api::SecretBinding::new("b", spec), &[]).ok().unwrap();
-    let wanted = wants(&binding.mapping).remove(&"app".parse().unwrap()).unwrap();
-    assert_eq!(wanted, Wants { keys: BTreeSet::from(["db".to_owned()]), whole: true });
+    let wanted = requested_keys(&binding.mapping).remove(&"app".parse().unwrap()).unwrap();
+    assert_eq!(wanted, RequestedKeys { keys: BTreeSet::from(["db".to_owned()]), whole: true });
 }
 
 #[test]
 fn a_change_of_the_keys_changes_what_is_digested() {
     let text = |keys: &[&str]| {
-        let decided = ask(&[with_keys(grant("g", &["n"], &["app"]), keys)], asker("n", None), &all_of(&["app"]));
+        let decided = ask(&[with_keys(grant("g", &["n"], &["app"]), keys)], requester("n", None), &all_of(&["app"]));
         decided.unwrap().keys_text("app")
     };
     assert_ne!(text(&["A"]), text(&["A", "B"]));
@@ -295,14 +370,14 @@ fn a_grant_with_an_end_serves_those_who_name_it_until_then() {
     grant.spec.expires_at = Some(Time(at(100)));
     grant.spec.on_expiry = Some(OnExpiry::Delete);
     let ask = |named: Option<&str>, now: i64| {
-        decide([&grant], asker("n", named), &all_of(&["app"]), &Home::default(), at(now))
+        decide([&grant], requester("n", named), &all_of(&["app"]), &Home::default(), at(now))
     };
     assert_eq!(ask(None, 0).unwrap_err().reason(), Reason::AccessDenied);
     assert_eq!(ask(Some("break-glass"), 99).unwrap().expires, Some(at(100)));
     let ended = ask(Some("break-glass"), 100).unwrap_err();
     assert_eq!(ended, GrantError::Expired { grant: "break-glass".to_owned(), at: at(100), delete: true });
-    // Another namespace is told that it has no access, not that there was one.
-    let other = decide([&grant], asker("m", Some("break-glass")), &all_of(&["app"]), &Home::default(), at(100));
+    // Another namespace learns that it has no access, not that there was one.
+    let other = decide([&grant], requester("m", Some("break-glass")), &all_of(&["app"]), &Home::default(), at(100));
     assert_eq!(other.unwrap_err().reason(), Reason::AccessDenied);
 }
 
@@ -316,7 +391,7 @@ fn the_identity_follows_from_the_grant_and_keeps_namespaces_apart() {
         ..AwsAccess::default()
     });
     let identity = |grant: &SecretGrant, namespace: &str| {
-        ask(std::slice::from_ref(grant), asker(namespace, None), &all_of(&["app"])).unwrap()
+        ask(std::slice::from_ref(grant), requester(namespace, None), &all_of(&["app"])).unwrap()
     };
     let access = identity(&by_role, "n");
     assert_eq!(access.account.as_deref(), Some("210987654321"), "secrets are in the account of the role");
@@ -338,7 +413,7 @@ fn a_grant_to_read_is_none_to_write_and_a_grant_to_write_is_for_named_keys() {
     let permits = |rules: Vec<GrantedRotation>, action, name: &str, key: &str| {
         let mut grant = with_keys(grant("g", &["n"], &["app", "worker"]), &["KEY", "OTHER"]);
         grant.spec.rotation = rules;
-        ask(&[grant], asker("n", None), &all_of(&["app"])).unwrap().permits_rotation(action, name, key)
+        ask(&[grant], requester("n", None), &all_of(&["app"])).unwrap().permits_rotation(action, name, key)
     };
     assert!(!permits(vec![], Generate, "app", "KEY"));
     assert!(permits(vec![rule(Generate, "app", "KEY")], Generate, "app", "KEY"));

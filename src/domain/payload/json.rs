@@ -1,13 +1,13 @@
 //! A strict JSON reader that remembers *where* everything is instead of copying it.
 //!
 //! A general JSON library keeps the last of two equal keys without a word, rounds numbers (or refuses `1e400`), and
-//! copies escaped strings into memory that nobody wipes. This reader makes one pass over the text and keeps byte
+//! copies escaped strings into memory that nobody wipes. This reader reads the text once and keeps byte
 //! ranges; values are decoded when asked for, into memory that is wiped. Its tests compare it with `serde_json` on
 //! generated and damaged texts: what is accepted, what it means, and where an error is.
 
 use std::ops::Range;
 
-use crate::domain::payload::{JsonKind, PayloadProblem};
+use crate::domain::payload::error::{JsonKind, PayloadProblem};
 use crate::domain::value::{Buffer, Value};
 
 /// How many objects and arrays may be nested; deeper texts are refused rather than risk the stack.
@@ -20,7 +20,7 @@ pub(super) struct Fault {
     pub(super) problem: PayloadProblem,
 }
 
-/// A JSON value, by its place in the text.
+/// A JSON value, by its range in the text.
 pub(super) enum Node {
     Null,
     /// A number or boolean.
@@ -43,7 +43,7 @@ pub(super) struct Members {
 }
 
 enum Key {
-    /// A key without escapes, by its place.
+    /// A key without escapes, by its range.
     Plain(Range<usize>),
     /// A key that had escapes, decoded. (Key names are no secrets.)
     Decoded(Box<str>),
@@ -83,7 +83,7 @@ impl Node {
         }
     }
 
-    /// The place of what stands between the quotes of a string.
+    /// The range between the quotes of a string.
     pub(super) fn inside(&self) -> Option<Range<usize>> {
         match self {
             Self::String { inside, .. } => Some(inside.clone()),
@@ -105,7 +105,7 @@ impl Node {
 
 /// Reads a text that must be one JSON object.
 pub(super) fn parse_object(text: &str) -> Result<Members, Fault> {
-    let mut reader = Reader { text, at: 0, depth: 0 };
+    let mut reader = JsonReader { text, at: 0, depth: 0 };
     reader.skip_space();
     let start = reader.at;
     let fault = |problem| Err(Fault { at: start, problem });
@@ -128,16 +128,16 @@ pub(super) fn parse_object(text: &str) -> Result<Members, Fault> {
     }
 }
 
-struct Reader<'a> {
+struct JsonReader<'a> {
     text: &'a str,
     at: usize,
     depth: usize,
 }
 
-/// Reads on at the current byte or reports a problem there.
-type Step<T> = Result<T, Fault>;
+/// What was read at the current byte, or the problem there.
+type Parsed<T> = Result<T, Fault>;
 
-impl Reader<'_> {
+impl JsonReader<'_> {
     fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
@@ -149,12 +149,12 @@ impl Reader<'_> {
     }
 
     /// The problem at the current byte; if the text ends here, that is the problem.
-    fn unexpected<T>(&self, problem: &'static str) -> Step<T> {
+    fn unexpected<T>(&self, problem: &'static str) -> Parsed<T> {
         let problem = if self.at >= self.text.len() { "it ends too early (the end may be cut off)" } else { problem };
         Err(Fault { at: self.at, problem: PayloadProblem::Syntax(problem) })
     }
 
-    fn document(&mut self) -> Step<Node> {
+    fn document(&mut self) -> Parsed<Node> {
         let node = self.value()?;
         self.skip_space();
         if self.at < self.text.len() {
@@ -163,7 +163,7 @@ impl Reader<'_> {
         Ok(node)
     }
 
-    fn value(&mut self) -> Step<Node> {
+    fn value(&mut self) -> Parsed<Node> {
         self.skip_space();
         match self.peek() {
             Some(b'{') => self.nested(Self::object),
@@ -180,7 +180,7 @@ impl Reader<'_> {
         }
     }
 
-    fn nested(&mut self, read: fn(&mut Self) -> Step<Node>) -> Step<Node> {
+    fn nested(&mut self, read: fn(&mut Self) -> Parsed<Node>) -> Parsed<Node> {
         if self.depth == MAX_DEPTH {
             return self.unexpected("objects and arrays are nested more than 128 levels deep");
         }
@@ -190,7 +190,7 @@ impl Reader<'_> {
         Ok(node)
     }
 
-    fn object(&mut self) -> Step<Node> {
+    fn object(&mut self) -> Parsed<Node> {
         let start = self.at;
         self.at += 1;
         let mut entries = Vec::new();
@@ -239,7 +239,7 @@ impl Reader<'_> {
     }
 
     /// Orders the entries by key, which brings equal keys together.
-    fn members(&self, entries: Vec<(Key, Node)>, positions: &[usize]) -> Step<Members> {
+    fn members(&self, entries: Vec<(Key, Node)>, positions: &[usize]) -> Parsed<Members> {
         let key = |at: usize| entries[at].0.as_str(self.text);
         let mut by_key: Vec<usize> = (0..entries.len()).collect();
         by_key.sort_by(|&a, &b| key(a).cmp(key(b)));
@@ -250,7 +250,7 @@ impl Reader<'_> {
         }
     }
 
-    fn array(&mut self) -> Step<Node> {
+    fn array(&mut self) -> Parsed<Node> {
         let start = self.at;
         self.at += 1;
         let mut items = Vec::new();
@@ -277,7 +277,7 @@ impl Reader<'_> {
         }
     }
 
-    fn word(&mut self, word: &str) -> Step<Range<usize>> {
+    fn word(&mut self, word: &str) -> Parsed<Range<usize>> {
         let start = self.at;
         for expected in word.bytes() {
             if self.peek() != Some(expected) {
@@ -288,7 +288,7 @@ impl Reader<'_> {
         Ok(start..self.at)
     }
 
-    fn number(&mut self) -> Step<Node> {
+    fn number(&mut self) -> Parsed<Node> {
         let start = self.at;
         if self.peek() == Some(b'-') {
             self.at += 1;
@@ -315,7 +315,7 @@ impl Reader<'_> {
         Ok(Node::Scalar(start..self.at))
     }
 
-    fn digits(&mut self) -> Step<()> {
+    fn digits(&mut self) -> Parsed<()> {
         let Some(b'0'..=b'9') = self.peek() else {
             return self.unexpected("a number lacks a digit");
         };
@@ -325,8 +325,8 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Reads a string; gives the range between the quotes and whether it holds escapes.
-    fn string(&mut self) -> Step<(Range<usize>, bool)> {
+    /// Reads a string; gives the range between the quotes and whether it has escapes.
+    fn string(&mut self) -> Parsed<(Range<usize>, bool)> {
         self.at += 1;
         let start = self.at;
         let mut escaped = false;
@@ -351,7 +351,7 @@ impl Reader<'_> {
     }
 
     /// Checks what follows a backslash.
-    fn escape(&mut self) -> Step<()> {
+    fn escape(&mut self) -> Parsed<()> {
         match self.peek() {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 1,
             Some(b'u') => {
@@ -377,12 +377,12 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn lone_surrogate<T>(at: usize) -> Step<T> {
+    fn lone_surrogate<T>(at: usize) -> Parsed<T> {
         Err(Fault { at, problem: PayloadProblem::Syntax("a \\u escape is one half of a surrogate pair") })
     }
 
     /// Reads the `u` and four hexadecimal digits of an escape.
-    fn code_unit(&mut self) -> Step<u32> {
+    fn code_unit(&mut self) -> Parsed<u32> {
         self.at += 1;
         let mut unit = 0;
         for _ in 0..4 {
@@ -404,7 +404,7 @@ fn is_trailing_surrogate(unit: u32) -> bool {
     (0xDC00..=0xDFFF).contains(&unit)
 }
 
-/// Decodes the inside of a string that [`Reader::string`] has accepted.
+/// Decodes the inside of a string that [`JsonReader::string`] has accepted.
 fn decode(inside: &str) -> Buffer {
     let mut decoded = Buffer::with_capacity(inside.len());
     let mut rest = inside;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::payload::{Payload, PayloadError};
+use crate::domain::payload::error::PayloadError;
+use crate::domain::payload::object::Object;
 use crate::domain::quoted::Quoted;
 use crate::domain::value::{Buffer, Value};
 
@@ -18,7 +19,7 @@ pub enum SpliceError {
     /// A key is not there.
     #[error("the secret has no top-level key {}; add it with any text", Quoted(.0))]
     Absent(String),
-    /// What stands under a key is no text.
+    /// The value under a key is no text.
     #[error("the key {} of the secret holds no text; put its value into double quotes", Quoted(.0))]
     NoText(String),
     /// A value is no text.
@@ -26,53 +27,42 @@ pub enum SpliceError {
     NewIsNoText(String),
 }
 
-impl Payload {
-    /// The text values under these top-level keys, in the order asked for.
-    ///
-    /// # Errors
-    /// Where the payload is not a JSON object in a `SecretString`, or lacks one of the keys as a text.
-    pub fn texts<'k>(&self, keys: impl IntoIterator<Item = &'k str>) -> Result<Vec<Value>, SpliceError> {
-        if !self.is_text {
-            return Err(SpliceError::Binary);
-        }
-        let object = self.object()?;
-        keys.into_iter()
-            .map(|key| match object.field(key).filter(|field| field.key() == key) {
-                None => Err(SpliceError::Absent(key.to_owned())),
-                Some(field) if field.node.inside().is_none() => Err(SpliceError::NoText(key.to_owned())),
-                Some(field) => field.value().ok_or_else(|| SpliceError::NoText(key.to_owned())),
-            })
-            .collect()
-    }
+/// The text values under these top-level keys, in the order of `keys`.
+pub(super) fn texts<'k>(
+    object: Object<'_>,
+    keys: impl IntoIterator<Item = &'k str>,
+) -> Result<Vec<Value>, SpliceError> {
+    keys.into_iter()
+        .map(|key| match object.field(key).filter(|field| field.key() == key) {
+            None => Err(SpliceError::Absent(key.to_owned())),
+            Some(field) if field.inside().is_none() => Err(SpliceError::NoText(key.to_owned())),
+            Some(field) => field.value().ok_or_else(|| SpliceError::NoText(key.to_owned())),
+        })
+        .collect()
+}
 
-    /// The payload with other texts under these top-level keys. Every byte that is not between the quotes of one of
-    /// them stays as it is: white space, order, escapes, a byte order mark, keys of the same name further down.
-    ///
-    /// # Errors
-    /// As [`Payload::texts`].
-    pub fn splice(&self, new: &BTreeMap<&str, Value>) -> Result<Value, SpliceError> {
-        self.texts(new.keys().copied())?;
-        let object = self.object()?;
-        let mut places = Vec::with_capacity(new.len());
-        for (key, value) in new {
-            let text = std::str::from_utf8(value.expose()).map_err(|_| SpliceError::NewIsNoText((*key).to_owned()))?;
-            let inside = object.field(key).and_then(|field| field.node.inside());
-            places.push((inside.ok_or_else(|| SpliceError::NoText((*key).to_owned()))?, text));
-        }
-        places.sort_by_key(|(inside, _)| inside.start);
-        // The object's text begins behind a byte order mark.
-        let skipped = self.bytes.len() - object.text.len();
-        let mut spliced =
-            Buffer::with_capacity(self.bytes.len() + places.iter().map(|(_, text)| text.len()).sum::<usize>());
-        let mut at = 0;
-        for (inside, text) in places {
-            spliced.extend(&self.bytes[at..skipped + inside.start]);
-            escape(text, &mut spliced);
-            at = skipped + inside.end;
-        }
-        spliced.extend(&self.bytes[at..]);
-        Ok(spliced.into())
+/// The bytes of a payload with other texts under these top-level keys of its object.
+pub(super) fn splice(bytes: &[u8], object: Object<'_>, new: &BTreeMap<&str, Value>) -> Result<Value, SpliceError> {
+    texts(object, new.keys().copied())?;
+    let mut replacements = Vec::with_capacity(new.len());
+    for (key, value) in new {
+        let text = std::str::from_utf8(value.expose()).map_err(|_| SpliceError::NewIsNoText((*key).to_owned()))?;
+        let inside = object.field(key).and_then(|field| field.inside());
+        replacements.push((inside.ok_or_else(|| SpliceError::NoText((*key).to_owned()))?, text));
     }
+    replacements.sort_by_key(|(inside, _)| inside.start);
+    // The object's text begins behind a byte order mark.
+    let skipped = bytes.len() - object.text.len();
+    let grown: usize = replacements.iter().map(|(_, text)| text.len()).sum();
+    let mut spliced = Buffer::with_capacity(bytes.len() + grown);
+    let mut at = 0;
+    for (inside, text) in replacements {
+        spliced.extend(&bytes[at..skipped + inside.start]);
+        escape(text, &mut spliced);
+        at = skipped + inside.end;
+    }
+    spliced.extend(&bytes[at..]);
+    Ok(spliced.into())
 }
 
 /// The inside of a JSON string ([RFC 8259 §7](https://www.rfc-editor.org/rfc/rfc8259#section-7)).
@@ -97,6 +87,7 @@ mod tests {
     use serde_json::{Map, Value as Json, json};
 
     use super::*;
+    use crate::domain::payload::Payload;
 
     fn spliced(text: &str, new: &[(&str, &str)]) -> Result<String, SpliceError> {
         let new = new.iter().map(|(key, value)| (*key, Value::from(*value))).collect();

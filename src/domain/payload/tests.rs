@@ -3,7 +3,9 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use serde_json::Value as Json;
 
-use crate::domain::payload::{JsonKind, Payload, PayloadError, PayloadProblem, pointer_root};
+use crate::domain::payload::Payload;
+use crate::domain::payload::error::{JsonKind, PayloadError, PayloadProblem};
+use crate::domain::payload::pointer::pointer_root;
 
 const GUIDE: &str = include_str!("../../../tests/fixtures/guide-app.json.invalid");
 
@@ -300,7 +302,7 @@ fn json_text() -> impl Strategy<Value = String> {
     })
 }
 
-/// What a JSON value is published as, told from `serde_json`'s reading of it.
+/// The published form of a JSON value, by `serde_json`'s reading of it.
 fn published(value: &Json) -> Option<String> {
     match value {
         Json::Null => None,
@@ -372,7 +374,7 @@ proptest! {
                     || ours.to_string().contains("\\u escape");
                 if matches!(ours.problem, PayloadProblem::Syntax(_)) && !positions_differ && theirs.column() > 0 {
                     // At the end of the text serde_json points to the last character, we behind it. At a line end that
-                    // stands wrong it points to column 0 of the next line; those are left out.
+                    // is wrong it points to column 0 of the next line; those are left out.
                     let column = theirs.column() + usize::from(theirs.is_eof());
                     prop_assert_eq!((ours.line, ours.column), (theirs.line(), column), "{:?}: {} / {}", damaged, ours, reason);
                 }

@@ -1,4 +1,4 @@
-//! How a value is encoded at its source.
+//! The encoding of a value at its source.
 
 use base64::Engine as _;
 use base64::alphabet;
@@ -10,7 +10,7 @@ use crate::domain::value::Value;
 /// The encoding to undo before a value is published.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Encoding {
-    /// Publish the value as it stands.
+    /// Publish the value unchanged.
     #[default]
     None,
     /// Decode Base64 (RFC 4648 §4, the standard alphabet). Padding may be there or not; spaces, tabs and line ends

@@ -8,8 +8,8 @@ use crate::domain::quoted::Quoted;
 /// The longest pattern, in characters.
 pub const MAX_PATTERN_LENGTH: usize = 512;
 
-/// A pattern that must match a whole text: `*` stands for any run of characters (`/` included, also none), `?` for
-/// exactly one character, everything else for itself. There is no escape character.
+/// A pattern that must match a whole text: `*` matches any run of characters (`/` included, also none), `?`
+/// exactly one character, everything else itself. There is no escape character.
 ///
 /// These are the wildcards of `Resource` and `StringLike` in IAM policies, so that a grant and the policy behind
 /// it read alike (AWS IAM User Guide, "IAM JSON policy elements: Resource").
@@ -68,14 +68,14 @@ impl Glob {
                 }
                 _ => {}
             }
-            let Some((after_star, taken_from)) = last_star else {
+            let Some((after_star, run_start)) = last_star else {
                 return false;
             };
-            let mut taken = taken_from.chars();
-            if taken.next().is_none() {
+            let mut run = run_start.chars();
+            if run.next().is_none() {
                 return false;
             }
-            (pattern, rest) = (after_star, taken.as_str());
+            (pattern, rest) = (after_star, run.as_str());
             last_star = Some((after_star, rest));
         }
     }
@@ -200,7 +200,7 @@ mod tests {
     fn matches_by_definition(pattern: &[char], text: &[char]) -> bool {
         match pattern.split_first() {
             None => text.is_empty(),
-            Some((&'*', rest)) => (0..=text.len()).any(|taken| matches_by_definition(rest, &text[taken..])),
+            Some((&'*', rest)) => (0..=text.len()).any(|run| matches_by_definition(rest, &text[run..])),
             Some((&c, rest)) => {
                 text.split_first().is_some_and(|(&t, text)| (c == '?' || c == t) && matches_by_definition(rest, text))
             }

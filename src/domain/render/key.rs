@@ -28,7 +28,7 @@ pub enum KeyError {
         /// The number of characters found.
         length: usize,
     },
-    /// The key holds a character outside the allowed set.
+    /// The key has a character outside the allowed set.
     #[error(
         "{} cannot be in a key (allowed are letters A-Z a-z, digits, `-`, `_` and `.`): \
          rename it with a `data` entry, or leave it out with `exclude`",

@@ -16,11 +16,12 @@ pub mod error;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::domain::payload::{Object, Payload};
+use crate::domain::payload::Payload;
+use crate::domain::payload::object::Object;
 use crate::domain::render::encoding::Encoding;
 use crate::domain::render::glob::Glob;
 use crate::domain::render::key::TargetKey;
-use crate::domain::render::mapping::error::{PayloadFault, RenderError};
+use crate::domain::render::mapping::error::{MAX_SECRET_BYTES, PayloadFault, RenderError};
 use crate::domain::render::template::Template;
 use crate::domain::secret::reference::Source;
 use crate::domain::value::Value;
@@ -29,16 +30,13 @@ use crate::domain::value::Value;
 /// older program is rendered anew.
 pub const RENDER_REVISION: u32 = 1;
 
-/// The most bytes that the values of a Secret may have together (`MaxSecretSize` in `k8s.io/api/core/v1`).
-pub const MAX_SECRET_BYTES: usize = 1_048_576;
-
-/// Which keys of the target Secret come from where.
+/// The sources of the keys of the target Secret.
 #[derive(Clone, Debug, Default)]
 pub struct Mapping {
     /// `spec.dataFrom`: whole JSON objects.
     pub data_from: Vec<Extract>,
     /// `spec.data`: single keys.
-    pub data: Vec<Entry>,
+    pub data: Vec<MappingEntry>,
     /// `spec.target.template`.
     pub template: Option<Template>,
     /// `spec.target.templateOnly`: publish only what the templates give.
@@ -50,7 +48,7 @@ pub struct Mapping {
 /// One entry of `spec.dataFrom`: members of a JSON object, each under its own name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Extract {
-    /// The secret and version that hold the object.
+    /// The secret and version of the object.
     pub source: Source,
     /// Members to take: those that one of these matches, or all if there is none.
     pub include: Vec<Glob>,
@@ -62,7 +60,7 @@ pub struct Extract {
 
 /// One entry of `spec.data`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct MappingEntry {
     /// The key in the target Secret.
     pub key: TargetKey,
     /// The secret and version.
@@ -80,13 +78,13 @@ pub struct Entry {
 pub struct Rendered {
     /// The values, by key.
     pub data: BTreeMap<TargetKey, Value>,
-    /// Where each mapped key came from, also of keys that `templateOnly` does not publish. Keys that only a template
-    /// gives are not in it.
+    /// The origin of each mapped key, also of keys that `templateOnly` does not publish. Keys that only a template gives
+    /// have none.
     pub origins: BTreeMap<TargetKey, Origin>,
     used: BTreeMap<Source, UsedKeys>,
 }
 
-/// Where a key came from.
+/// The origin of a key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Origin {
     /// The secret and version.
@@ -127,8 +125,8 @@ impl Mapping {
 
     /// Takes the keys of `dataFrom` and `data` from the payloads (rules 1 and 2).
     ///
-    /// `allowed` is asked for each member of a JSON object before its value is taken: `dataFrom` passes over a member
-    /// that is not allowed, a `data` entry that reaches one is an error. It is not asked for whole payloads.
+    /// `allowed` decides on each member of a JSON object before its value is read. `dataFrom` skips a member that is not
+    /// allowed; a `data` entry that reaches one is an error. Whole payloads are not subject to `allowed`.
     ///
     /// # Errors
     ///
@@ -232,7 +230,7 @@ impl Extract {
     }
 }
 
-impl Entry {
+impl MappingEntry {
     fn select(
         &self,
         at: &str,

@@ -1,9 +1,9 @@
-//! Why the sources give no Secret, kept until they change.
+//! The rejection of a render, kept until the sources change.
 
 use crate::api::Reason;
 use crate::domain::render::mapping::error::RenderError;
 
-/// A [`RenderError`] reduced to what is kept until the source changes.
+/// A [`RenderError`] as reason and message.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("{message}")]
 pub struct Rejection {
@@ -25,7 +25,7 @@ impl From<RenderError> for Rejection {
     }
 }
 
-/// The reason in the condition `Rendered` (`Granted` where the grant does not allow a key).
+/// The reason in the condition `Rendered` (`Granted` if the grant does not allow a key).
 #[must_use]
 pub const fn render_reason(error: &RenderError) -> Reason {
     match error {

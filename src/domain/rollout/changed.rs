@@ -1,9 +1,9 @@
 //! When the keys of a published Secret were last changed: the annotation `bindery.dev/changed`.
 //!
-//! The times are the API server's, as pods' are, since an operator whose clock is ahead or behind would miss restarts
-//! or make needless ones. The time of a write is known only after it, so a key that the write itself changes stands
-//! with `null`: the time at which the field manager `bindery` last wrote, which Kubernetes keeps in `managedFields`
-//! ([field management][ssa]). The next write puts the time in its place.
+//! The times are the API server's, as those of pods are: an operator whose clock is ahead or behind would miss restarts
+//! or make needless ones. The time of a write is known only after it, so a write records `null` for the keys that it
+//! changes. `null` means the time of the last write of the field manager `bindery`, which Kubernetes keeps in
+//! `managedFields` ([field management][ssa]). The next write replaces `null` by that time.
 //!
 //! [ssa]: https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management
 
@@ -17,13 +17,14 @@ use crate::domain::render::key::TargetKey;
 use crate::domain::rollout::consumers::Uses;
 use crate::domain::value::Value;
 
-/// Stands for every key. No key of a Secret has this name.
+/// The entry for every key. No key of a Secret has this name.
 const EVERY: &str = "*";
 
-/// A longer annotation is given up for one time for all keys: all annotations of an object have 256 KiB together.
+/// The limit of the annotation, since all annotations of an object have 256 KiB together. A longer one becomes a single
+/// time for all keys.
 const MAX_LENGTH: usize = 64 * 1024;
 
-/// The annotation: for each key that was changed, when.
+/// The annotation: the time of the last change, by key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes(BTreeMap<String, When>);
 
@@ -33,7 +34,7 @@ enum When {
     ByLastWrite,
 }
 
-/// A Secret as it stands before a write.
+/// A Secret before a write.
 pub struct Before<'a> {
     /// Its values.
     pub data: &'a BTreeMap<String, Value>,
@@ -46,7 +47,7 @@ pub struct Before<'a> {
 }
 
 impl Changes {
-    /// Reads the annotation; `None` where it is not what Bindery writes.
+    /// Reads the annotation; `None` if Bindery did not write it.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let times: BTreeMap<String, Option<String>> = serde_json::from_str(text).ok()?;
@@ -57,15 +58,14 @@ impl Changes {
         times.into_iter().map(|(key, time)| Some((key, when(time)?))).collect::<Option<_>>().map(Self)
     }
 
-    /// Every key, by the write that carries this: for where it is not known which keys a running pod has at other
-    /// values.
+    /// Every key changes with the next write: for a Secret whose earlier values are unknown.
     #[must_use]
     pub fn all() -> Self {
         Self(BTreeMap::from([(EVERY.to_owned(), When::ByLastWrite)]))
     }
 
-    /// What a write of `data` over `before` leads to: values that differ, keys that are new and keys that go are
-    /// changed by it; keys of other writers stay what they are.
+    /// The annotation after a write of `data` over `before`. The write changes values that differ, new keys and removed
+    /// keys. Keys of other writers stay as they are.
     #[must_use]
     pub fn by_write(before: Before<'_>, data: &BTreeMap<TargetKey, Value>) -> Self {
         let Before { data: old, owned, changes, written } = before;
@@ -88,7 +88,7 @@ impl Changes {
         Self(after).bounded()
     }
 
-    /// The text of the annotation; `None` where nothing was changed yet.
+    /// The text of the annotation; `None` before the first change.
     #[must_use]
     pub fn text(&self) -> Option<String> {
         let times: BTreeMap<&str, Option<String>> = self
@@ -102,7 +102,7 @@ impl Changes {
         if times.is_empty() { None } else { serde_json::to_string(&times).ok() }
     }
 
-    /// The times, where Bindery last wrote at `written`. Without a time of the write every pod counts as older.
+    /// The times, with `written` as the time of the last write. Without it every pod counts as older.
     #[must_use]
     pub fn resolved(&self, written: Option<Timestamp>) -> Times {
         let time = |when: &When| match when {
@@ -137,7 +137,7 @@ impl Times {
         self.0.is_empty()
     }
 
-    /// When the last change was that a pod which uses this much is concerned by.
+    /// The time of the last change of a key that such a pod uses.
     #[must_use]
     pub fn latest(&self, uses: &Uses) -> Option<Timestamp> {
         self.0
@@ -147,8 +147,8 @@ impl Times {
             .max()
     }
 
-    /// A digest by which these changes are told from others. It hides nothing and needs no key: names of keys and times
-    /// stand on the Secret in the clear.
+    /// A digest that identifies these changes. It hides nothing and needs no key: the Secret shows names and times in the
+    /// clear.
     #[must_use]
     pub fn digest(&self) -> String {
         let mut hasher = Sha256::new();

@@ -1,4 +1,4 @@
-//! What a pod can see of a Secret: all of it, or single keys.
+//! The keys of a Secret that a pod uses.
 //!
 //! Sources: <https://kubernetes.io/docs/concepts/configuration/secret/#using-secrets> and the API of `EnvVar`,
 //! `EnvFromSource`, `SecretVolumeSource` and `SecretProjection`.
@@ -7,11 +7,10 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{EnvFromSource, EnvVar, KeyToPath, PodSpec, Volume};
 
-/// What a pod can see of a Secret.
+/// The keys of a Secret that a pod uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Uses {
-    /// Nothing: it does not refer to the Secret, or only to pull images or to mount a CSI volume, which the kubelet
-    /// reads in the pod's place.
+    /// None: the pod does not refer to the Secret, or only for the kubelet to pull images or to mount a CSI volume.
     Nothing,
     /// Every key, also those that are added later.
     Whole,
@@ -21,7 +20,7 @@ pub enum Uses {
 }
 
 impl Uses {
-    /// Whether `key` can be seen.
+    /// Whether the pod uses `key`.
     #[must_use]
     pub fn sees(&self, key: &str) -> bool {
         match self {
@@ -32,69 +31,106 @@ impl Uses {
     }
 }
 
-/// What a pod of this specification can see of the Secret named `secret` in its namespace.
+/// One reference of a pod to a Secret of its namespace.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SecretReference<'a> {
+    /// The name of the Secret.
+    pub secret: &'a str,
+    /// The kind of the reference.
+    pub kind: ReferenceKind<'a>,
+}
+
+/// The kind of a reference to a Secret.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ReferenceKind<'a> {
+    /// A variable from one key.
+    EnvKey {
+        /// The key.
+        key: &'a str,
+        /// Whether the pod starts without the key.
+        optional: bool,
+    },
+    /// A variable from each key.
+    EnvFrom,
+    /// Files, in a volume of the Secret alone or in a projected one.
+    Files {
+        /// The keys with their paths; empty for every key.
+        items: &'a [KeyToPath],
+        /// Whether the pod starts without the keys.
+        optional: bool,
+    },
+    /// The credentials of a registry. The kubelet reads them.
+    ImagePull,
+    /// The credentials of a CSI driver. The kubelet reads them.
+    Csi,
+}
+
+/// Each reference of a pod to a Secret. No other function visits the specification of a pod.
+pub fn references(pod: &PodSpec) -> impl Iterator<Item = SecretReference<'_>> {
+    let containers = pod.containers.iter().chain(pod.init_containers.iter().flatten());
+    let containers = containers.map(|container| (&container.env, &container.env_from));
+    let ephemeral = pod.ephemeral_containers.iter().flatten();
+    let containers = containers.chain(ephemeral.map(|container| (&container.env, &container.env_from)));
+    let variables = containers.flat_map(|(env, from)| env_keys(env.as_deref()).chain(env_sources(from.as_deref())));
+    let pulls = pod.image_pull_secrets.iter().flatten();
+    let pulls = pulls.map(|pull| SecretReference { secret: &pull.name, kind: ReferenceKind::ImagePull });
+    variables.chain(pod.volumes.iter().flatten().flat_map(volume)).chain(pulls)
+}
+
+fn env_keys(env: Option<&[EnvVar]>) -> impl Iterator<Item = SecretReference<'_>> {
+    let keys = env.unwrap_or_default().iter().filter_map(|env| env.value_from.as_ref()?.secret_key_ref.as_ref());
+    keys.map(|selector| {
+        let optional = selector.optional.unwrap_or(false);
+        SecretReference { secret: &selector.name, kind: ReferenceKind::EnvKey { key: &selector.key, optional } }
+    })
+}
+
+fn env_sources(env_from: Option<&[EnvFromSource]>) -> impl Iterator<Item = SecretReference<'_>> {
+    let sources = env_from.unwrap_or_default().iter().filter_map(|from| from.secret_ref.as_ref());
+    sources.map(|source| SecretReference { secret: &source.name, kind: ReferenceKind::EnvFrom })
+}
+
+fn volume(volume: &Volume) -> impl Iterator<Item = SecretReference<'_>> {
+    let plain = volume
+        .secret
+        .as_ref()
+        .and_then(|source| Some(files(source.secret_name.as_deref()?, source.items.as_deref(), source.optional)));
+    let projected = volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten());
+    let projected = projected
+        .filter_map(|source| source.secret.as_ref())
+        .map(|source| files(&source.name, source.items.as_deref(), source.optional));
+    let csi = volume.csi.as_ref().and_then(|csi| csi.node_publish_secret_ref.as_ref());
+    let csi = csi.map(|secret| SecretReference { secret: &secret.name, kind: ReferenceKind::Csi });
+    plain.into_iter().chain(projected).chain(csi)
+}
+
+fn files<'a>(secret: &'a str, items: Option<&'a [KeyToPath]>, optional: Option<bool>) -> SecretReference<'a> {
+    let (items, optional) = (items.unwrap_or_default(), optional.unwrap_or(false));
+    SecretReference { secret, kind: ReferenceKind::Files { items, optional } }
+}
+
+/// Whether a pod of this specification refers to the Secret `name` in any way.
+#[must_use]
+pub fn refers_to(pod: &PodSpec, name: &str) -> bool {
+    references(pod).any(|reference| reference.secret == name)
+}
+
+/// The keys of the Secret `secret` that a pod of this specification uses.
 #[must_use]
 pub fn uses(pod: &PodSpec, secret: &str) -> Uses {
-    let mut seen = Seen { secret, whole: false, keys: BTreeMap::new() };
-    for container in pod.containers.iter().chain(pod.init_containers.iter().flatten()) {
-        seen.variables(container.env.as_deref(), container.env_from.as_deref());
-    }
-    for container in pod.ephemeral_containers.iter().flatten() {
-        seen.variables(container.env.as_deref(), container.env_from.as_deref());
-    }
-    pod.volumes.iter().flatten().for_each(|volume| seen.volume(volume));
-    match seen {
-        Seen { whole: true, .. } => Uses::Whole,
-        Seen { keys, .. } if keys.is_empty() => Uses::Nothing,
-        Seen { keys, .. } => Uses::Keys(keys),
-    }
-}
-
-struct Seen<'a> {
-    secret: &'a str,
-    whole: bool,
-    keys: BTreeMap<String, bool>,
-}
-
-impl Seen<'_> {
-    fn variables(&mut self, env: Option<&[EnvVar]>, env_from: Option<&[EnvFromSource]>) {
-        for selector in
-            env.unwrap_or_default().iter().filter_map(|env| env.value_from.as_ref()?.secret_key_ref.as_ref())
-        {
-            if selector.name == self.secret {
-                self.key(&selector.key, selector.optional);
-            }
-        }
-        let mut from = env_from.unwrap_or_default().iter().filter_map(|from| from.secret_ref.as_ref());
-        self.whole |= from.any(|from| from.name == self.secret);
-    }
-
-    fn volume(&mut self, volume: &Volume) {
-        if let Some(source) = &volume.secret
-            && source.secret_name.as_deref() == Some(self.secret)
-        {
-            self.items(source.items.as_deref(), source.optional);
-        }
-        let sources = volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten());
-        for source in sources.filter_map(|source| source.secret.as_ref()) {
-            if source.name == self.secret {
-                self.items(source.items.as_deref(), source.optional);
-            }
+    let mut keys: BTreeMap<String, bool> = BTreeMap::new();
+    let mut add = |key: &str, optional: bool| {
+        keys.entry(key.to_owned()).and_modify(|all| *all &= optional).or_insert(optional);
+    };
+    for reference in references(pod).filter(|reference| reference.secret == secret) {
+        match reference.kind {
+            ReferenceKind::EnvFrom | ReferenceKind::Files { items: [], .. } => return Uses::Whole,
+            ReferenceKind::EnvKey { key, optional } => add(key, optional),
+            ReferenceKind::Files { items, optional } => items.iter().for_each(|item| add(&item.key, optional)),
+            ReferenceKind::ImagePull | ReferenceKind::Csi => {}
         }
     }
-
-    /// Without `items` a volume holds every key.
-    fn items(&mut self, items: Option<&[KeyToPath]>, optional: Option<bool>) {
-        match items {
-            None | Some([]) => self.whole = true,
-            Some(items) => items.iter().for_each(|item| self.key(&item.key, optional)),
-        }
-    }
-
-    fn key(&mut self, key: &str, optional: Option<bool>) {
-        let optional = optional.unwrap_or(false);
-        self.keys.entry(key.to_owned()).and_modify(|all| *all &= optional).or_insert(optional);
-    }
+    if keys.is_empty() { Uses::Nothing } else { Uses::Keys(keys) }
 }
 
 #[cfg(test)]
@@ -153,6 +189,41 @@ mod tests {
             (json!({"containers": [idle()], "imagePullSecrets": [{"name": "s"}]}), Uses::Nothing),
         ] {
             assert_eq!(of(&pod), expected, "{pod}");
+        }
+    }
+
+    #[test]
+    fn a_pod_refers_to_a_secret_in_each_way_that_kubernetes_knows() {
+        let container = |rest: serde_json::Value| {
+            let mut container = json!({"name": "c"});
+            container.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+            container
+        };
+        let by_key =
+            container(json!({"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}));
+        let whole = container(json!({"envFrom": [{"secretRef": {"name": "s"}}]}));
+        let plain =
+            container(json!({"env": [{"name": "A", "value": "s"}], "envFrom": [{"configMapRef": {"name": "s"}}]}));
+        for (spec, refers) in [
+            (json!({"containers": [by_key]}), true),
+            (json!({"containers": [whole]}), true),
+            (json!({"containers": [plain], "initContainers": [whole]}), true),
+            (json!({"containers": [plain], "ephemeralContainers": [whole]}), true),
+            (json!({"containers": [], "volumes": [{"name": "v", "secret": {"secretName": "s"}}]}), true),
+            (
+                json!({"containers": [], "volumes": [{"name": "v", "projected": {"sources": [{"secret": {"name": "s"}}]}}]}),
+                true,
+            ),
+            (
+                json!({"containers": [], "volumes": [{"name": "v", "csi": {"driver": "d", "nodePublishSecretRef": {"name": "s"}}}]}),
+                true,
+            ),
+            (json!({"containers": [], "imagePullSecrets": [{"name": "s"}]}), true),
+            (json!({"containers": [plain], "volumes": [{"name": "s", "configMap": {"name": "s"}}]}), false),
+            (json!({"containers": [], "volumes": [{"name": "v", "secret": {"secretName": "s2"}}]}), false),
+        ] {
+            let pod: PodSpec = serde_json::from_value(spec.clone()).unwrap();
+            assert_eq!(refers_to(&pod, "s"), refers, "{spec}");
         }
     }
 

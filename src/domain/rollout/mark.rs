@@ -1,4 +1,4 @@
-//! The mark that a restart leaves on a pod template: which values of a Secret the pods run with.
+//! The mark that a restart leaves on a pod template: a digest of the values that the pods run with.
 
 use std::collections::BTreeMap;
 
@@ -14,8 +14,8 @@ use crate::domain::value::Value;
 /// [syntax]: https://kubernetes.io/docs/concepts/overview/working-with-objects/annotations/#syntax-and-character-set
 const MAX_NAME: usize = 63;
 
-/// The annotation for the Secret of this name. The name of a Secret can have 253 characters: a long one is cut, and
-/// its hash tells it from others.
+/// The annotation for the Secret of this name. The name of a Secret can have 253 characters: a long one is cut and ends
+/// in its hash, so that no other name has the same annotation.
 #[must_use]
 pub fn annotation(secret: &str) -> String {
     if secret.len() <= MAX_NAME {
@@ -28,12 +28,12 @@ pub fn annotation(secret: &str) -> String {
     format!("{RESTART_MARK_PREFIX}{}-{hash}", stem.trim_end_matches(['-', '.']))
 }
 
-/// Digests of the values of a Secret, key by key. They are kept in memory only, instead of the values.
+/// Digests of the values of a Secret, by key. Memory has them in place of the values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Digests(BTreeMap<String, String>);
 
 impl Digests {
-    /// Of the values of the Secret `namespace`/`secret`.
+    /// The digests of the values of the Secret `namespace`/`secret`.
     #[must_use]
     pub fn of(namespace: &str, secret: &str, data: &BTreeMap<String, Value>, key: &FingerprintKey) -> Self {
         let of = |name: &str, value: &Value| {
@@ -42,7 +42,7 @@ impl Digests {
         Self(data.iter().map(|(name, value)| (name.clone(), of(name, value))).collect())
     }
 
-    /// The mark of a workload that uses this much.
+    /// The mark of a workload that uses these keys.
     #[must_use]
     pub fn mark(&self, uses: &Uses, key: &FingerprintKey) -> String {
         let used = self.0.iter().filter(|(name, _)| uses.sees(name));

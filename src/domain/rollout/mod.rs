@@ -1,20 +1,22 @@
-//! Restarts: which workloads use what was published, and how they come to run the current values.
+//! Restarts: workloads that use a published Secret come to run its current values.
 //!
-//! | file | what |
+//! | file | content |
 //! |---|---|
-//! | [`changed`] | when each key was changed: the annotation on the Secret |
-//! | [`consumers`] | what a pod can see of a Secret |
-//! | [`mark`] | which values pods run with: the annotation on the pod template |
-//! | [`outcome`] | what the status says |
-//! | [`plan`] | which workloads are to be restarted |
-//! | [`policy`] | which workloads are restarted, and when, parsed |
-//! | [`progress`] | how far the pods of a workload follow its template |
-//! | [`workload`] | workloads and pods as they are observed |
+//! | [`changed`] | the annotation on the Secret: the last change of each key |
+//! | [`consumers`] | the keys of a Secret that a pod uses |
+//! | [`manifest`] | the manifests of workloads, as far as restarts need them |
+//! | [`mark`] | the annotation on the pod template: the values that pods run with |
+//! | [`outcome`] | the status and its condition |
+//! | [`plan`] | the decision which workloads to restart |
+//! | [`policy`] | `spec.restart`, parsed |
+//! | [`progress`] | the state of a workload's pods |
+//! | [`workload`] | observed workloads and pods |
 //!
-//! All of it is pure. What a pass does with it is in [`controller::rollout`](crate::reconcile::rollout).
+//! All of it is pure; [`reconcile::rollout`](crate::reconcile::rollout) applies it.
 
 pub mod changed;
 pub mod consumers;
+pub mod manifest;
 pub mod mark;
 pub mod outcome;
 pub mod plan;

@@ -1,46 +1,45 @@
-//! What is said of restarts: `status.rollout` and the condition `RolledOut`.
+//! The report on restarts: `status.rollout` and the condition `RolledOut`.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-
+use crate::api::condition;
 use crate::api::{ConditionType, Reason, RolloutStatus, SecretBindingStatus, WorkloadReference};
 use crate::domain::note::Note;
 
 /// More workloads than this are counted, not named.
 const MAX_NAMED: usize = 20;
 
-/// What a pass found out about restarts.
+/// The result of a reconcile for `status.rollout`.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub enum Outcome {
-    /// Nothing new.
+pub enum RolloutOutcome {
+    /// The status stays as it is.
     #[default]
     AsBefore,
     /// The binding restarts nothing.
     Off,
-    /// This.
-    Known(Report),
+    /// The workloads were observed.
+    Known(RolloutReport),
 }
 
-/// How far the workloads are.
+/// The state of the workloads of a binding.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
+pub struct RolloutReport {
     /// A digest of the changes that all workloads are known to have.
     pub handled: Option<String>,
-    /// The workloads that do not run the current values yet, and why.
+    /// The workloads without the current values, each with the cause.
     pub pending: Vec<String>,
-    /// The workloads whose restart failed, and how.
+    /// The workloads whose restart failed, each with the cause.
     pub failed: Vec<String>,
-    /// The workloads that want not to be restarted.
+    /// The workloads that opt out of restarts.
     pub opted_out: Vec<WorkloadReference>,
 }
 
-impl Report {
+impl RolloutReport {
     /// Whether nothing is left to do.
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.pending.is_empty() && self.failed.is_empty()
     }
 
-    /// What stands in `status.rollout`.
+    /// The content of `status.rollout`.
     #[must_use]
     pub fn status(&self) -> RolloutStatus {
         RolloutStatus { handled: self.handled.clone(), pending: bounded(&self.pending), failed: bounded(&self.failed) }
@@ -75,13 +74,11 @@ impl Report {
     }
 }
 
-/// The Event that a change of the condition calls for: none for a binding that has nothing to restart yet.
+/// The Event for a change of the condition; `None` for a binding that has nothing to restart yet.
 #[must_use]
 pub fn transition(before: &SecretBindingStatus, after: &SecretBindingStatus) -> Option<Note> {
-    fn find(status: &SecretBindingStatus) -> Option<&Condition> {
-        status.conditions.iter().find(|condition| condition.type_ == ConditionType::RolledOut.as_str())
-    }
-    let (was, now) = (find(before), find(after)?);
+    let was = condition::find(&before.conditions, ConditionType::RolledOut);
+    let now = condition::find(&after.conditions, ConditionType::RolledOut)?;
     let same = was.is_some_and(|was| was.status == now.status && was.reason == now.reason);
     if same || (was.is_none() && now.status == "True") {
         return None;
@@ -108,18 +105,19 @@ mod tests {
 
     #[test]
     fn the_condition_names_what_failed_and_what_is_pending_within_bounds() {
-        let done = Report { handled: Some("d".to_owned()), ..Report::default() };
+        let done = RolloutReport { handled: Some("d".to_owned()), ..RolloutReport::default() };
         assert_eq!(done.condition().1, Reason::RolledOut);
         let web = WorkloadReference { kind: WorkloadKind::Deployment, name: "web".to_owned() };
-        let out = Report { opted_out: vec![web], ..Report::default() }.condition();
+        let out = RolloutReport { opted_out: vec![web], ..RolloutReport::default() }.condition();
         assert!(out.0 == "True" && out.2.contains("Deployment web"), "{out:?}");
-        let pending = Report { pending: (0..30).map(|i| format!("p{i:02}")).rev().collect(), ..Report::default() };
+        let pending =
+            RolloutReport { pending: (0..30).map(|i| format!("p{i:02}")).rev().collect(), ..RolloutReport::default() };
         assert_eq!(pending.status().pending.len(), 21);
         assert_eq!(
             (pending.status().pending[0].as_str(), pending.status().pending[20].as_str()),
             ("p00", "and 10 more")
         );
-        let both = Report { failed: vec!["f".to_owned()], ..pending };
+        let both = RolloutReport { failed: vec!["f".to_owned()], ..pending };
         let (status, reason, message) = both.condition();
         assert_eq!((status, reason), ("False", Reason::RolloutFailed));
         assert!(message.starts_with("f; ") && message.contains("p00"), "{message}");

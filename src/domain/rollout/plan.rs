@@ -1,18 +1,18 @@
-//! Which workloads are to be restarted, as a pure function of what was observed.
+//! The decision which workloads to restart, as a pure function of the observed state.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::jiff::Timestamp;
-use tokio::time::Instant;
 
 use crate::api::{WorkloadKind, WorkloadReference};
 use crate::domain::rollout::changed::Times;
 use crate::domain::rollout::consumers::Uses;
+use crate::domain::rollout::manifest::WorkloadStatus;
 use crate::domain::rollout::mark::Digests;
-use crate::domain::rollout::policy::Whom;
-use crate::domain::rollout::progress::Progress;
-use crate::domain::rollout::workload::{PodSeen, Status, Workload};
+use crate::domain::rollout::policy::RestartScope;
+use crate::domain::rollout::progress::PodProgress;
+use crate::domain::rollout::workload::{ObservedPod, Workload};
 
 /// Changes within this time make one restart. It also keeps the pods of a restart out of the second of the write.
 pub const SETTLE: Duration = Duration::from_secs(2);
@@ -20,16 +20,16 @@ pub const SETTLE: Duration = Duration::from_secs(2);
 /// A restart that is undone this often is not made again.
 const MAX_REVERTS: u32 = 3;
 
-/// StatefulSets and DaemonSets have no deadline of their own. One whose counts do not move for this long, the default
-/// of a Deployment's `progressDeadlineSeconds`, has failed as far as others are concerned that wait for their turn.
+/// StatefulSets and DaemonSets have no deadline of their own. If the counts of one do not move for this long, its restart
+/// has failed, and the next workload may begin. The default of a Deployment's `progressDeadlineSeconds` is as long.
 const STUCK_AFTER: Duration = Duration::from_secs(600);
 
-/// What is remembered between looks. All of it can be lost.
+/// The restarts of a binding as the operator remembers them. All of it may be lost.
 #[derive(Clone, Debug, Default)]
-pub struct Memory {
-    /// The changes that were seen last, and when they were seen first.
-    seen: Option<(String, Instant)>,
-    /// The pause before the next look.
+pub struct RolloutHistory {
+    /// The last observed changes, with the time of their first observation.
+    observed_changes: Option<(String, Instant)>,
+    /// The pause before the next observation.
     pause: Duration,
     /// Digests of the values, with the resource version of the Secret.
     pub digests: Option<(String, Digests)>,
@@ -39,42 +39,43 @@ pub struct Memory {
 #[derive(Clone, Debug)]
 struct Attempt {
     mark: String,
-    stands: bool,
+    /// Whether the mark was on the template at the last observation.
+    is_marked: bool,
     reverts: u32,
     failed: bool,
-    counts: Status,
+    counts: WorkloadStatus,
     since: Instant,
 }
 
-impl Memory {
-    /// How long these changes still have to settle: others may follow at once. Counted from when they were seen, which
-    /// is after they were written.
+impl RolloutHistory {
+    /// How long these changes still have to settle, since others may follow at once. The time counts from the first
+    /// observation, which is after the write.
     pub fn settling(&mut self, changes: &str, now: Instant) -> Option<Duration> {
-        match &self.seen {
-            Some((seen, since)) if seen == changes => {
+        match &self.observed_changes {
+            Some((observed, since)) if observed == changes => {
                 SETTLE.checked_sub(now.duration_since(*since)).filter(|left| !left.is_zero())
             }
             _ => {
-                self.seen = Some((changes.to_owned(), now));
+                self.observed_changes = Some((changes.to_owned(), now));
                 self.pause = Duration::ZERO;
                 Some(SETTLE)
             }
         }
     }
 
-    /// The pause before the next look: 2 s, growing to 30 s while nothing moves.
+    /// The pause before the next observation: 2 s, growing to 30 s while nothing moves.
     pub fn next_pause(&mut self, moved: bool) -> Duration {
         let grown = if moved { Duration::ZERO } else { self.pause.mul_f64(1.5) };
         self.pause = grown.clamp(Duration::from_secs(2), Duration::from_secs(30));
         self.pause
     }
 
-    /// Notes that a workload was restarted.
+    /// Records a restart.
     pub fn restarted(&mut self, workload: &Workload, mark: &str, now: Instant) {
         let reverts = self.attempts.get(&workload.reference).filter(|a| a.mark == mark).map_or(0, |a| a.reverts);
         let attempt = Attempt {
             mark: mark.to_owned(),
-            stands: true,
+            is_marked: true,
             reverts,
             failed: false,
             counts: workload.counts.clone(),
@@ -83,28 +84,28 @@ impl Memory {
         self.attempts.insert(workload.reference.clone(), attempt);
     }
 
-    /// Notes what a look shows of a workload. A restart under way is found again after a start of the operator.
+    /// Records an observed workload. After a start of the operator this finds a restart that is under way.
     pub fn observe(&mut self, workload: &Workload, mark: &str, now: Instant) {
         let marked = workload.mark.as_deref() == Some(mark);
         match self.attempts.get_mut(&workload.reference) {
             Some(attempt) if attempt.mark == mark => {
-                if attempt.stands && !marked {
-                    (attempt.stands, attempt.reverts) = (false, attempt.reverts.saturating_add(1));
+                if attempt.is_marked && !marked {
+                    (attempt.is_marked, attempt.reverts) = (false, attempt.reverts.saturating_add(1));
                 }
                 if attempt.counts != workload.counts {
                     (attempt.counts, attempt.since) = (workload.counts.clone(), now);
                 }
             }
-            _ if marked && workload.progress != Progress::Done => self.restarted(workload, mark, now),
+            _ if marked && workload.progress != PodProgress::Done => self.restarted(workload, mark, now),
             _ => {}
         }
     }
 
-    /// Notes how a workload was judged, and answers what is to be counted of it: `done` or `failed`, each once.
-    pub fn judged(&mut self, workload: &Workload, verdict: &Verdict) -> Option<&'static str> {
+    /// Records a verdict. Returns the result to count, `done` or `failed`, once for each restart.
+    pub fn judged(&mut self, workload: &Workload, verdict: &RestartVerdict) -> Option<&'static str> {
         match verdict {
-            Verdict::Current => self.attempts.remove(&workload.reference).map(|_| "done"),
-            Verdict::Failed(_) => {
+            RestartVerdict::Current => self.attempts.remove(&workload.reference).map(|_| "done"),
+            RestartVerdict::Failed(_) => {
                 let attempt = self.attempts.get_mut(&workload.reference)?;
                 let first = !attempt.failed;
                 attempt.failed = true;
@@ -115,37 +116,37 @@ impl Memory {
     }
 }
 
-/// What is to be done about a workload.
+/// The verdict on a workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Nothing: its pods have the current values.
+pub enum RestartVerdict {
+    /// Its pods have the current values.
     Current,
-    /// Nothing: it wants not to be restarted, though some of its pods have earlier values.
+    /// It opts out of restarts, and some of its pods have earlier values.
     OptsOut,
-    /// It is to be restarted.
+    /// It needs a restart.
     Due,
     /// Its pods are being replaced.
     UnderWay,
-    /// Somebody has to do something first; the text says what.
+    /// It waits for a person; the text names the step.
     Pending(String),
-    /// It failed; the text says how.
+    /// It failed; the text names the cause.
     Failed(String),
 }
 
-/// Whether a policy is about this workload.
+/// Whether the scope covers this workload.
 #[must_use]
-pub fn concerns(whom: &Whom, workload: &Workload) -> bool {
-    match whom {
-        Whom::Nobody => false,
-        Whom::Consumers => workload.uses != Uses::Nothing,
-        Whom::Listed(listed) => listed.contains(&workload.reference),
+pub fn concerns(scope: &RestartScope, workload: &Workload) -> bool {
+    match scope {
+        RestartScope::Nobody => false,
+        RestartScope::Consumers => workload.uses != Uses::Nothing,
+        RestartScope::Listed(listed) => listed.contains(&workload.reference),
     }
 }
 
-/// Whether a pod of the workload is older than a change that concerns it. A listed workload that does not refer to
-/// the Secret is concerned by every change.
+/// Whether a pod of the workload is older than a change of a key that it uses. Every change concerns a listed workload
+/// that does not refer to the Secret.
 #[must_use]
-pub fn is_stale(workload: &Workload, pods: &[PodSeen], changes: &Times) -> bool {
+pub fn is_stale(workload: &Workload, pods: &[ObservedPod], changes: &Times) -> bool {
     let all = workload.uses == Uses::Nothing;
     workload.pods(pods).any(|pod| {
         let changed = changes.latest(if all { &Uses::Whole } else { &pod.uses });
@@ -154,52 +155,54 @@ pub fn is_stale(workload: &Workload, pods: &[PodSeen], changes: &Times) -> bool 
     })
 }
 
-/// What the mark of a workload is made from.
+/// The keys that the mark of a workload covers.
 #[must_use]
 pub fn marked_by(workload: &Workload) -> &Uses {
     if workload.uses == Uses::Nothing { &Uses::Whole } else { &workload.uses }
 }
 
-/// Judges a workload that the policy concerns. `mark` is the one that its template is to carry.
+/// Judges a workload in scope. `mark` is the mark of the current values.
 #[must_use]
-pub fn judge(workload: &Workload, stale: bool, mark: &str, memory: &Memory, now: Instant) -> Verdict {
-    let attempt = memory.attempts.get(&workload.reference).filter(|attempt| attempt.mark == mark);
+pub fn judge(workload: &Workload, stale: bool, mark: &str, history: &RolloutHistory, now: Instant) -> RestartVerdict {
+    let attempt = history.attempts.get(&workload.reference).filter(|attempt| attempt.mark == mark);
     let under_way = || {
         let own_deadline = matches!(workload.reference.kind, WorkloadKind::Deployment | WorkloadKind::Rollout);
         match attempt {
             Some(attempt) if !own_deadline && now.duration_since(attempt.since) > STUCK_AFTER => {
                 let minutes = STUCK_AFTER.as_secs() / 60;
-                Verdict::Failed(format!(
+                RestartVerdict::Failed(format!(
                     "none of its pods was replaced for {minutes} minutes; see why they do not start"
                 ))
             }
-            _ => Verdict::UnderWay,
+            _ => RestartVerdict::UnderWay,
         }
     };
     let marked = workload.mark.as_deref() == Some(mark);
     match (stale, marked, &workload.progress) {
-        (false, false, _) | (false, true, Progress::Done | Progress::Held(_) | Progress::Partial(_)) => {
-            Verdict::Current
+        (false, false, _) | (false, true, PodProgress::Done | PodProgress::Waiting(_) | PodProgress::Partial(_)) => {
+            RestartVerdict::Current
         }
-        (true, _, _) if workload.opts_out => Verdict::OptsOut,
-        (_, true, Progress::Rolling) => under_way(),
-        (_, true, Progress::Failed(why)) => Verdict::Failed(why.clone()),
+        (true, _, _) if workload.opts_out => RestartVerdict::OptsOut,
+        (_, true, PodProgress::Rolling) => under_way(),
+        (_, true, PodProgress::Failed(why)) => RestartVerdict::Failed(why.clone()),
         // The values that it was restarted for are back, so its pods have them.
-        (true, true, Progress::Done) => Verdict::Current,
-        (true, _, Progress::Held(what)) | (true, true, Progress::Partial(what)) => Verdict::Pending(what.clone()),
+        (true, true, PodProgress::Done) => RestartVerdict::Current,
+        (true, _, PodProgress::Waiting(what)) | (true, true, PodProgress::Partial(what)) => {
+            RestartVerdict::Pending(what.clone())
+        }
         (true, false, _) => match attempt {
             Some(attempt) if attempt.reverts >= MAX_REVERTS => {
                 let manager = workload.other_manager.as_deref().unwrap_or("another writer");
-                Verdict::Failed(format!(
+                RestartVerdict::Failed(format!(
                     "the annotation of the restart was undone {MAX_REVERTS} times, and {manager:?} wrote last; let it leave the annotations of pod templates alone that it does not set"
                 ))
             }
-            _ => Verdict::Due,
+            _ => RestartVerdict::Due,
         },
     }
 }
 
-/// Why a workload that is due is not restarted yet.
+/// Why a due workload waits.
 #[must_use]
 pub fn until_window(wait: Duration, now: Timestamp) -> String {
     match now.checked_add(wait).ok().and_then(|opens| Timestamp::from_second(opens.as_second()).ok()) {

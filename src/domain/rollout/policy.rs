@@ -1,4 +1,4 @@
-//! Which workloads a binding restarts, and when: `spec.restart`, parsed.
+//! `spec.restart`, parsed: the workloads that a binding restarts, and the window for it.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,18 +9,18 @@ use crate::api::{RestartPolicy, RestartSpec, WorkloadReference};
 use crate::domain::duration::Span;
 use crate::domain::schedule::Schedule;
 
-/// Which workloads are restarted, and when.
+/// The workloads that a binding restarts, and the window for it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Restart {
-    /// Which.
-    pub whom: Whom,
-    /// When; `None` is at any time.
+    /// The workloads.
+    pub scope: RestartScope,
+    /// The window; `None` allows restarts at any time.
     pub window: Option<Window>,
 }
 
-/// Which workloads are restarted.
+/// The workloads that a binding restarts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Whom {
+pub enum RestartScope {
     /// None.
     #[default]
     Nobody,
@@ -54,18 +54,18 @@ impl Restart {
     /// Parses `spec.restart`.
     ///
     /// # Errors
-    /// The first field that is wrong, below `spec.restart`, and what to do.
+    /// The first wrong field below `spec.restart`, with the cure.
     pub fn parse(manifest: Option<&RestartSpec>) -> Result<Self, (&'static str, String)> {
         let Some(manifest) = manifest else { return Ok(Self::default()) };
         let listed: BTreeSet<_> = manifest.workloads.iter().cloned().collect();
-        let whom = match manifest.policy.unwrap_or_default() {
+        let scope = match manifest.policy.unwrap_or_default() {
             RestartPolicy::Listed if listed.is_empty() => {
                 return Err(("workloads", "name the workloads that policy: Listed restarts".to_owned()));
             }
-            RestartPolicy::Listed => Whom::Listed(listed),
+            RestartPolicy::Listed => RestartScope::Listed(listed),
             _ if !listed.is_empty() => return Err(("workloads", "belongs to policy: Listed".to_owned())),
-            RestartPolicy::Never => Whom::Nobody,
-            RestartPolicy::Consumers => Whom::Consumers,
+            RestartPolicy::Never => RestartScope::Nobody,
+            RestartPolicy::Consumers => RestartScope::Consumers,
         };
         let window = manifest.window.as_ref().map(|window| {
             let stays = Span::try_from(window.duration.as_str()).map_err(|e| ("window.duration", e.to_string()))?.get();
@@ -75,13 +75,13 @@ impl Restart {
             let opens = Schedule::parse(&window.schedule, window.time_zone.as_deref());
             Ok(Window { opens: opens.map_err(|error| ("window.schedule", error.to_string()))?, stays })
         });
-        Ok(Self { whom, window: window.transpose()? })
+        Ok(Self { scope, window: window.transpose()? })
     }
 
     /// Whether any workload may be restarted at all.
     #[must_use]
     pub fn restarts_any(&self) -> bool {
-        self.whom != Whom::Nobody
+        self.scope != RestartScope::Nobody
     }
 }
 

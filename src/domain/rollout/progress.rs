@@ -1,4 +1,4 @@
-//! How far the pods of a workload follow its template, by what its controller reports.
+//! The state of a workload's pods, by the report of its controller.
 //!
 //! The counts of the status decide, as in `kubectl rollout status`, but never those of the spec, which a
 //! HorizontalPodAutoscaler changes at any time. Sources: the API of `DeploymentStatus`, `StatefulSetStatus` and
@@ -6,35 +6,37 @@
 //! <https://argo-rollouts.readthedocs.io/en/stable/features/specification/>.
 
 use crate::api::WorkloadKind;
-use crate::domain::rollout::workload::{Spec, Status};
+use crate::domain::rollout::manifest::{WorkloadSpec, WorkloadStatus};
 
-/// How far the pods of a workload follow its template.
+/// The state of a workload's pods.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub enum PodProgress {
     /// All are of the present template and available, or there are none.
     Done,
-    /// They are being replaced.
+    /// The controller replaces them.
     Rolling,
-    /// None is replaced until somebody does something; the text says what.
-    Held(String),
-    /// Some are replaced, the others stay until somebody does something; the text says what.
+    /// None is replaced until a person acts; the text names the step.
+    Waiting(String),
+    /// Some are replaced, the others stay until a person acts; the text names the step.
     Partial(String),
-    /// The controller gave up; the text says why.
+    /// The controller gave up; the text names the cause.
     Failed(String),
 }
 
 /// Judges a workload of this generation.
 #[must_use]
-pub fn progress(kind: WorkloadKind, generation: i64, spec: &Spec, status: &Status) -> Progress {
+pub fn progress(kind: WorkloadKind, generation: i64, spec: &WorkloadSpec, status: &WorkloadStatus) -> PodProgress {
     if spec.paused {
-        return Progress::Held("it is paused; resume it".to_owned());
+        return PodProgress::Waiting("it is paused; resume it".to_owned());
     }
     let strategy = spec.update_strategy.as_ref();
     if strategy.and_then(|strategy| strategy.type_.as_deref()) == Some("OnDelete") {
-        return Progress::Held("its update strategy is OnDelete; delete its pods to have them made anew".to_owned());
+        return PodProgress::Waiting(
+            "its update strategy is OnDelete; delete its pods to have them made anew".to_owned(),
+        );
     }
     if !is_observed(generation, status) {
-        return Progress::Rolling;
+        return PodProgress::Rolling;
     }
     match kind {
         WorkloadKind::Deployment => deployment(spec, status),
@@ -45,13 +47,13 @@ pub fn progress(kind: WorkloadKind, generation: i64, spec: &Spec, status: &Statu
         WorkloadKind::DaemonSet => {
             let done = status.updated_number_scheduled >= status.desired_number_scheduled
                 && status.number_available >= status.desired_number_scheduled;
-            if done { Progress::Done } else { Progress::Rolling }
+            if done { PodProgress::Done } else { PodProgress::Rolling }
         }
         WorkloadKind::Rollout => argo_rollout(spec, status),
     }
 }
 
-fn is_observed(generation: i64, status: &Status) -> bool {
+fn is_observed(generation: i64, status: &WorkloadStatus) -> bool {
     let observed = match &status.observed_generation {
         Some(serde_json::Value::Number(number)) => number.as_i64(),
         Some(serde_json::Value::String(text)) => text.parse().ok(),
@@ -60,56 +62,60 @@ fn is_observed(generation: i64, status: &Status) -> bool {
     observed >= Some(generation)
 }
 
-/// Whether every pod there is follows the template and is available. In between, as with the strategy Recreate, there
-/// can be none although some are wanted.
-fn all_updated(spec: &Spec, status: &Status) -> bool {
+/// Whether every existing pod follows the template and is available. With the strategy Recreate there are none for a
+/// while although some are wanted.
+fn all_updated(spec: &WorkloadSpec, status: &WorkloadStatus) -> bool {
     let between = status.replicas == 0 && spec.replicas.unwrap_or(1) > 0;
     !between && status.updated_replicas == status.replicas && status.available_replicas == status.replicas
 }
 
-fn deployment(spec: &Spec, status: &Status) -> Progress {
+fn deployment(spec: &WorkloadSpec, status: &WorkloadStatus) -> PodProgress {
     let gave_up = status.conditions.iter().any(|condition| {
         condition.type_ == "Progressing"
             && condition.status == "False"
             && condition.reason.as_deref() == Some("ProgressDeadlineExceeded")
     });
     if all_updated(spec, status) {
-        Progress::Done
+        PodProgress::Done
     } else if gave_up {
-        Progress::Failed(
+        PodProgress::Failed(
             "its new pods did not become available within its progressDeadlineSeconds; see why they do not start"
                 .to_owned(),
         )
     } else {
-        Progress::Rolling
+        PodProgress::Rolling
     }
 }
 
-fn stateful_set(partition: i64, spec: &Spec, status: &Status) -> Progress {
+fn stateful_set(partition: i64, spec: &WorkloadSpec, status: &WorkloadStatus) -> PodProgress {
     if partition > 0 {
         let (updated, below) = (status.updated_replicas, partition.min(status.replicas));
         return if updated < status.replicas - below {
-            Progress::Rolling
+            PodProgress::Rolling
         } else if updated >= status.replicas && all_updated(spec, status) {
-            Progress::Done
+            PodProgress::Done
         } else {
-            Progress::Partial(format!("its partition keeps the pods below number {partition}; lower the partition"))
+            PodProgress::Partial(format!("its partition keeps the pods below number {partition}; lower the partition"))
         };
     }
     // Where nothing was ever updated, the controller reports no count of updated pods but equal revisions.
     let same = status.current_revision.is_some() && status.current_revision == status.update_revision;
     let between = status.replicas == 0 && spec.replicas.unwrap_or(1) > 0;
-    if same && !between && status.available_replicas == status.replicas { Progress::Done } else { Progress::Rolling }
+    if same && !between && status.available_replicas == status.replicas {
+        PodProgress::Done
+    } else {
+        PodProgress::Rolling
+    }
 }
 
-fn argo_rollout(spec: &Spec, status: &Status) -> Progress {
+fn argo_rollout(spec: &WorkloadSpec, status: &WorkloadStatus) -> PodProgress {
     match status.phase.as_deref() {
-        Some("Paused") => Progress::Held("it waits at a step; promote it".to_owned()),
+        Some("Paused") => PodProgress::Waiting("it waits at a step; promote it".to_owned()),
         Some("Degraded") => {
-            Progress::Failed("Argo Rollouts reports it as Degraded; see the messages of the Rollout".to_owned())
+            PodProgress::Failed("Argo Rollouts reports it as Degraded; see the messages of the Rollout".to_owned())
         }
-        Some("Healthy") | None if all_updated(spec, status) => Progress::Done,
-        _ => Progress::Rolling,
+        Some("Healthy") | None if all_updated(spec, status) => PodProgress::Done,
+        _ => PodProgress::Rolling,
     }
 }
 
@@ -118,7 +124,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn of(kind: WorkloadKind, spec: &Value, status: &Value) -> Progress {
+    fn of(kind: WorkloadKind, spec: &Value, status: &Value) -> PodProgress {
         let mut status = status.clone();
         if status.get("observedGeneration").is_none() {
             status["observedGeneration"] = json!(2);
@@ -126,13 +132,13 @@ mod tests {
         progress(kind, 2, &serde_json::from_value(spec.clone()).unwrap(), &serde_json::from_value(status).unwrap())
     }
 
-    fn word(progress: &Progress) -> &'static str {
+    fn word(progress: &PodProgress) -> &'static str {
         match progress {
-            Progress::Done => "done",
-            Progress::Rolling => "rolling",
-            Progress::Held(_) => "held",
-            Progress::Partial(_) => "partial",
-            Progress::Failed(_) => "failed",
+            PodProgress::Done => "done",
+            PodProgress::Rolling => "rolling",
+            PodProgress::Waiting(_) => "waiting",
+            PodProgress::Partial(_) => "partial",
+            PodProgress::Failed(_) => "failed",
         }
     }
 
@@ -156,7 +162,7 @@ mod tests {
             (json!({"replicas": 2}), counts(0, 0, 0), "rolling"),
             (json!({}), counts(0, 0, 0), "rolling"),
             (json!({"replicas": 3}), unseen, "rolling"),
-            (json!({"replicas": 3, "paused": true}), counts(3, 1, 3), "held"),
+            (json!({"replicas": 3, "paused": true}), counts(3, 1, 3), "waiting"),
             (json!({"replicas": 3}), gave_up(counts(4, 1, 3)), "failed"),
             (json!({"replicas": 3}), gave_up(counts(3, 3, 3)), "done"),
         ] {
@@ -175,7 +181,7 @@ mod tests {
             (json!({"replicas": 3}), status(("b", "b"), 3, 3, 2), "rolling"),
             (json!({"replicas": 0}), status(("b", "b"), 0, 0, 0), "done"),
             (json!({"replicas": 1}), status(("b", "b"), 0, 0, 0), "rolling"),
-            (json!({"replicas": 3, "updateStrategy": {"type": "OnDelete"}}), status(("a", "b"), 3, 0, 3), "held"),
+            (json!({"replicas": 3, "updateStrategy": {"type": "OnDelete"}}), status(("a", "b"), 3, 0, 3), "waiting"),
             (partition(2), status(("a", "b"), 3, 0, 3), "rolling"),
             (partition(2), status(("a", "b"), 3, 1, 3), "partial"),
             (partition(9), status(("a", "b"), 3, 0, 3), "partial"),
@@ -193,7 +199,7 @@ mod tests {
             (json!({}), status(3, 2, 3), "rolling"),
             (json!({}), status(3, 3, 2), "rolling"),
             (json!({}), status(0, 0, 0), "done"),
-            (json!({"updateStrategy": {"type": "OnDelete"}}), status(3, 0, 3), "held"),
+            (json!({"updateStrategy": {"type": "OnDelete"}}), status(3, 0, 3), "waiting"),
         ] {
             assert_eq!(word(&of(WorkloadKind::DaemonSet, &spec, &status)), expected, "{spec} {status}");
         }
@@ -206,9 +212,9 @@ mod tests {
             (json!({"replicas": 2}), status("Healthy", 2), "done"),
             (json!({"replicas": 2}), status("Healthy", 1), "rolling"),
             (json!({"replicas": 2}), status("Progressing", 2), "rolling"),
-            (json!({"replicas": 2}), status("Paused", 1), "held"),
+            (json!({"replicas": 2}), status("Paused", 1), "waiting"),
             (json!({"replicas": 2}), status("Degraded", 1), "failed"),
-            (json!({"replicas": 2, "paused": true}), status("Progressing", 1), "held"),
+            (json!({"replicas": 2, "paused": true}), status("Progressing", 1), "waiting"),
         ] {
             assert_eq!(word(&of(WorkloadKind::Rollout, &spec, &status)), expected, "{spec} {status}");
         }

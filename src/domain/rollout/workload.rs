@@ -1,104 +1,45 @@
-//! A workload as the API server tells of it, reduced to what a restart is judged by.
-//!
-//! Deployments, StatefulSets, DaemonSets and Argo Rollouts have the same shape as far as this goes, so they are read
-//! by the same types.
+//! Workloads and pods, reduced to what decides a restart.
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ManagedFieldsEntry, ObjectMeta};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
-use kube::core::{Object, Selector, SelectorExt as _};
-use serde::Deserialize;
+use kube::core::{Selector, SelectorExt as _};
 
 use crate::api::{ANNOTATION_RESTART, RESTART_FIELD_MANAGER, WorkloadKind, WorkloadReference};
 use crate::domain::rollout::consumers::{Uses, uses};
-use crate::domain::rollout::progress::{Progress, progress};
-
-/// The manifest of a workload.
-pub type Manifest = Object<Spec, Status>;
-
-/// What of the spec of a workload matters.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Spec {
-    pub(super) replicas: Option<i64>,
-    pub(super) paused: bool,
-    pub(super) selector: Option<LabelSelector>,
-    pub(super) template: Option<PodTemplateSpec>,
-    pub(super) update_strategy: Option<UpdateStrategy>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct UpdateStrategy {
-    #[serde(rename = "type")]
-    pub(super) type_: Option<String>,
-    pub(super) rolling_update: Option<RollingUpdate>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct RollingUpdate {
-    pub(super) partition: Option<i64>,
-}
-
-/// What of the status of a workload matters.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Status {
-    /// A number; a text at Argo Rollouts.
-    pub(super) observed_generation: Option<serde_json::Value>,
-    pub(super) replicas: i64,
-    pub(super) updated_replicas: i64,
-    pub(super) available_replicas: i64,
-    pub(super) current_revision: Option<String>,
-    pub(super) update_revision: Option<String>,
-    pub(super) desired_number_scheduled: i64,
-    pub(super) updated_number_scheduled: i64,
-    pub(super) number_available: i64,
-    pub(super) conditions: Vec<StatusCondition>,
-    pub(super) phase: Option<String>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub(super) struct StatusCondition {
-    #[serde(rename = "type")]
-    pub(super) type_: String,
-    pub(super) status: String,
-    pub(super) reason: Option<String>,
-}
+use crate::domain::rollout::manifest::{WorkloadManifest, WorkloadStatus};
+use crate::domain::rollout::progress::{PodProgress, progress};
 
 /// A workload.
 #[derive(Clone, Debug)]
 pub struct Workload {
     /// Its kind and name.
     pub reference: WorkloadReference,
-    /// The resource version that was seen.
+    /// The observed resource version.
     pub resource_version: String,
-    /// What its pod template uses of the target.
+    /// The keys of the target that its pod template uses.
     pub uses: Uses,
     /// The mark on its pod template.
     pub mark: Option<String>,
-    /// Whether it wants not to be restarted.
+    /// Whether it opts out of restarts.
     pub opts_out: bool,
-    /// How far its pods follow its template.
-    pub progress: Progress,
-    /// What of its status moves while pods are replaced.
-    pub counts: Status,
-    /// The other writer that wrote the mark, or where none did, that wrote the workload last.
+    /// The state of its pods.
+    pub progress: PodProgress,
+    /// The counts of its status, which move while pods are replaced.
+    pub counts: WorkloadStatus,
+    /// The other writer of the mark; if there is none, the last other writer of the workload.
     pub other_manager: Option<String>,
     uid: String,
     selector: Option<Selector>,
 }
 
 impl Workload {
-    /// Reduces a manifest. `None` where it has no pod template of its own, as an Argo Rollout that refers to a
-    /// Deployment's.
+    /// Reduces a manifest. `None` without a pod template: an Argo Rollout may refer to that of a Deployment.
     #[must_use]
-    pub fn new(kind: WorkloadKind, manifest: &Manifest, target: &str, annotation: &str) -> Option<Self> {
-        let Manifest { metadata, spec, status, .. } = manifest;
+    pub fn new(kind: WorkloadKind, manifest: &WorkloadManifest, target: &str, annotation: &str) -> Option<Self> {
+        let WorkloadManifest { metadata, spec, status, .. } = manifest;
         let template = spec.template.as_ref()?;
         let status = status.clone().unwrap_or_default();
         let annotations = template.metadata.as_ref().and_then(|metadata| metadata.annotations.as_ref());
@@ -117,9 +58,9 @@ impl Workload {
         })
     }
 
-    /// Whether the pod is one of this workload's, by its controller and its labels. The ReplicaSets between a
-    /// Deployment and its pods are known by their names, which begin with the Deployment's.
-    fn owns(&self, pod: &PodSeen) -> bool {
+    /// Whether the pod belongs to this workload, by its controller and its labels. The name of a Deployment's ReplicaSet
+    /// begins with the name of the Deployment.
+    fn owns(&self, pod: &ObservedPod) -> bool {
         let Some(owner) = &pod.owner else { return false };
         let by_owner = match self.reference.kind {
             WorkloadKind::StatefulSet | WorkloadKind::DaemonSet => owner.uid == self.uid,
@@ -132,13 +73,13 @@ impl Workload {
     }
 
     /// The pods of this workload.
-    pub fn pods<'a>(&'a self, pods: &'a [PodSeen]) -> impl Iterator<Item = &'a PodSeen> {
+    pub fn pods<'a>(&'a self, pods: &'a [ObservedPod]) -> impl Iterator<Item = &'a ObservedPod> {
         pods.iter().filter(|pod| self.owns(pod))
     }
 }
 
-/// Bindery's restarts and controllers' writes of status aside. Whoever only removes a field leaves no trace of it in
-/// `managedFields`.
+/// The last writer other than Bindery and the controllers that write status. A writer that only removes a field leaves no
+/// trace in `managedFields`.
 fn other_manager(metadata: &ObjectMeta, annotation: &str) -> Option<String> {
     let mark = format!("f:{annotation}");
     let wrote_mark = |entry: &ManagedFieldsEntry| {
@@ -158,10 +99,10 @@ fn other_manager(metadata: &ObjectMeta, annotation: &str) -> Option<String> {
 
 /// A pod that has not ended and is not ending.
 #[derive(Clone, Debug)]
-pub struct PodSeen {
-    /// When it was created, by the clock of the API server, in whole seconds.
+pub struct ObservedPod {
+    /// Its creation time by the clock of the API server, in whole seconds.
     pub created: Timestamp,
-    /// What it uses of the target.
+    /// The keys of the target that it uses.
     pub uses: Uses,
     labels: BTreeMap<String, String>,
     owner: Option<Owner>,
@@ -174,8 +115,8 @@ struct Owner {
     uid: String,
 }
 
-impl PodSeen {
-    /// Reduces a pod; `None` where it has ended or is being deleted, and so will be replaced by one that is new.
+impl ObservedPod {
+    /// Reduces a pod. `None` if it has ended or is being deleted: a new pod replaces it.
     #[must_use]
     pub fn new(pod: &Pod, target: &str) -> Option<Self> {
         let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
@@ -203,7 +144,7 @@ mod tests {
     use serde_json::json;
 
     fn workload(kind: WorkloadKind, manifest: serde_json::Value) -> Option<Workload> {
-        let manifest: Manifest = serde_json::from_value(manifest).unwrap();
+        let manifest: WorkloadManifest = serde_json::from_value(manifest).unwrap();
         Workload::new(kind, &manifest, "s", "secrets.bindery.dev/s")
     }
 
@@ -223,12 +164,12 @@ mod tests {
     }
 
     #[allow(clippy::needless_pass_by_value, reason = "it is given json! literals")]
-    fn pod(kind: &str, owner: &str, app: &str, more: serde_json::Value) -> Option<PodSeen> {
+    fn pod(kind: &str, owner: &str, app: &str, more: serde_json::Value) -> Option<ObservedPod> {
         let owners = json!([{"apiVersion": "apps/v1", "kind": kind, "name": owner, "uid": "u", "controller": true}]);
         let metadata = json!({"name": "p", "creationTimestamp": "2027-01-01T00:00:00Z", "labels": {"app": app}, "ownerReferences": owners});
         let mut pod = json!({"metadata": metadata, "spec": {"containers": []}});
         pod.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        PodSeen::new(&serde_json::from_value(pod).unwrap(), "s")
+        ObservedPod::new(&serde_json::from_value(pod).unwrap(), "s")
     }
 
     #[test]

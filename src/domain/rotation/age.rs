@@ -1,63 +1,44 @@
 //! When keys were last changed. Pure.
 //!
-//! Of each key that a rule names, the status keeps a keyed fingerprint of its value and the creation time of the version
-//! that brought it. A read whose value has another fingerprint is a change, also where an old value comes back; a
-//! change of other keys of the same secret is none. Where AWSCURRENT moves back to an older version, the time is that
-//! version's, since the value is as old. The value is that of the source: what an overlap publishes under the key in
-//! the meantime does not count.
+//! For each key that a rule names, the status keeps a keyed fingerprint of its value and the creation time of the
+//! version that brought the value. A read with another fingerprint is a change, even if an old value comes back; a change
+//! of other keys of the same secret is none. If AWSCURRENT moves back to an older version, the time is the time of that
+//! version, since the value is as old. The value is that of the source: an overlap may publish another one meanwhile.
 //!
-//! - A key that a template makes has no single origin. Its fingerprint is that of the rendered text; the time is the
-//!   creation time of the newest version that the binding reads, and may be too late at first sight.
-//! - A key that is not there to be published has an empty fingerprint and no time, so that it is not looked for again
-//!   and again.
-//! - At first sight the older versions are looked through, at most [`MOST_VERSIONS`] of them, once: see [`Walk`].
+//! - A key that a template makes has no single origin. Its fingerprint is that of the rendered text; its time is the
+//!   creation time of the newest version that the binding reads, and may be too late at the first read.
+//! - A key that is absent from the sources has an empty fingerprint and no time, so that nothing searches for it twice.
+//! - After the first read, a [`Backfill`](crate::domain::rotation::backfill::Backfill) reads the older versions once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::Timestamp;
 
 use crate::api::{KeyAge, SecretBindingStatus};
 use crate::domain::fingerprint::FingerprintKey;
 use crate::domain::payload::Payload;
 use crate::domain::render::encoding::Encoding;
 use crate::domain::render::key::TargetKey;
-use crate::domain::render::mapping::{Entry, Mapping, Rendered};
+use crate::domain::render::mapping::{Mapping, MappingEntry, Origin, Rendered};
 use crate::domain::render::template::Template;
 use crate::domain::rotation::rule::Rule;
 use crate::domain::secret::reference::Source;
-use crate::domain::secret::version::ListedVersion;
+use crate::domain::secret::version::VersionRef;
 use crate::domain::value::Value;
 
-/// The most older versions that are looked through at first sight.
-pub const MOST_VERSIONS: usize = 20;
-
-/// A secret and its first version are created by one call, and this far apart at most.
-const SAME_CALL: SignedDuration = SignedDuration::from_secs(5);
-
-/// One version that was read, without its value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReadVersion {
-    /// The full ARN of the secret.
-    pub arn: String,
-    /// The version id.
-    pub version_id: String,
-    /// When the version was created.
-    pub created: Option<Timestamp>,
-}
-
-/// Where a key comes from, so that it can be found in other versions of the same secret.
+/// The origin of a key, by which it is found in other versions of the same secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trace {
     /// The entry that gives the key.
-    pub entry: Entry,
+    pub entry: MappingEntry,
     /// The version that was read.
-    pub version: ReadVersion,
+    pub version: VersionRef,
 }
 
 impl Trace {
-    /// The fingerprint of the key in another version of its secret; `None` where it is not in it. `allowed` tells
-    /// whether a member of the payload may be looked at.
+    /// The fingerprint of the key in another version of its secret; `None` if that version lacks it. `allowed` decides
+    /// whether a member of the payload may be read.
     #[must_use]
     pub fn fingerprint_in(
         &self,
@@ -73,41 +54,47 @@ impl Trace {
     }
 }
 
-/// What a read shows of one key.
+/// One key in a read of the sources.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sight {
-    /// The fingerprint of its value; empty where there is none.
+pub struct ObservedKey {
+    /// The fingerprint of its value; empty if it has none.
     pub fingerprint: String,
-    /// When the version was created that holds it.
+    /// The creation time of the version with the value.
     pub created: Option<Timestamp>,
-    /// Where it comes from; none where a template makes it, or it is not there.
+    /// Its origin; `None` if a template makes the key, or if it is absent.
     pub trace: Option<Trace>,
-    /// Whether the published Secret held the same value just before: asked only where the record tells nothing.
+    /// Whether the published Secret had the same value before the read; `None` if that is unknown.
     pub was_published: Option<bool>,
 }
 
-/// A key of which it is not known yet since when it has its value.
+impl ObservedKey {
+    fn absent() -> Self {
+        Self { fingerprint: String::new(), created: None, trace: None, was_published: None }
+    }
+}
+
+/// A key of unknown age.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unaged {
+pub struct UnknownAge {
     /// The fingerprint of its value.
     pub fingerprint: String,
-    /// Where it comes from.
+    /// Its origin.
     pub trace: Trace,
 }
 
 /// The ages of keys after a read.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Aged {
-    /// What is known, by key.
+pub struct AgeUpdate {
+    /// The known ages, by key.
     pub records: BTreeMap<String, KeyAge>,
-    /// What is to be found out.
-    pub unaged: BTreeMap<String, Unaged>,
-    /// The keys that have another value than before.
+    /// The unknown ages, by key.
+    pub unknown: BTreeMap<String, UnknownAge>,
+    /// The keys whose values have changed.
     pub changed: BTreeSet<String>,
 }
 
-/// The digest by which a change of a value is known. Under one key and without the rest, somebody who may read a status
-/// could compare values of others, or test guesses with values of their own.
+/// The digest that shows a change of a value. The installation's key and the other parts keep readers of a status from
+/// comparing the values of others, and from testing guesses with values of their own.
 #[must_use]
 pub fn fingerprint(key: &FingerprintKey, namespace: &str, arn: &str, json_key: Option<&str>, value: &Value) -> String {
     let json_key = json_key.unwrap_or_default();
@@ -121,30 +108,30 @@ pub fn ruled(rules: &[Rule]) -> BTreeSet<&str> {
     rules.iter().flat_map(|rule| &rule.keys).map(TargetKey::as_str).collect()
 }
 
-/// The ages that a status tells of, whichever rule named the key.
+/// The ages that a status records, under any rule.
 #[must_use]
 pub fn records(status: &SecretBindingStatus) -> BTreeMap<String, KeyAge> {
     let ages = status.rotation.iter().flat_map(|rule| &rule.keys);
     ages.map(|age| (age.key.clone(), age.clone())).collect()
 }
 
-/// Whether the age of a ruled key can only be told after a read.
+/// Whether only a read can show the age of a ruled key.
 #[must_use]
 pub fn needs_read(
     rules: &[Rule],
     status: &SecretBindingStatus,
-    unaged: &BTreeMap<String, Unaged>,
+    unknown: &BTreeMap<String, UnknownAge>,
     key: &FingerprintKey,
 ) -> bool {
     let records = records(status);
     ruled(rules).into_iter().any(|ruled| {
-        let told = records.get(ruled).is_some_and(|age| age.fingerprint.is_empty() || key.made(&age.fingerprint));
-        !told && !unaged.contains_key(ruled)
+        let recorded = records.get(ruled).is_some_and(|age| age.fingerprint.is_empty() || key.made(&age.fingerprint));
+        !recorded && !unknown.contains_key(ruled)
     })
 }
 
-/// Whether one of the ages can be told only by comparison with what is published: its fingerprint was made under a key
-/// that is gone.
+/// Whether only a comparison with the published Secret can show one of the ages: its fingerprint was made under a key
+/// that is lost.
 #[must_use]
 pub fn needs_published(rules: &[Rule], status: &SecretBindingStatus, key: &FingerprintKey) -> bool {
     let records = records(status);
@@ -154,225 +141,127 @@ pub fn needs_published(rules: &[Rule], status: &SecretBindingStatus, key: &Finge
         .any(|age| !age.fingerprint.is_empty() && !key.made(&age.fingerprint))
 }
 
-/// What a read shows of the ruled keys: `selected` is what the sources give, `published` what the Secret held before,
-/// where that is known.
+/// The values of one read of the sources.
+#[derive(Clone, Copy)]
+pub struct ReadValues<'a> {
+    /// The keys that the mapping selects.
+    pub selected: &'a Rendered,
+    /// The version of each source.
+    pub versions: &'a BTreeMap<Source, VersionRef>,
+    /// The data of the Secret before this read, if it is known.
+    pub published: Option<&'a BTreeMap<String, Value>>,
+}
+
+/// The ruled keys in a read.
 #[must_use]
-pub fn sights(
+pub fn observed_keys(
     rules: &[Rule],
     mapping: &Mapping,
-    selected: &Rendered,
-    versions: &BTreeMap<Source, ReadVersion>,
-    published: Option<&BTreeMap<String, Value>>,
+    read: ReadValues<'_>,
     namespace: &str,
     key: &FingerprintKey,
-) -> BTreeMap<String, Sight> {
+) -> BTreeMap<String, ObservedKey> {
     let ruled = ruled(rules);
-    let made: BTreeSet<&str> = mapping.template.iter().flat_map(Template::keys).map(TargetKey::as_str).collect();
-    let rendered = if ruled.iter().any(|key| made.contains(key)) {
-        mapping.template.as_ref().and_then(|template| template.render(&selected.data).ok())
+    let templated: BTreeSet<&str> = mapping.template.iter().flat_map(Template::keys).map(TargetKey::as_str).collect();
+    let rendered = if ruled.iter().any(|key| templated.contains(key)) {
+        mapping.template.as_ref().and_then(|template| template.render(&read.selected.data).ok())
     } else {
         None
     };
-    let newest = versions.values().filter_map(|version| version.created).max();
-    let sight = |ruled: &str| {
-        let absent = Sight { fingerprint: String::new(), created: None, trace: None, was_published: None };
-        let (target, value, origin) = if made.contains(ruled) {
-            let made = rendered.iter().flatten().find(|(key, _)| key.as_str() == ruled);
-            let Some((target, value)) = made else { return absent };
-            (target, value, None)
-        } else {
-            let Some((target, value)) = selected.data.iter().find(|(key, _)| key.as_str() == ruled) else {
-                return absent;
-            };
-            (target, value, selected.origins.get(target))
+    let newest = read.versions.values().filter_map(|version| version.created).max();
+    let observe = |ruled: &str| {
+        let made_by_template = templated.contains(ruled);
+        let values = if made_by_template { rendered.as_ref() } else { Some(&read.selected.data) };
+        let Some((target, value)) = values.into_iter().flatten().find(|(key, _)| key.as_str() == ruled) else {
+            return ObservedKey::absent();
         };
-        let was_published =
-            published.and_then(|published| published.get(ruled)).map(|old| old.expose() == value.expose());
-        let version = origin.and_then(|origin| Some((origin, versions.get(&origin.source)?)));
-        let Some((origin, version)) = version else {
-            let fingerprint = fingerprint(key, namespace, "", None, value);
-            return Sight { fingerprint, created: newest, trace: None, was_published };
-        };
-        let entry = mapping.data.iter().find(|entry| entry.key == *target).cloned().unwrap_or_else(|| Entry {
-            key: target.clone(),
-            source: origin.source.clone(),
-            json_key: origin.json_key.clone(),
-            encoding: Encoding::None,
-            optional: true,
-        });
-        Sight {
-            fingerprint: fingerprint(key, namespace, &version.arn, origin.json_key.as_deref(), value),
-            created: version.created,
-            trace: Some(Trace { entry, version: version.clone() }),
-            was_published,
+        let origin = if made_by_template { None } else { read.selected.origins.get(target) };
+        let old = read.published.and_then(|published| published.get(ruled));
+        let was_published = old.map(|old| old.expose() == value.expose());
+        match origin.and_then(|origin| Some((origin, read.versions.get(&origin.source)?))) {
+            Some((origin, version)) => ObservedKey {
+                fingerprint: fingerprint(key, namespace, &version.arn, origin.json_key.as_deref(), value),
+                created: version.created,
+                trace: Some(Trace { entry: entry_of(mapping, target, origin), version: version.clone() }),
+                was_published,
+            },
+            None => ObservedKey {
+                fingerprint: fingerprint(key, namespace, "", None, value),
+                created: newest,
+                trace: None,
+                was_published,
+            },
         }
     };
-    ruled.into_iter().map(|ruled| (ruled.to_owned(), sight(ruled))).collect()
+    ruled.into_iter().map(|ruled| (ruled.to_owned(), observe(ruled))).collect()
 }
 
-/// The ages after a read, from those before it. `compared` is whether the published Secret could be looked at, where
-/// that was needed.
+/// The entry of a key; one that says the same if a whole secret gives the key.
+fn entry_of(mapping: &Mapping, target: &TargetKey, origin: &Origin) -> MappingEntry {
+    mapping.data.iter().find(|entry| entry.key == *target).cloned().unwrap_or_else(|| MappingEntry {
+        key: target.clone(),
+        source: origin.source.clone(),
+        json_key: origin.json_key.clone(),
+        encoding: Encoding::None,
+        optional: true,
+    })
+}
+
+/// The ages after a read. `compared` says whether the published Secret could be read, if that was needed.
 #[must_use]
 pub fn update(
     before: &BTreeMap<String, KeyAge>,
-    unaged: &BTreeMap<String, Unaged>,
-    sights: BTreeMap<String, Sight>,
+    unknown: &BTreeMap<String, UnknownAge>,
+    observed: BTreeMap<String, ObservedKey>,
     compared: bool,
     key: &FingerprintKey,
-) -> Aged {
-    let mut aged = Aged::default();
-    for (name, sight) in sights {
+) -> AgeUpdate {
+    let mut update = AgeUpdate::default();
+    for (name, observed) in observed {
         let known = before.get(&name);
         let rekeyed = known.filter(|age| !age.fingerprint.is_empty() && !key.made(&age.fingerprint));
         let same = match (known, rekeyed) {
             (_, Some(age)) if !compared => {
-                aged.records.insert(name, age.clone());
+                update.records.insert(name, age.clone());
                 continue;
             }
             // Without a value to compare with, the loss of the key alone is no change.
-            (_, Some(_)) => !sight.fingerprint.is_empty() && sight.was_published != Some(false),
-            (Some(age), None) => age.fingerprint == sight.fingerprint,
-            (None, None) => match (unaged.get(&name), sight.trace) {
-                (Some(unaged), Some(trace)) if unaged.fingerprint == sight.fingerprint => {
-                    aged.unaged.insert(name, Unaged { fingerprint: sight.fingerprint, trace });
+            (_, Some(_)) => !observed.fingerprint.is_empty() && observed.was_published != Some(false),
+            (Some(age), None) => age.fingerprint == observed.fingerprint,
+            (None, None) => match (unknown.get(&name), observed.trace) {
+                (Some(unknown), Some(trace)) if unknown.fingerprint == observed.fingerprint => {
+                    update.unknown.insert(name, UnknownAge { fingerprint: observed.fingerprint, trace });
                     continue;
                 }
                 (Some(_), _) => false,
                 (None, Some(trace)) => {
-                    aged.unaged.insert(name, Unaged { fingerprint: sight.fingerprint, trace });
+                    update.unknown.insert(name, UnknownAge { fingerprint: observed.fingerprint, trace });
                     continue;
                 }
                 (None, None) => {
-                    let at_least = !sight.fingerprint.is_empty();
-                    let age = record(&name, sight.fingerprint, sight.created, at_least);
-                    aged.records.insert(name, age);
+                    let at_least = !observed.fingerprint.is_empty();
+                    let age = key_age(&name, observed.fingerprint, observed.created, at_least);
+                    update.records.insert(name, age);
                     continue;
                 }
             },
         };
         let age = match known {
-            Some(age) if same => KeyAge { fingerprint: sight.fingerprint, ..age.clone() },
+            Some(age) if same => KeyAge { fingerprint: observed.fingerprint, ..age.clone() },
             _ => {
-                aged.changed.insert(name.clone());
-                record(&name, sight.fingerprint, sight.created, false)
+                update.changed.insert(name.clone());
+                key_age(&name, observed.fingerprint, observed.created, false)
             }
         };
-        aged.records.insert(name, age);
+        update.records.insert(name, age);
     }
-    aged
+    update
 }
 
-fn record(name: &str, fingerprint: String, created: Option<Timestamp>, at_least: bool) -> KeyAge {
+/// The record of a key. `at_least` says that the value may be older than `created`.
+pub(super) fn key_age(name: &str, fingerprint: String, created: Option<Timestamp>, at_least: bool) -> KeyAge {
     KeyAge { key: name.to_owned(), fingerprint, last_rotated_time: created.map(Time), at_least }
 }
 
-/// The way back through the older versions of a secret, from the one that was read, to find out since when keys have
-/// their values.
-#[derive(Clone, Debug)]
-pub struct Walk {
-    open: BTreeMap<String, Step>,
-    done: BTreeMap<String, KeyAge>,
-}
-
-#[derive(Clone, Debug)]
-struct Step {
-    fingerprint: String,
-    since: Option<Timestamp>,
-    /// Whether a version could not be seen since the last one that held the value.
-    gap: bool,
-}
-
-/// How a walk ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// Every version was seen, and the oldest of them was created with the secret.
-    Beginning,
-    /// There may be, or were, older versions.
-    Beyond,
-}
-
-impl Walk {
-    /// A walk for these keys, which were read from one version.
-    #[must_use]
-    pub fn new(unaged: &BTreeMap<String, Unaged>) -> Self {
-        let step = |unaged: &Unaged| {
-            let (fingerprint, since) = (unaged.fingerprint.clone(), unaged.trace.version.created);
-            Step { fingerprint, since, gap: false }
-        };
-        let open = unaged.iter().map(|(name, unaged)| (name.clone(), step(unaged))).collect();
-        Self { open, done: BTreeMap::new() }
-    }
-
-    /// Whether all is known.
-    #[must_use]
-    pub fn is_done(&self) -> bool {
-        self.open.is_empty()
-    }
-
-    /// Takes in an older version: the fingerprint of each key in it, `None` where it is not in it.
-    pub fn saw(&mut self, created: Option<Timestamp>, fingerprint: impl Fn(&str) -> Option<String>) {
-        let mut settled = Vec::new();
-        for (name, step) in &mut self.open {
-            if fingerprint(name).as_ref() == Some(&step.fingerprint) {
-                (step.since, step.gap) = (created.or(step.since), false);
-            } else {
-                settled.push(name.clone());
-            }
-        }
-        for name in settled {
-            self.settle(&name, |step| step.gap);
-        }
-    }
-
-    /// Takes in that an older version is gone, or holds no value.
-    pub fn missed(&mut self) {
-        for step in self.open.values_mut() {
-            step.gap = true;
-        }
-    }
-
-    /// The ages, where the walk ends here.
-    #[must_use]
-    pub fn end(mut self, end: End) -> BTreeMap<String, KeyAge> {
-        let open: Vec<String> = self.open.keys().cloned().collect();
-        for name in open {
-            self.settle(&name, |step| step.gap || end == End::Beyond);
-        }
-        self.done
-    }
-
-    fn settle(&mut self, name: &str, at_least: impl Fn(&Step) -> bool) {
-        if let Some(step) = self.open.remove(name) {
-            let at_least = at_least(&step);
-            self.done.insert(name.to_owned(), record(name, step.fingerprint, step.since, at_least));
-        }
-    }
-}
-
-/// The versions to look through, the newest first: those that are older than the one that was read, at most
-/// [`MOST_VERSIONS`]. `history` has the newest first.
-#[must_use]
-pub fn older<'a>(history: &'a [ListedVersion], read: &ReadVersion) -> Vec<&'a ListedVersion> {
-    let older = history.iter().filter(|version| version.id != read.version_id && version.created <= read.created);
-    older.take(MOST_VERSIONS).collect()
-}
-
-/// How a walk over all of `walked` ended, which began at `read`: whether there is nothing before it.
-#[must_use]
-pub fn end_of(
-    history: &[ListedVersion],
-    walked: &[&ListedVersion],
-    read: &ReadVersion,
-    secret_created: Option<Timestamp>,
-) -> End {
-    let older = history.iter().filter(|version| version.id != read.version_id && version.created <= read.created);
-    let oldest = walked.last().map_or(read.created, |version| version.created);
-    let first = match (oldest, secret_created) {
-        (Some(oldest), Some(secret)) => oldest.duration_since(secret) <= SAME_CALL,
-        _ => false,
-    };
-    if first && older.count() <= walked.len() { End::Beginning } else { End::Beyond }
-}
-
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -10,12 +10,12 @@ use crate::domain::render::key::TargetKey;
 use crate::domain::rotation::rule::Rule;
 use crate::domain::secret::description::SecretRotation;
 
-/// What is under way for a rule: an action that was begun, an overlap.
+/// The action or the overlap of a rule that is under way.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Activity {
-    /// What is being done, where something is; then the rule is `Rotating`.
+    /// The action or step that is under way; with one, the rule is `Rotating`.
     pub under_way: Option<String>,
-    /// Why it failed or cannot go on: `RotationFailed` or `OverlapBlocked`, and what to do.
+    /// The cause of a failure or of a blocked overlap, `RotationFailed` or `OverlapBlocked`, with its cure.
     pub trouble: Option<(Reason, String)>,
     /// The phase of an overlap.
     pub phase: Option<String>,
@@ -28,7 +28,7 @@ pub struct Activity {
 pub struct AwsRotation {
     /// The name of the secret.
     pub name: String,
-    /// What AWS tells of it.
+    /// Its settings and times.
     pub rotation: SecretRotation,
     /// Whether a version labelled AWSPENDING waits to become the current one.
     pub pending: bool,
@@ -37,49 +37,49 @@ pub struct AwsRotation {
 /// An emergency, which the annotation `bindery.dev/rotation: emergency-<rule>` declares.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Emergency {
-    /// When it was seen.
+    /// When the operator first read the annotation.
     pub since: Timestamp,
     /// The keys that were not changed since.
     pub keys: Vec<String>,
 }
 
-/// What a rule's state follows from.
+/// The facts that decide the state of a rule.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
     /// The ages of the binding's keys.
     pub ages: &'a BTreeMap<String, KeyAge>,
-    /// An emergency of the rule, until all its keys were changed.
+    /// An emergency of the rule, until all its keys are changed.
     pub emergency: Option<&'a Emergency>,
-    /// What is under way.
+    /// The action or overlap that is under way.
     pub activity: Option<&'a Activity>,
     /// AWS's own rotation of the secrets that the rule's keys may come from.
     pub aws: &'a [&'a AwsRotation],
 }
 
-/// Where a rule stands.
+/// The state of a rule.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Standing {
-    /// Its state; `None` for a rule that is there for its contact only, or of whose keys nothing is known.
+pub struct RuleState {
+    /// Its state; `None` for a rule that only names a contact, or whose keys have unknown ages.
     pub state: Option<RotationState>,
     /// When it is due.
     pub due: Option<Timestamp>,
-    /// When the key that was changed longest ago was changed.
+    /// When the oldest key was changed.
     pub rotated: Option<Timestamp>,
-    /// When the state or the message changes by the clock alone; `None` where it does not.
+    /// When the clock alone changes the state or the message; `None` if it never does.
     pub wake: Option<Timestamp>,
-    /// What is to be said of it.
+    /// The text for users.
     pub message: String,
 }
 
-/// Where a rule stands at `now`.
+/// The state of a rule at `now`.
 #[must_use]
-pub fn stand(rule: &Rule, facts: Facts<'_>, now: Timestamp) -> Standing {
+pub fn rule_state(rule: &Rule, facts: Facts<'_>, now: Timestamp) -> RuleState {
     let Facts { ages, emergency, activity, aws } = facts;
     let known: Vec<&KeyAge> = rule.keys.iter().filter_map(|key| ages.get(key.as_str())).collect();
     let oldest = known.iter().copied().filter(|age| age.last_rotated_time.is_some());
     let oldest = oldest.min_by_key(|age| age.last_rotated_time.as_ref().map(|time| time.0));
     let rotated = oldest.and_then(|age| age.last_rotated_time.as_ref()).map(|time| time.0);
-    // A key of which nothing is known yet may be the oldest.
+    // A key of unknown age may be the oldest.
     let complete = known.len() == rule.keys.len();
     let by_age = rule.clock.as_ref().zip(rotated.filter(|_| complete)).and_then(|(clock, rotated)| clock.due(rotated));
     let by_clock = [by_age, rule.not_after].into_iter().flatten().min();
@@ -91,7 +91,7 @@ pub fn stand(rule: &Rule, facts: Facts<'_>, now: Timestamp) -> Standing {
     let (state, wake) = match (due, warn) {
         _ if under_way.is_some() => (Some(RotationState::Rotating), None),
         (Some(due), _) if now >= due => (Some(RotationState::Overdue), None),
-        // A key that is not known yet may be due before this.
+        // A key of unknown age may be due before this.
         _ if rule.clock.is_some() && by_age.is_none() => (None, due),
         (Some(due), Some(warn)) if now >= warn => (Some(RotationState::DueSoon), Some(due)),
         (_, Some(warn)) => (Some(RotationState::Current), Some(warn)),
@@ -101,35 +101,16 @@ pub fn stand(rule: &Rule, facts: Facts<'_>, now: Timestamp) -> Standing {
     let next_of_aws = aws.iter().filter(|of| attention && of.rotation.enabled).filter_map(|of| of.rotation.next);
     let wake = next_of_aws.filter(|next| *next > now).chain(wake).min();
 
-    let mut message = words(rule, state, due, emergency, under_way);
+    let mut message = summary(rule, state, due, emergency, under_way);
     if let Some((_, what)) = trouble {
         message = format!("{message}: {what}");
     }
     if attention {
         if let Some(age) = oldest.filter(|_| emergency.is_none()) {
-            let time = age.last_rotated_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
-            let or_before = if age.at_least { ", or before" } else { "" };
-            let _ = write!(message, "; {} was last changed at {}{or_before}", age.key, shown(time));
-            if age.at_least {
-                message.push_str(" (older versions cannot be seen)");
-            }
+            push_age(&mut message, age);
         }
         for of in aws {
-            if let Some(next) = of.rotation.next.filter(|next| of.rotation.enabled && *next <= now) {
-                let _ = write!(
-                    message,
-                    "; AWS's own rotation of {} should have come by {} and did not",
-                    of.name,
-                    shown(next)
-                );
-            }
-            if of.pending {
-                let _ = write!(
-                    message,
-                    "; {} has a version labelled AWSPENDING: a rotation is under way or was left behind",
-                    of.name
-                );
-            }
+            push_aws(&mut message, of, now);
         }
     }
     let absent: Vec<&str> = known.iter().filter(|age| age.fingerprint.is_empty()).map(|age| age.key.as_str()).collect();
@@ -139,10 +120,33 @@ pub fn stand(rule: &Rule, facts: Facts<'_>, now: Timestamp) -> Standing {
     if let Some(contact) = rule.contact.as_ref().filter(|_| attention || trouble.is_some()) {
         let _ = write!(message, "; ask {contact}");
     }
-    Standing { state, due, rotated, wake, message }
+    RuleState { state, due, rotated, wake, message }
 }
 
-fn words(
+/// Adds when the oldest key was changed.
+fn push_age(message: &mut String, age: &KeyAge) {
+    let time = age.last_rotated_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
+    let or_before = if age.at_least { ", or before" } else { "" };
+    let _ = write!(message, "; {} was last changed at {}{or_before}", age.key, shown(time));
+    if age.at_least {
+        message.push_str(" (older versions cannot be seen)");
+    }
+}
+
+/// Adds what AWS's own rotation of a secret lacks.
+fn push_aws(message: &mut String, of: &AwsRotation, now: Timestamp) {
+    if let Some(next) = of.rotation.next.filter(|next| of.rotation.enabled && *next <= now) {
+        let name = &of.name;
+        let _ = write!(message, "; AWS's own rotation of {name} should have come by {} and did not", shown(next));
+    }
+    if of.pending {
+        let name = &of.name;
+        let _ =
+            write!(message, "; {name} has a version labelled AWSPENDING: a rotation is under way or was left behind");
+    }
+}
+
+fn summary(
     rule: &Rule,
     state: Option<RotationState>,
     due: Option<Timestamp>,

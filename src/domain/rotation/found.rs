@@ -1,4 +1,4 @@
-//! What a reconcile found out about rotation rules.
+//! The findings of a reconcile about rotation rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,26 +8,26 @@ use crate::api::KeyAge;
 use crate::domain::rotation::due::{Activity, AwsRotation};
 use crate::domain::secret::reference::SecretId;
 
-/// What a pass found out about rotation. What it did not come to is `None`, and stays as it was.
+/// The findings of a reconcile about rotation rules. `None` leaves the status as it is.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
     /// The ages of the keys.
     pub ages: Option<BTreeMap<String, KeyAge>>,
-    /// The keys that were seen to have changed.
+    /// The keys whose values have changed.
     pub changed: BTreeSet<String>,
     /// AWS's own rotation of the sources.
     pub aws: Option<BTreeMap<SecretId, AwsRotation>>,
-    /// How far actions are, by rule; the rules without one are not in it.
+    /// The actions under way, by rule.
     pub acted: Option<BTreeMap<String, Acted>>,
-    /// What is under way, by rule.
+    /// The activities under way, by rule.
     pub activities: Option<BTreeMap<String, Activity>>,
 }
 
-/// How far the action of a rule is.
+/// The state of a rule's action.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Acted {
-    /// The due time for which it is under way; `None` where it has ended.
+    /// The due time for which it is under way; `None` once it has ended.
     pub due: Option<Timestamp>,
-    /// What is told of it.
+    /// Its part of the rule's state.
     pub activity: Activity,
 }

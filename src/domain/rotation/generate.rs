@@ -1,17 +1,17 @@
-//! New random values, and how they come into Secrets Manager: the next call as a function of what is there. Pure.
+//! New random values for secrets: the next call to Secrets Manager as a function of its state. Pure.
 //!
-//! A rotation may be interrupted after any call, by the end of the operator or of the network, and is taken up again by
-//! looking at AWS alone:
+//! The end of the operator or of the network may interrupt a rotation after any call. The state at AWS alone says how it
+//! goes on:
 //!
 //! 1. Each secret gets a version with the new value under the label [`PENDING`], on top of the version in force.
-//! 2. Then AWSCURRENT is moved to it, if it is still on the version that was built upon; where it is not, step 1 is
-//!    done again for that secret, with the same value.
-//! 3. When all secrets have the value in force, the label goes.
+//! 2. AWSCURRENT moves to it from the version that it is built upon. If AWSCURRENT has left that version, step 1 is
+//!    repeated for the secret, with the same value.
+//! 3. Once all secrets have the value in force, the label is removed.
 //!
-//! The id of a version that is written is a hash of the secret, the keys, the due time and the version that it is built
-//! upon ([`Ticket`]). So a version tells for which rotation it was made, and none is made twice. When the labels are gone
-//! and somebody has edited the secret since, nothing tells that it was rotated but the age of its key: a new value is
-//! drawn only where that says that the key is due.
+//! The id of a new version is a hash of the secret, the keys, the due time and the version that it is built upon
+//! ([`Ticket`]). So the id identifies the rotation, and no version is made twice. Once the labels are removed and somebody
+//! has edited the secret, only the age of its key shows the rotation: a new value is drawn only if the key is due by its
+//! age.
 
 use std::collections::BTreeMap;
 
@@ -39,13 +39,13 @@ const ALPHANUMERIC: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrst
 #[error("the system gives no random numbers")]
 pub struct NoRandomness;
 
-/// Where random bytes come from.
+/// A source of random bytes.
 pub type Random<'a> = dyn FnMut(&mut [u8]) -> Result<(), NoRandomness> + Send + 'a;
 
 /// A new value.
 ///
 /// # Errors
-/// Where `random` gives nothing.
+/// If `random` gives nothing.
 pub fn value(recipe: Recipe, random: &mut Random<'_>) -> Result<Value, NoRandomness> {
     let mut bytes = Zeroizing::new(vec![0; recipe.bytes]);
     match recipe.encoding {
@@ -61,8 +61,8 @@ pub fn value(recipe: Recipe, random: &mut Random<'_>) -> Result<Value, NoRandomn
             let mut text = Buffer::with_capacity(recipe.bytes);
             while text.len() < recipe.bytes {
                 random(&mut bytes)?;
-                // Six bits have 64 values: the two that stand for no character are drawn again, so that all are equally
-                // likely.
+                // Six bits have 64 values. Two of them are no characters and are drawn again, so that all characters are
+                // equally likely.
                 let drawn = bytes.iter().filter_map(|byte| ALPHANUMERIC.get(usize::from(byte & 63)));
                 for character in drawn.take(recipe.bytes - text.len()) {
                     text.extend(std::slice::from_ref(character));
@@ -73,12 +73,12 @@ pub fn value(recipe: Recipe, random: &mut Random<'_>) -> Result<Value, NoRandomn
     }
 }
 
-/// What the ids of the versions have in common that one rotation writes to one secret.
+/// The common part of the version ids that one rotation writes to one secret.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(String);
 
 impl Ticket {
-    /// The ticket of a secret, the JSON keys of it that are ruled, and the time at which they were due.
+    /// The ticket of a secret, its ruled JSON keys and their due time.
     #[must_use]
     pub fn new(arn: &str, keys: &[String], due: Timestamp) -> Self {
         let mut keys: Vec<&str> = keys.iter().map(String::as_str).collect();
@@ -104,15 +104,15 @@ fn half<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
     hex(&digest(parts)[..16])
 }
 
-/// Which of the new values a key gets: the same number, the same value.
+/// The number of the new value that a key gets. Keys with the same number get the same value.
 pub type Slot = usize;
 
-/// A version as it was read, reduced to what is ruled.
+/// A version as it was read, reduced to the ruled keys.
 #[derive(Clone, Debug)]
 pub struct SeenVersion {
     /// Its id.
     pub id: String,
-    /// What stands under each ruled key.
+    /// The value of each ruled key.
     pub values: Vec<(Slot, Value)>,
 }
 
@@ -128,7 +128,7 @@ pub struct SeenSecret {
 }
 
 impl SeenSecret {
-    /// The version that holds this rotation's values, the one in force before the other.
+    /// The version with this rotation's values; the one in force comes first.
     fn made(&self) -> Option<&SeenVersion> {
         let versions = [Some(&self.current), self.pending.as_ref()];
         versions.into_iter().flatten().find(|version| self.ticket.made(&version.id))
@@ -136,21 +136,21 @@ impl SeenSecret {
 
     /// Whether the new values are in force.
     fn is_settled(&self, known: &BTreeMap<Slot, Value>) -> bool {
-        self.ticket.made(&self.current.id) || holds(&self.current, known)
+        self.ticket.made(&self.current.id) || has_values(&self.current, known)
     }
 
-    /// The version that only has to be put in force.
+    /// The pending version, if it is built upon the one in force.
     fn ready(&self) -> Option<&SeenVersion> {
         self.pending.as_ref().filter(|pending| pending.id == self.ticket.token(&self.current.id))
     }
 }
 
-fn holds(version: &SeenVersion, known: &BTreeMap<Slot, Value>) -> bool {
+fn has_values(version: &SeenVersion, known: &BTreeMap<Slot, Value>) -> bool {
     version.values.iter().all(|(slot, value)| known.get(slot).is_some_and(|known| known.expose() == value.expose()))
 }
 
-/// The values of this rotation that are there already. Where several secrets have different ones for a slot, which only
-/// a hand could bring about, one that is in force wins.
+/// The values of this rotation that AWS has already. If several secrets have different values for a slot, which only a
+/// person can cause, a value in force wins.
 #[must_use]
 pub fn known(secrets: &[SeenSecret]) -> BTreeMap<Slot, Value> {
     let in_force = |secret: &&SeenSecret| secret.ticket.made(&secret.current.id);
@@ -166,7 +166,7 @@ pub fn known(secrets: &[SeenSecret]) -> BTreeMap<Slot, Value> {
 
 /// The next call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum GenerationStep {
     /// Write a version on top of the one in force, under this id and [`PENDING`].
     Put {
         /// The secret.
@@ -200,23 +200,23 @@ pub enum Step {
 /// AWSCURRENT is moved only when every secret has a version with its value, and labels go only when all have it in
 /// force: so the value can be had from AWS as long as any secret lacks it.
 #[must_use]
-pub fn next(secrets: &[SeenSecret], known: &BTreeMap<Slot, Value>) -> Step {
+pub fn next(secrets: &[SeenSecret], known: &BTreeMap<Slot, Value>) -> GenerationStep {
     for (secret, seen) in secrets.iter().enumerate() {
-        if !seen.is_settled(known) && seen.ready().is_none_or(|ready| !holds(ready, known)) {
-            return Step::Put { secret, token: seen.ticket.token(&seen.current.id) };
+        if !seen.is_settled(known) && seen.ready().is_none_or(|ready| !has_values(ready, known)) {
+            return GenerationStep::Put { secret, token: seen.ticket.token(&seen.current.id) };
         }
     }
     for (secret, seen) in secrets.iter().enumerate() {
         if let (false, Some(ready)) = (seen.is_settled(known), seen.ready()) {
-            return Step::Move { secret, from: seen.current.id.clone(), to: ready.id.clone() };
+            return GenerationStep::Move { secret, from: seen.current.id.clone(), to: ready.id.clone() };
         }
     }
     for (secret, seen) in secrets.iter().enumerate() {
         if let Some(pending) = seen.pending.as_ref().filter(|pending| seen.ticket.made(&pending.id)) {
-            return Step::Unlabel { secret, version: pending.id.clone() };
+            return GenerationStep::Unlabel { secret, version: pending.id.clone() };
         }
     }
-    Step::Done
+    GenerationStep::Done
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Jobs from the templates of CronJobs, as `kubectl create job --from=cronjob/…` makes them. Pure.
 //!
-//! A Job is run once for one purpose, however often the operator is killed meanwhile: its name follows from the purpose
-//! ([`name`]), and the API server lets a name be taken once.
+//! A Job runs once for one purpose, however often the operator is killed meanwhile: its name follows from the purpose
+//! ([`name`]), and the API server gives a name to one Job only.
 
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -17,17 +17,17 @@ const MAX_NAME: usize = 63;
 /// The hex digits in the name of a Job.
 const DIGITS: usize = 10;
 
-/// The annotation by which a Job of a CronJob that no schedule began is known ([`kubectl create job`][kubectl] puts it).
+/// The annotation of a Job that no schedule began, as [`kubectl create job`][kubectl] sets it.
 ///
 /// [kubectl]: https://kubernetes.io/docs/reference/kubectl/generated/kubectl_create/kubectl_create_job/
 const INSTANTIATED: (&str, &str) = ("cronjob.kubernetes.io/instantiate", "manual");
 
-/// What a Job is run for.
+/// The purpose of a Job.
 #[derive(Clone, Debug)]
 pub struct Purpose<'a> {
     /// The name of the Job, as [`name`] gives it.
     pub name: &'a str,
-    /// The binding, with which the Job goes.
+    /// The binding. The Job is deleted with it.
     pub owner: OwnerReference,
     /// The name of the binding.
     pub binding: &'a str,
@@ -35,7 +35,7 @@ pub struct Purpose<'a> {
     pub rule: &'a str,
 }
 
-/// Why no Job is made of a CronJob.
+/// Why a CronJob gives no Job.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JobRefusal {
     /// Nobody allowed it.
@@ -48,11 +48,11 @@ pub enum JobRefusal {
     Ends(String),
 }
 
-/// The Job that a CronJob's template gives. It is never suspended, as the CronJob itself may be, and it stays when it
-/// has ended, so that what became of it can be seen.
+/// The Job of a CronJob's template. It is never suspended, though the CronJob may be, and it stays once it has ended, so
+/// that people can read its result.
 ///
 /// # Errors
-/// Where the CronJob does not allow it.
+/// If the CronJob does not allow it.
 pub fn of_cron_job(cron_job: &CronJob, purpose: &Purpose<'_>) -> Result<Job, JobRefusal> {
     let source = cron_job.name_any();
     if cron_job.annotations().get(ANNOTATION_RUN).map(String::as_str) != Some("allowed") {
@@ -93,7 +93,7 @@ pub fn of_cron_job(cron_job: &CronJob, purpose: &Purpose<'_>) -> Result<Job, Job
     })
 }
 
-/// The name of a Job: that of the CronJob, cut where it is too long, and a digest of what the Job is run for.
+/// The name of a Job: the name of the CronJob, cut to fit, and a digest of the purpose.
 #[must_use]
 pub fn name<'a>(cron_job: &'a str, parts: impl IntoIterator<Item = &'a str>) -> String {
     let mut digest = hex(&digest(std::iter::once(cron_job).chain(parts)));
@@ -113,13 +113,13 @@ pub(crate) fn digest<'a>(parts: impl IntoIterator<Item = &'a str>) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// Whether a Job that has the name was made by Bindery from this CronJob, for whichever binding of the namespace.
+/// Whether Bindery made the Job from this CronJob, for any binding of the namespace.
 #[must_use]
 pub fn is_made_from(job: &Job, cron_job: &str) -> bool {
     job.annotations().get(ANNOTATION_CRON_JOB).map(String::as_str) == Some(cron_job)
 }
 
-/// Where a Job stands.
+/// The state of a Job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JobState {
     /// It waits or runs.
@@ -130,18 +130,18 @@ pub enum JobState {
     Failed(String),
 }
 
-/// Where a Job stands, by its [conditions][job].
+/// The state of a Job, by its [conditions][job].
 ///
 /// [job]: https://kubernetes.io/docs/concepts/workloads/controllers/job/#terminal-job-conditions
 #[must_use]
 pub fn state(job: &Job) -> JobState {
     let status = job.status.as_ref();
     let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    let holds = |type_: &str| conditions.iter().find(|c| c.type_ == type_ && c.status == "True");
-    if let Some(failed) = holds("Failed") {
+    let find_true = |type_: &str| conditions.iter().find(|c| c.type_ == type_ && c.status == "True");
+    if let Some(failed) = find_true("Failed") {
         return JobState::Failed(failed.reason.clone().unwrap_or_else(|| "Failed".to_owned()));
     }
-    match holds("Complete") {
+    match find_true("Complete") {
         Some(complete) => {
             let ended = status.and_then(|status| status.completion_time.as_ref());
             JobState::Succeeded(ended.or(complete.last_transition_time.as_ref()).map(|time| time.0))

@@ -1,12 +1,12 @@
-//! Where a key of the target comes from.
+//! The source of a key of the target.
 
-use crate::domain::payload::pointer_root;
+use crate::domain::payload::pointer::pointer_root;
 use crate::domain::secret::reference::Source;
 
-/// Where a key of the target comes from.
+/// The source of a key of the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeySource {
-    /// The secret and version as the binding names them.
+    /// The secret and version in the words of the binding.
     pub source: Source,
     /// The full ARN of the secret.
     pub arn: String,

@@ -1,6 +1,6 @@
-//! Rotation: how old keys are, when they are due, what is done then, and how an old and a new value live side by side.
+//! Rotation: the ages of keys, the rules that make them due, the actions, and overlaps of an old and a new value.
 //!
-//! | file | what |
+//! | file | content |
 //! |---|---|
 //! | [`gate`] | whether all pods know what a phase published, pure |
 //! | [`generate`] | new random values and the way of them into Secrets Manager, pure |
@@ -8,11 +8,15 @@
 //! | [`overlap`] | how a key comes from an old to a new value while both live side by side, pure |
 //! | [`record`] | how far the way of a key from an old to a new value is |
 //! | [`rule`] | a rotation rule, parsed |
-//! | [`age`] | when keys were last changed |
-//! | [`due`] | whether a rule is due |
+//! | [`age`] | the ages of keys |
+//! | [`backfill`] | the ages of keys from older versions |
+//! | [`due`] | the state of a rule |
+//! | [`found`] | the findings of a reconcile |
+//! | [`key_source`] | the source of a key |
 //! | [`command`] | what the annotation `bindery.dev/rotation` asks for |
 
 pub mod age;
+pub mod backfill;
 pub mod command;
 pub mod due;
 pub mod found;

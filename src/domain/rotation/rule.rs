@@ -20,23 +20,23 @@ const MIN_GENERATE: Duration = Duration::from_secs(4 * 3600);
 pub struct Rule {
     /// Its name.
     pub name: String,
-    /// The target keys that it is for; at least one.
+    /// Its target keys; at least one.
     pub keys: Vec<TargetKey>,
-    /// When it is due, by its keys' age.
+    /// Its clock, which makes it due by the age of its keys.
     pub clock: Option<Clock>,
-    /// When it is due whatever their age.
+    /// The time at which it is due at any age.
     pub not_after: Option<Timestamp>,
-    /// How long before that it is due soon.
+    /// The time before the due time in which it is due soon.
     pub warn_before: Duration,
-    /// Whom to ask.
+    /// The people to ask.
     pub contact: Option<Contact>,
-    /// What is done when it is due.
+    /// The action once it is due.
     pub action: Action,
-    /// How an old and a new value live side by side.
+    /// The overlap of an old and a new value.
     pub overlap: Option<Overlap>,
 }
 
-/// When a rule is due.
+/// The clock of a rule.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Clock {
     /// So long after its keys were changed.
@@ -56,16 +56,16 @@ impl Clock {
     }
 }
 
-/// What is done when a rule is due.
+/// The action of a due rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// It is told.
+    /// The status, an Event and metrics report it.
     Notify,
-    /// A Job is run from this CronJob's template.
+    /// A Job runs from this CronJob's template.
     RunJob(String),
     /// Secrets Manager rotates the secret.
     RotateSecret,
-    /// A new value is made and written.
+    /// Bindery makes and writes a new value.
     Generate(Recipe),
 }
 
@@ -82,7 +82,7 @@ impl Action {
     }
 }
 
-/// How a new value is made.
+/// The form of a new value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recipe {
     /// The number of random bytes, or of characters where the encoding is `Alphanumeric`.
@@ -91,18 +91,18 @@ pub struct Recipe {
     pub encoding: GenerateEncoding,
 }
 
-/// How an old and a new value of the rule's only key live side by side.
+/// The overlap of an old and a new value of the rule's only key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Overlap {
-    /// Which of them is used first.
+    /// The value that programs use first.
     pub strategy: OverlapStrategy,
     /// The bindings of the namespace with this group advance together.
     pub group: String,
     /// The key itself.
     pub key: TargetKey,
-    /// Where the new value is published before it is used.
+    /// The key of the new value before programs use it.
     pub next_key: TargetKey,
-    /// Where the old value is published as long as it may be needed.
+    /// The key of the old value while programs may need it.
     pub previous_key: TargetKey,
     /// How long the old value stays.
     pub hold: Duration,
@@ -110,7 +110,7 @@ pub struct Overlap {
     pub reencrypt: Option<String>,
 }
 
-/// What is wrong with a rule, and where: the path of the field below the rule, and what to do.
+/// A fault of a rule: the path of the field below the rule, and the cure.
 pub type RuleError = (&'static str, String);
 
 impl Rule {
@@ -212,13 +212,13 @@ fn parse_overlap(manifest: &OverlapSpec, rule: &str, keys: &[TargetKey]) -> Resu
     };
     let next_key = beside(manifest.next_key.as_ref(), "_NEXT", "overlap.nextKey")?;
     let previous_key = beside(manifest.previous_key.as_ref(), "_PREVIOUS", "overlap.previousKey")?;
-    for (field, other, taken) in [
+    for (field, other, earlier) in [
         ("overlap.nextKey", &next_key, key),
         ("overlap.previousKey", &previous_key, key),
         ("overlap.previousKey", &previous_key, &next_key),
     ] {
-        if other == taken {
-            return Err((field, format!("{} is taken already; choose another name", Quoted(taken.as_str()))));
+        if other == earlier {
+            return Err((field, format!("{} is taken already; choose another name", Quoted(earlier.as_str()))));
         }
     }
     Ok(Overlap {

@@ -6,7 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::domain::secret::reference::{SecretId, VersionSelector};
 
-/// What [`DescribeSecret`] tells of a secret: everything but its value.
+/// The answer of [`DescribeSecret`]: everything but the value.
 ///
 /// [`DescribeSecret`]: https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_DescribeSecret.html
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,11 +21,11 @@ pub struct Description {
     pub pending_deletion: bool,
     /// When the secret was created.
     pub created: Option<Timestamp>,
-    /// What AWS's own rotation of it is about.
+    /// AWS's own rotation of it.
     pub rotation: SecretRotation,
 }
 
-/// [AWS's own rotation][rotation] of a secret, as `DescribeSecret` and `ListSecrets` tell of it.
+/// [AWS's own rotation][rotation] of a secret, as `DescribeSecret` and `ListSecrets` report it.
 ///
 /// [rotation]: https://docs.aws.amazon.com/secretsmanager/latest/userguide/rotating-secrets.html
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,11 +1,11 @@
-//! What can go wrong at AWS, by what it means to a binding.
+//! Failures at AWS, by their meaning for a binding.
 
 use std::error::Error as StdError;
 use std::fmt;
 
 use crate::api::Reason;
 
-/// What a failure at AWS means.
+/// The meaning of a failure at AWS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourceErrorKind {
     /// There is no such secret (or, for AWS, none that this identity may know of).
@@ -28,15 +28,15 @@ pub enum SourceErrorKind {
     InvalidReference,
     /// AWS answered for another secret than the one meant.
     WrongSecret,
-    /// What AWS answered is not what the grant allows, or the grant was withdrawn during the read.
+    /// The grant does not allow the answer of AWS, or was withdrawn during the read.
     NotGranted,
     /// The audit record could not be written.
     AuditFailed,
     /// IAM or the secret's policy refuses a write.
     WriteDenied,
-    /// The version id is taken by a version with another value.
+    /// A version with another value has the version id.
     TokenTaken,
-    /// A label is not on the version that it is to be moved from.
+    /// The label has left the version from which it should move.
     StageMoved,
     /// The secret has as many labels or versions as AWS allows.
     LimitExceeded,
@@ -109,10 +109,10 @@ impl SourceErrorKind {
     }
 }
 
-/// A failure at AWS. It holds AWS's error code and request id, never AWS's text, which may speak of other tenants.
+/// A failure at AWS. It has AWS's error code and request id, never AWS's text, which may name other tenants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceError {
-    /// What it means.
+    /// Its meaning.
     pub kind: SourceErrorKind,
     /// The secret concerned, as the binding names it.
     pub secret: String,
@@ -131,13 +131,13 @@ impl SourceError {
         Self { kind, secret: secret.into(), code: None, request_id: None, lost_attempts: 0 }
     }
 
-    /// The same failure as told to one who named the secret otherwise.
+    /// The same failure under another name of the secret.
     #[must_use]
     pub fn about(&self, secret: &str) -> Self {
         Self { secret: secret.to_owned(), lost_attempts: 0, ..self.clone() }
     }
 
-    /// Whether it says nothing of the secret, and passes by itself or with the credentials.
+    /// Whether its cause is outside the secret, so that time or new credentials cure it.
     #[must_use]
     pub const fn is_passing(&self) -> bool {
         matches!(

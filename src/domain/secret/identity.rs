@@ -1,4 +1,4 @@
-//! As whom AWS is asked.
+//! The identity under which Bindery calls AWS.
 
 use sha2::{Digest as _, Sha256};
 
@@ -7,8 +7,8 @@ use crate::domain::fingerprint::hex;
 /// The longest name of a session that STS takes.
 const MAX_SESSION_NAME: usize = 64;
 
-/// As whom and where AWS is asked. Clients, credentials and retry budgets are kept per identity, and a value that is
-/// read under one identity is never used under another.
+/// The identity and region of calls to AWS. Each identity has its own clients, credentials and retry budgets. A value that
+/// one identity has read is never used for another.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Identity {
     /// The AWS region; `None` is the region of the operator's own configuration.
@@ -19,8 +19,8 @@ pub struct Identity {
     pub service_account: Option<ServiceAccountIdentity>,
 }
 
-/// A role to assume. Namespace and grant are part of the identity, so that CloudTrail and conditions in IAM can tell
-/// readers apart.
+/// A role to assume. Namespace and grant are part of the identity, so that CloudTrail and conditions in IAM can
+/// distinguish readers.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Role {
     /// The ARN of the role.

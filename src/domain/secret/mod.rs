@@ -1,4 +1,4 @@
-//! A secret of AWS Secrets Manager: how a binding names it, as whom it is read, what AWS tells of it.
+//! A secret of AWS Secrets Manager: references, identities, descriptions, versions, failures.
 
 pub mod description;
 pub mod error;

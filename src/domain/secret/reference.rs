@@ -1,4 +1,4 @@
-//! Which secret, which version of it, and which JSON key.
+//! References: a secret, a version of it, and a JSON key.
 
 use std::fmt;
 use std::str::FromStr;
@@ -32,8 +32,8 @@ pub struct SecretArn {
     pub region: String,
     /// The 12 digits of the account.
     pub account: String,
-    /// The secret's name, in a full ARN followed by `-` and six characters. Which of the two it is cannot be told
-    /// from the text: see [`SecretArn::possible_names`].
+    /// The secret's name, in a full ARN followed by `-` and six characters. The text
+    /// does not show which of the two it is: see [`SecretArn::possible_names`].
     pub resource: String,
 }
 
@@ -47,7 +47,7 @@ pub enum VersionSelector {
     Id(String),
 }
 
-/// One version of one secret: what is read, and what a read is shared by.
+/// One version of one secret. Bindings with the same source share a read.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Source {
     /// The secret.
@@ -80,7 +80,7 @@ pub enum ReferenceError {
         /// The name.
         name: String,
     },
-    /// The secret's name holds a character that Secrets Manager does not allow.
+    /// The secret's name has a character that Secrets Manager does not allow.
     #[error(
         "the secret name {} contains {}, allowed are letters, digits and /_+=.@!-: write the name as \
          Secrets Manager shows it",
@@ -104,13 +104,13 @@ pub enum ReferenceError {
         /// What is wrong, as a fixed text.
         problem: &'static str,
     },
-    /// A staging label is empty, too long, or holds control characters.
+    /// A staging label is empty, too long, or has control characters.
     #[error("the version stage {} is not a staging label of 1 to 256 characters: leave it out for {AWSCURRENT}", Quoted(.stage))]
     MalformedStage {
         /// The label.
         stage: String,
     },
-    /// A version id has the wrong length or holds spaces or control characters.
+    /// A version id has the wrong length, spaces or control characters.
     #[error(
         "the version id {} is not 32 to 64 characters long as Secrets Manager's version ids are: copy it from \
          `aws secretsmanager list-secret-version-ids`, or use a version stage",
@@ -192,7 +192,7 @@ fn is_name_character(c: char) -> bool {
 
 impl SecretArn {
     /// The names that a secret with this ARN can have: the resource itself (of a partial ARN) and, if the resource
-    /// ends like a full ARN, the resource without `-` and six characters. Only AWS's answer tells which it is.
+    /// ends like a full ARN, the resource without `-` and six characters. Only AWS's answer shows which it is.
     pub fn possible_names(&self) -> impl Iterator<Item = &str> {
         let without_suffix = self.resource.len().checked_sub(SUFFIX_LENGTH).and_then(|at| {
             let (name, suffix) = self.resource.split_at_checked(at)?;

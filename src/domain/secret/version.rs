@@ -1,4 +1,4 @@
-//! One version of a secret: with its value, in a list, and as others refer to it.
+//! One version of a secret: with its value, in a list, and as a reference.
 
 use std::collections::BTreeSet;
 
@@ -37,13 +37,39 @@ pub struct SecretVersion {
     pub lost_attempts: u32,
 }
 
-/// One version of one secret, as AWS answered it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Known {
-    /// The full ARN.
+impl SecretVersion {
+    /// The reference to this version.
+    #[must_use]
+    pub fn reference(&self) -> VersionRef {
+        VersionRef {
+            arn: self.arn.clone(),
+            name: self.name.clone(),
+            version_id: self.version_id.clone(),
+            created: self.created,
+        }
+    }
+}
+
+/// One version of one secret, without its value.
+///
+/// Two references are equal if ARN, name and id are equal. AWS fixes the creation time of a version, and not every
+/// answer of AWS has it.
+#[derive(Clone, Debug)]
+pub struct VersionRef {
+    /// The full ARN of the secret.
     pub arn: String,
-    /// The name.
+    /// The name of the secret.
     pub name: String,
     /// The version id.
     pub version_id: String,
+    /// When the version was created; `None` if it is unknown.
+    pub created: Option<Timestamp>,
 }
+
+impl PartialEq for VersionRef {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.arn, &self.name, &self.version_id) == (&other.arn, &other.name, &other.version_id)
+    }
+}
+
+impl Eq for VersionRef {}

@@ -16,7 +16,8 @@ use crate::aws::audit::ReadReason;
 use crate::aws::read_request::{Asker, Selection};
 use crate::aws::versions::Want;
 use crate::domain::name::BindingName;
-use crate::domain::rotation::age::{End, Unaged, Walk, end_of, older};
+use crate::domain::rotation::age::UnknownAge;
+use crate::domain::rotation::backfill::{Backfill, BackfillEnd, backfill_end, older_versions};
 use crate::domain::secret::error::{SourceError, SourceErrorKind};
 use crate::domain::secret::reference::{Source, VersionSelector};
 use crate::domain::secret::version::ListedVersion;
@@ -69,7 +70,7 @@ impl Drop for Serving {
 
 /// Begins to find out when keys got their values. The state then holds what is known; what could not be told for a
 /// passing cause is left out.
-pub fn begin_backfill(cx: &Arc<Context>, authorized: &AuthorizedBinding, unknown: BTreeMap<String, Unaged>) {
+pub fn begin_backfill(cx: &Arc<Context>, authorized: &AuthorizedBinding, unknown: BTreeMap<String, UnknownAge>) {
     cx.state.backfills.begin();
     let finding = Finding { cx: cx.clone(), name: authorized.name.clone(), ages: BTreeMap::new() };
     let authorized = authorized.clone();
@@ -82,10 +83,10 @@ pub fn begin_backfill(cx: &Arc<Context>, authorized: &AuthorizedBinding, unknown
 async fn find_ages(
     cx: &Arc<Context>,
     authorized: &AuthorizedBinding,
-    unknown: &BTreeMap<String, Unaged>,
+    unknown: &BTreeMap<String, UnknownAge>,
 ) -> BTreeMap<String, KeyAge> {
     let AuthorizedBinding { binding, name, access } = authorized;
-    let mut paths: HashMap<BackfillPath, BTreeMap<String, Unaged>> = HashMap::new();
+    let mut paths: HashMap<BackfillPath, BTreeMap<String, UnknownAge>> = HashMap::new();
     for (key, one) in unknown {
         let secret = one.trace.entry.source.secret.clone();
         let version_id = one.trace.version.version_id.clone();
@@ -114,8 +115,8 @@ async fn serve(mut serving: Serving) {
             serving.ended = true;
             return;
         };
-        let mut walks: Vec<Walk> = requests.iter().map(|request| Walk::new(&request.unknown)).collect();
-        let end = match timeout(BACKFILL_TIMEOUT, walk(&cx, &path, &requests, &mut walks)).await {
+        let mut backfills: Vec<Backfill> = requests.iter().map(|request| Backfill::new(&request.unknown)).collect();
+        let end = match timeout(BACKFILL_TIMEOUT, backfill(&cx, &path, &requests, &mut backfills)).await {
             Ok(Ok(end)) => Some(end),
             Ok(Err(error)) => {
                 tracing::debug!(%error, "the older versions of a secret could not be read; they are read later");
@@ -123,8 +124,8 @@ async fn serve(mut serving: Serving) {
             }
             Err(_) => None,
         };
-        for (request, walk) in requests.into_iter().zip(walks) {
-            let ages = end.map(|end| walk.end(end));
+        for (request, backfill) in requests.into_iter().zip(backfills) {
+            let ages = end.map(|end| backfill.end(end));
             let _ = request.answer.send(ages);
         }
     }
@@ -157,70 +158,70 @@ fn is_final(error: &SourceError) -> bool {
 }
 
 /// Reads one older version after the other for all who still want to know.
-async fn walk(
+async fn backfill(
     cx: &Arc<Context>,
     path: &BackfillPath,
     requests: &[BackfillRequest],
-    walks: &mut [Walk],
-) -> Result<End, SourceError> {
+    backfills: &mut [Backfill],
+) -> Result<BackfillEnd, SourceError> {
     let Some(read) = requests.iter().flat_map(|request| request.unknown.values()).map(|one| &one.trace.version).next()
     else {
-        return Ok(End::Beyond);
+        return Ok(BackfillEnd::Beyond);
     };
     let history = match cx.clients.reader.versions().history(&path.identity, &path.secret).await {
         Ok(history) if history.iter().any(|version| version.id == read.version_id) => history,
-        Ok(_) => return Ok(End::Beyond),
-        Err(error) if is_final(&error) => return Ok(End::Beyond),
+        Ok(_) => return Ok(BackfillEnd::Beyond),
+        Err(error) if is_final(&error) => return Ok(BackfillEnd::Beyond),
         Err(error) => return Err(error),
     };
-    let back = older(&history, read);
+    let back = older_versions(&history, read);
     for version in &back {
-        if walks.iter().all(Walk::is_done) {
-            return Ok(End::Beyond);
+        if backfills.iter().all(Backfill::is_done) {
+            return Ok(BackfillEnd::Beyond);
         }
         if cx.state.backfills.is_stopping() {
             return Err(SourceError::new(SourceErrorKind::Unavailable, path.secret.to_string()));
         }
-        look_into(cx, path, version, requests, walks).await?;
+        look_into(cx, path, version, requests, backfills).await?;
     }
-    if walks.iter().all(Walk::is_done) {
-        return Ok(End::Beyond);
+    if backfills.iter().all(Backfill::is_done) {
+        return Ok(BackfillEnd::Beyond);
     }
     let created = secret_created(cx, path).await?;
-    Ok(end_of(&history, &back, read, created))
+    Ok(backfill_end(&history, &back, read, created))
 }
 
-/// Reads one version for all whose walk goes on.
+/// Reads one version for all whose backfill goes on.
 async fn look_into(
     cx: &Arc<Context>,
     path: &BackfillPath,
     version: &ListedVersion,
     requests: &[BackfillRequest],
-    walks: &mut [Walk],
+    backfills: &mut [Backfill],
 ) -> Result<(), SourceError> {
     let Ok(id) = VersionSelector::id(&version.id) else {
-        walks.iter_mut().for_each(Walk::missed);
+        backfills.iter_mut().for_each(Backfill::add_gap);
         return Ok(());
     };
     let source = Source { secret: path.secret.clone(), version: id };
-    let open = requests.iter().zip(walks).filter(|(_, walk)| !walk.is_done());
-    let reads = open.map(|(request, walk)| {
+    let open = requests.iter().zip(backfills).filter(|(_, backfill)| !backfill.is_done());
+    let reads = open.map(|(request, backfill)| {
         let source = &source;
         async move {
             let read = request_of(cx, request, version);
-            (request, walk, cx.clients.reader.read(&path.identity, source, read).await)
+            (request, backfill, cx.clients.reader.read(&path.identity, source, read).await)
         }
     });
-    for (request, walk, answer) in futures::future::join_all(reads).await {
+    for (request, backfill, answer) in futures::future::join_all(reads).await {
         match answer {
             Ok(read) => {
                 let allowed = |member: &str| request.access.permits_key(&read.name, member);
-                walk.saw(version.created, |key| {
+                backfill.add_version(version.created, |key| {
                     let trace = &request.unknown.get(key)?.trace;
                     trace.fingerprint_in(&read.payload, &request.binding.namespace, &allowed, &cx.key)
                 });
             }
-            Err(error) if is_final(&error) => walk.missed(),
+            Err(error) if is_final(&error) => backfill.add_gap(),
             Err(error) => return Err(error),
         }
     }

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use crate::api::{KeyAge, SecretBindingStatus};
 use crate::domain::binding::Binding;
 use crate::domain::render::mapping::Rendered;
-use crate::domain::rotation::age::{self, Aged, ReadVersion, Sight};
+use crate::domain::rotation::age::{self, AgeUpdate, ObservedKey};
 use crate::domain::secret::reference::Source;
+use crate::domain::secret::version::VersionRef;
 use crate::kubernetes::api_server::ReadClient;
 use crate::kubernetes::read::read_secret;
 use crate::reconcile::authorization::AuthorizedBinding;
@@ -23,7 +24,7 @@ const BACKFILL_PAUSE: Duration = Duration::from_secs(30);
 /// What a read shows of the keys that rules name.
 #[derive(Default)]
 pub struct ObservedKeys {
-    keys: BTreeMap<String, Sight>,
+    keys: BTreeMap<String, ObservedKey>,
     /// Whether what was published could be compared, where that is needed.
     compared: bool,
 }
@@ -33,7 +34,7 @@ pub async fn observe_keys(
     cx: &Context,
     subject: &Subject<'_>,
     selected: &Rendered,
-    versions: &BTreeMap<Source, ReadVersion>,
+    versions: &BTreeMap<Source, VersionRef>,
     client: ReadClient<'_>,
 ) -> ObservedKeys {
     let Binding { namespace, mapping, rotation: rules, target, .. } = &*subject.binding;
@@ -47,13 +48,14 @@ pub async fn observe_keys(
     };
     let compared = published.is_ok();
     let published = published.ok().flatten().map(|secret| secret.data);
-    let keys = age::sights(rules, mapping, selected, versions, published.as_ref(), namespace, &cx.key);
+    let read = age::ReadValues { selected, versions, published: published.as_ref() };
+    let keys = age::observed_keys(rules, mapping, read, namespace, &cx.key);
     ObservedKeys { keys, compared }
 }
 
 /// The ages after a publication.
 #[must_use]
-pub fn update_ages(cx: &Context, before: &SecretBindingStatus, ages: &AgeHistory, observed: ObservedKeys) -> Aged {
+pub fn update_ages(cx: &Context, before: &SecretBindingStatus, ages: &AgeHistory, observed: ObservedKeys) -> AgeUpdate {
     age::update(&age::records(before), &ages.unknown, observed.keys, observed.compared, &cx.key)
 }
 

@@ -11,10 +11,10 @@ use crate::aws::audit::ReadReason;
 use crate::domain::inputs::{inputs, source_text};
 use crate::domain::render::mapping::Rendered;
 use crate::domain::render::mapping::error::RenderError;
-use crate::domain::rotation::age::{Aged, ReadVersion};
+use crate::domain::rotation::age::AgeUpdate;
 use crate::domain::secret::reference::Source;
-use crate::domain::secret::version::Known;
-use crate::domain::target::{Observed, TargetState};
+use crate::domain::secret::version::VersionRef;
+use crate::domain::target::{ObservedTarget, TargetState};
 use crate::kubernetes::api_server::Permit;
 use crate::reconcile::authorization::AuthorizedBinding;
 use crate::reconcile::binding::ages::{observe_keys, update_ages};
@@ -44,7 +44,7 @@ pub struct Publication<'a> {
 #[derive(Debug)]
 pub struct Applied {
     /// The target as it now stands.
-    pub result: Result<Observed, Error>,
+    pub result: Result<ObservedTarget, Error>,
     /// Whether the values were rendered.
     pub rendered: bool,
     /// Inputs that give no Secret; `None` inside where these do give one.
@@ -54,34 +54,21 @@ pub struct Applied {
     /// The versions that are published.
     pub sources: Vec<SourceStatus>,
     /// The ages of the keys.
-    pub aged: Option<Aged>,
+    pub aged: Option<AgeUpdate>,
     /// When the target was repaired, if it was.
     pub repaired: Option<Instant>,
 }
 
 /// What was read, without the values.
 struct Summary {
-    versions: BTreeMap<Source, Known>,
-    read: BTreeMap<Source, ReadVersion>,
+    versions: BTreeMap<Source, VersionRef>,
     sources: Vec<SourceStatus>,
     created: Option<Timestamp>,
 }
 
 impl Summary {
     fn of(fetched: &Fetched) -> Self {
-        let known = fetched.iter().map(|(source, version)| {
-            let known =
-                Known { arn: version.arn.clone(), name: version.name.clone(), version_id: version.version_id.clone() };
-            (source.clone(), known)
-        });
-        let read = fetched.iter().map(|(source, version)| {
-            let read = ReadVersion {
-                arn: version.arn.clone(),
-                version_id: version.version_id.clone(),
-                created: version.created,
-            };
-            (source.clone(), read)
-        });
+        let versions = fetched.iter().map(|(source, version)| (source.clone(), version.reference()));
         let sources = fetched.iter().map(|(source, version)| SourceStatus {
             secret: source_text(source),
             arn: version.arn.clone(),
@@ -89,8 +76,7 @@ impl Summary {
             created_time: version.created.map(Time),
         });
         Self {
-            versions: known.collect(),
-            read: read.collect(),
+            versions: versions.collect(),
             sources: sources.collect(),
             created: fetched.values().filter_map(|version| version.created).max(),
         }
@@ -112,7 +98,7 @@ pub async fn apply(
         Err(error) => return refused(cx, authorized, summary, &seen, error),
     };
     drop(fetched);
-    let keys = Box::pin(observe_keys(cx, subject, &selected, &summary.read, permit.reads().await)).await;
+    let keys = Box::pin(observe_keys(cx, subject, &selected, &summary.versions, permit.reads().await)).await;
     let material = Material {
         authorized,
         versions: &summary.versions,

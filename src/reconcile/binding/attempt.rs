@@ -8,9 +8,9 @@ use k8s_openapi::jiff::Timestamp;
 use crate::api::SourceStatus;
 use crate::domain::binding::Binding;
 use crate::domain::grant::Access;
-use crate::domain::rollout::outcome::Outcome;
+use crate::domain::rollout::outcome::RolloutOutcome;
 use crate::domain::rotation::found::Found;
-use crate::domain::target::Observed;
+use crate::domain::target::ObservedTarget;
 use crate::reconcile::binding::ages::KnownAges;
 use crate::reconcile::binding::apply::Applied;
 use crate::reconcile::binding::cleanup::Cleaned;
@@ -77,7 +77,7 @@ pub struct Published {
     /// Its name.
     pub name: String,
     /// Its metadata.
-    pub observed: Observed,
+    pub observed: ObservedTarget,
     /// Secrets of earlier names that something still refers to.
     pub leftovers: Vec<String>,
 }
@@ -85,7 +85,7 @@ pub struct Published {
 impl Published {
     /// The target of a binding, as it now stands.
     #[must_use]
-    pub fn new(binding: &Binding, observed: Observed) -> Self {
+    pub fn new(binding: &Binding, observed: ObservedTarget) -> Self {
         Self { name: binding.target.name.clone(), observed, leftovers: Vec::new() }
     }
 
@@ -113,7 +113,7 @@ pub struct RotationResults {
 #[derive(Clone, Debug, Default)]
 pub struct RolloutResults {
     /// How far the workloads are.
-    pub outcome: Outcome,
+    pub outcome: RolloutOutcome,
     /// When they are observed again.
     pub next: Option<Duration>,
 }
@@ -134,7 +134,7 @@ impl Attempt {
     }
 
     /// Keeps that the target is as it should be.
-    pub fn keep_current(&mut self, binding: &Binding, current: Observed) {
+    pub fn keep_current(&mut self, binding: &Binding, current: ObservedTarget) {
         self.published = Some(Published::new(binding, current));
         self.reached = Reached::Applied;
     }
@@ -160,7 +160,7 @@ impl Attempt {
         let observed = applied.result?;
         if let Some(aged) = applied.aged {
             (self.rotation.found.ages, self.rotation.found.changed) = (Some(aged.records), aged.changed);
-            self.facts.unknown_ages = Some(aged.unaged);
+            self.facts.unknown_ages = Some(aged.unknown);
         }
         self.sources = Some(applied.sources);
         self.keep_current(&at.binding, observed);

@@ -5,7 +5,8 @@ use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{Pod, PodSpec, PodTemplateSpec};
 
 use crate::domain::binding::Binding;
-use crate::domain::target::orphan::{self, Leftover, refers_to};
+use crate::domain::rollout::consumers::refers_to;
+use crate::domain::target::orphan::{self, Orphan};
 use crate::kubernetes::api_server::{Permit, ReadClient};
 use crate::kubernetes::list::any_object;
 use crate::kubernetes::write::delete_secret;
@@ -37,7 +38,7 @@ pub async fn cleanup(cx: &Context, binding: &Binding, tidy: Option<i64>, permit:
 }
 
 /// Deletes a Secret if nothing refers to it. True where it is gone.
-async fn delete(namespace: &str, orphan: &Leftover, permit: &Permit<'_>) -> bool {
+async fn delete(namespace: &str, orphan: &Orphan, permit: &Permit<'_>) -> bool {
     let name = &orphan.name;
     let gone = match is_in_use(permit.reads().await, namespace, name).await {
         Ok(true) => false,

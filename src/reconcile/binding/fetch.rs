@@ -7,7 +7,7 @@ use crate::aws::audit::ReadReason;
 use crate::aws::reader::SharedVersion;
 use crate::domain::secret::error::{SourceError, SourceErrorKind};
 use crate::domain::secret::reference::Source;
-use crate::domain::secret::version::Known;
+use crate::domain::secret::version::VersionRef;
 use crate::reconcile::authorization::AuthorizedBinding;
 use crate::reconcile::context::Context;
 use crate::reconcile::error::Error;
@@ -24,7 +24,7 @@ pub async fn fetch(
     cx: &Arc<Context>,
     authorized: &AuthorizedBinding,
     reason: ReadReason,
-    wanted: &BTreeMap<Source, Known>,
+    wanted: &BTreeMap<Source, VersionRef>,
 ) -> Result<Fetched, Error> {
     let AuthorizedBinding { binding, name, access } = authorized;
     let reads = binding.mapping.sources().into_iter().map(|source| {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::domain::secret::reference::Source;
-use crate::domain::secret::version::Known;
+use crate::domain::secret::version::VersionRef;
 use crate::domain::target::TargetState;
 use crate::reconcile::authorization::AuthorizedBinding;
 use crate::reconcile::binding::observe_sources::{ObservedSources, SourcesQuestion, observe_sources, register};
@@ -38,7 +38,7 @@ impl Observed {
 
     /// The versions to read, where they are known.
     #[must_use]
-    pub fn wanted(&self, at: &Subject<'_>) -> BTreeMap<Source, Known> {
+    pub fn wanted(&self, at: &Subject<'_>) -> BTreeMap<Source, VersionRef> {
         let sources = self.sources.as_ref().filter(|_| !at.asks_for_sync());
         sources.map(|sources| sources.versions.clone()).unwrap_or_default()
     }

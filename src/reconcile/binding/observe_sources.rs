@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::aws::versions::{Discovery, Seen, Want};
-use crate::domain::grant::wants;
+use crate::domain::grant::requested_keys;
 use crate::domain::inputs::source_text;
 use crate::domain::rotation::due::AwsRotation;
 use crate::domain::secret::description::Description;
 use crate::domain::secret::error::{SourceError, SourceErrorKind};
 use crate::domain::secret::reference::{SecretId, Source, VersionSelector};
-use crate::domain::secret::version::Known;
+use crate::domain::secret::version::VersionRef;
 use crate::domain::target::TargetState;
 use crate::reconcile::authorization::AuthorizedBinding;
 use crate::reconcile::binding::requeue::{interval, relied_on_for};
@@ -34,7 +34,7 @@ pub struct Freshness {
 #[derive(Clone, Debug)]
 pub struct ObservedSources {
     /// The versions.
-    pub versions: BTreeMap<Source, Known>,
+    pub versions: BTreeMap<Source, VersionRef>,
     /// When the oldest of these observations was made.
     pub at: Instant,
     /// Whether all of it rests on more than a list.
@@ -49,7 +49,7 @@ pub struct ObservedSources {
 pub fn register(cx: &Context, authorized: &AuthorizedBinding) {
     let AuthorizedBinding { binding, name, access } = authorized;
     let fresh = relied_on_for(interval(&cx.settings, binding.refresh));
-    let secrets = wants(&binding.mapping).into_keys().collect();
+    let secrets = requested_keys(&binding.mapping).into_keys().collect();
     cx.clients.reader.versions().interest(name, &access.identity, secrets, fresh);
 }
 
@@ -96,7 +96,7 @@ async fn observe_secrets(
     let AuthorizedBinding { binding, access, .. } = authorized;
     let sources = binding.mapping.sources();
     let mut seen = BTreeMap::new();
-    for (secret, wants) in wants(&binding.mapping) {
+    for (secret, wants) in requested_keys(&binding.mapping) {
         let versions: Vec<&VersionSelector> =
             sources.iter().filter(|source| source.secret == secret).map(|source| &source.version).collect();
         let unconfirmed = access.unconfirmed.contains(&secret);
@@ -113,7 +113,7 @@ async fn observe_secrets(
             return Ok(None);
         };
         let (arn, name) = (&found.description.arn, &found.description.name);
-        if !access.permits(arn, name) || !access.permits_wants(name, &wants) {
+        if !access.permits(arn, name) || !access.permits_request(name, &wants) {
             return Err(SourceError::new(SourceErrorKind::NotGranted, secret.to_string()));
         }
         seen.insert(secret, found);
@@ -142,7 +142,8 @@ fn of_sources(authorized: &AuthorizedBinding, seen: &BTreeMap<SecretId, Seen>) -
                 .ok_or_else(|| SourceError::new(SourceErrorKind::VersionNotFound, source_text(&source)))?
                 .to_owned(),
         };
-        let known = Known { arn: description.arn.clone(), name: description.name.clone(), version_id };
+        let known =
+            VersionRef { arn: description.arn.clone(), name: description.name.clone(), version_id, created: None };
         versions.insert(source, known);
     }
     Ok(ObservedSources {

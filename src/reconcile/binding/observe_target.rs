@@ -2,7 +2,7 @@
 
 use crate::api::SecretBindingStatus;
 use crate::domain::binding::Binding;
-use crate::domain::target::{Sighting, TargetError, TargetState, is_intact, judge};
+use crate::domain::target::{ObservedSecret, TargetError, TargetState, is_intact, judge};
 use crate::kubernetes::api_server::ReadClient;
 use crate::kubernetes::list::list_secret_names;
 use crate::kubernetes::read::{PublishedSecret, read_secret, read_secret_metadata};
@@ -46,7 +46,7 @@ pub async fn observe_live(cx: &Context, subject: &Subject<'_>, client: ReadClien
     let binding = &subject.binding;
     let name = &binding.target.name;
     let meta = read_secret_metadata(client, &binding.namespace, name).await.map_err(|error| unread(name, &error))?;
-    let secret = meta.map(|meta| Sighting::new(&meta, &cx.key));
+    let secret = meta.map(|meta| ObservedSecret::new(&meta, &cx.key));
     Ok(judge(binding, secret.as_ref(), is_published(binding, subject.before)))
 }
 
@@ -62,7 +62,7 @@ pub async fn observe_with_values(
     let binding = &subject.binding;
     let name = &binding.target.name;
     let read = read_secret(client, &binding.namespace, name).await.map_err(|error| unread(name, &error))?;
-    let secret = read.as_ref().map(|read| Sighting::new(&read.meta, &cx.key));
+    let secret = read.as_ref().map(|read| ObservedSecret::new(&read.meta, &cx.key));
     Ok((judge(binding, secret.as_ref(), is_published(binding, subject.before)), read))
 }
 

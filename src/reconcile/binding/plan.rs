@@ -10,7 +10,7 @@ use crate::domain::inputs::{inputs, source_text};
 use crate::domain::render::rejection::Rejection;
 use crate::domain::rotation::age;
 use crate::domain::secret::reference::Source;
-use crate::domain::secret::version::Known;
+use crate::domain::secret::version::VersionRef;
 use crate::domain::target::{self, Comparison, TargetError, TargetState, compare};
 use crate::reconcile::authorization::AuthorizedBinding;
 use crate::reconcile::binding::observe::Observed;
@@ -30,7 +30,7 @@ pub struct Situation<'a> {
     /// The digest of all that decides the content, where the versions are known.
     pub inputs: Option<String>,
     /// The versions of the sources, where they are known without a read.
-    pub versions: Option<&'a BTreeMap<Source, Known>>,
+    pub versions: Option<&'a BTreeMap<Source, VersionRef>>,
     /// Whether the present versions were found by an event.
     pub by_event: bool,
     /// Whether somebody asks for a read.
@@ -48,7 +48,7 @@ pub struct Situation<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Need {
     /// The target is as it should be.
-    Nothing(target::Observed),
+    Nothing(target::ObservedTarget),
     /// These inputs were read before and give no Secret; to read them again would change nothing.
     Refuse(Rejection),
     /// The values are needed.
@@ -105,7 +105,7 @@ fn is_recorded(situation: &Situation<'_>) -> bool {
 }
 
 /// Whether Bindery's own mark is there, but under a key that is gone: it proves nothing, and nobody edited anything.
-fn is_marked_by_another_key(observed: &target::Observed, key: &FingerprintKey) -> bool {
+fn is_marked_by_another_key(observed: &target::ObservedTarget, key: &FingerprintKey) -> bool {
     let inputs = observed.mark.as_deref().and_then(|mark| mark.split(':').nth(1));
     observed.owns_mark && inputs.is_some_and(|inputs| !inputs.starts_with(key.id()))
 }
@@ -207,7 +207,7 @@ mod tests {
             |fields: &BTreeSet<String>, key: &FingerprintKey| key.digest("fields", fields.iter().map(String::as_str));
         let published = digest(&fields, key);
         edit(&mut fields);
-        TargetState::Owned(target::Observed {
+        TargetState::Owned(target::ObservedTarget {
             uid: "u".to_owned(),
             resource_version: "1".to_owned(),
             mark: Some(format!("v1:{inputs}:{published}")),
@@ -221,9 +221,12 @@ mod tests {
         })
     }
 
-    fn versions() -> BTreeMap<Source, Known> {
+    fn versions() -> BTreeMap<Source, VersionRef> {
         let source = Source { secret: "app".parse().unwrap(), version: VersionSelector::default() };
-        BTreeMap::from([(source, Known { arn: "arn".to_owned(), name: "app".to_owned(), version_id: "v2".to_owned() })])
+        BTreeMap::from([(
+            source,
+            VersionRef { arn: "arn".to_owned(), name: "app".to_owned(), version_id: "v2".to_owned(), created: None },
+        )])
     }
 
     fn recorded() -> SecretBindingStatus {

@@ -7,7 +7,7 @@ use k8s_openapi::jiff::Timestamp;
 use crate::api::{ConditionType, Reason, SecretBindingStatus, TargetReference};
 use crate::domain::binding::Binding;
 use crate::domain::note::Note;
-use crate::domain::rollout::outcome::Outcome;
+use crate::domain::rollout::outcome::RolloutOutcome;
 use crate::reconcile::binding::attempt::{Attempt, Reached};
 use crate::reconcile::binding::conditions::Conditions;
 use crate::reconcile::binding::events::transitions;
@@ -120,13 +120,13 @@ fn after_attempt(before: &SecretBindingStatus, findings: Findings<'_>, now: Time
         Some(Class::Watched) | None => {}
     }
     match &attempt.rollout.outcome {
-        Outcome::Known(report) => {
+        RolloutOutcome::Known(report) => {
             status.rollout = Some(report.status());
             let (state, reason, message) = report.condition();
             conditions.set(ConditionType::RolledOut, state, reason, message);
         }
-        Outcome::AsBefore => conditions.keep(ConditionType::RolledOut),
-        Outcome::Off => status.rollout = None,
+        RolloutOutcome::AsBefore => conditions.keep(ConditionType::RolledOut),
+        RolloutOutcome::Off => status.rollout = None,
     }
     status.conditions = conditions.after;
     status
@@ -258,7 +258,7 @@ mod tests {
     use super::*;
     use crate::domain::grant::GrantError;
     use crate::domain::secret::error::{SourceError, SourceErrorKind};
-    use crate::domain::target::Observed;
+    use crate::domain::target::ObservedTarget;
     use crate::reconcile::binding::attempt::{GrantInUse, Published};
 
     const INTERVAL: Duration = Duration::from_secs(300);
@@ -268,7 +268,7 @@ mod tests {
     }
 
     fn published() -> Attempt {
-        let observed = Observed {
+        let observed = ObservedTarget {
             uid: String::new(),
             resource_version: String::new(),
             mark: None,

@@ -2,7 +2,7 @@
 
 use crate::domain::grant::GrantError;
 use crate::domain::target::TargetState;
-use crate::domain::target::orphan::Leftover;
+use crate::domain::target::orphan::Orphan;
 use crate::kubernetes::api_server::Permit;
 use crate::kubernetes::write::delete_secret;
 use crate::kubernetes::write_error::WriteError;
@@ -30,7 +30,7 @@ pub async fn withdraw(
     match observe_live(cx, subject, permit.reads().await).await? {
         TargetState::Absent => Ok(true),
         TargetState::Owned(observed) => {
-            let seen = Leftover { name: name.clone(), uid: observed.uid, resource_version: observed.resource_version };
+            let seen = Orphan { name: name.clone(), uid: observed.uid, resource_version: observed.resource_version };
             if !delete_secret(permit.writes().await, namespace, &seen).await? {
                 return Err(WriteError::Raced.into());
             }

@@ -9,8 +9,8 @@ use crate::domain::render::mapping::Rendered;
 use crate::domain::render::mapping::error::RenderError;
 use crate::domain::render::rejection::Rejection;
 use crate::domain::secret::reference::Source;
-use crate::domain::secret::version::Known;
-use crate::domain::target::{Comparison, Desired, Observed, Sighting, TargetState, compare, judge};
+use crate::domain::secret::version::VersionRef;
+use crate::domain::target::{Comparison, Desired, ObservedSecret, ObservedTarget, TargetState, compare, judge};
 use crate::kubernetes::api_server::Permit;
 use crate::kubernetes::read::PublishedSecret;
 use crate::kubernetes::write::apply_secret;
@@ -34,7 +34,7 @@ pub struct Material<'a> {
     /// The binding.
     pub authorized: &'a AuthorizedBinding,
     /// The versions that were read.
-    pub versions: &'a BTreeMap<Source, Known>,
+    pub versions: &'a BTreeMap<Source, VersionRef>,
     /// The keys that were selected of them.
     pub selected: &'a Rendered,
     /// Whether the sources and the spec are those of the last publication.
@@ -51,7 +51,7 @@ impl Material<'_> {
 /// What came of a write.
 pub struct Written {
     /// The target as it now stands.
-    pub result: Result<Observed, Error>,
+    pub result: Result<ObservedTarget, Error>,
     /// Whether the values were rendered.
     pub rendered: bool,
     /// Inputs that give no Secret; `None` inside where these do give one.
@@ -202,7 +202,7 @@ async fn write_content(
         desired = desired.without_owner(&inputs, &cx.key);
     }
     let written = match apply_secret(permit.writes().await, &desired, observed.as_ref()).await {
-        Ok(written) => Sighting::new(&written, &cx.key),
+        Ok(written) => ObservedSecret::new(&written, &cx.key),
         Err(error) => {
             let raced = error == WriteError::Raced;
             return Written { raced, ..rendered(Err(error.into())) };
@@ -230,7 +230,7 @@ fn compose(
     material: &Material<'_>,
     content: Content<'_>,
     inputs: &str,
-) -> Result<(Desired, Option<Observed>), RenderError> {
+) -> Result<(Desired, Option<ObservedTarget>), RenderError> {
     let Content { selected, records, target, old, .. } = content;
     let observed = match target {
         TargetState::Owned(observed) | TargetState::Adoptable(observed) => Some(observed),

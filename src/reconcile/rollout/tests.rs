@@ -41,7 +41,7 @@ fn desired(value: &str) -> BTreeMap<TargetKey, Value> {
 }
 
 /// A Secret with the key `A` that Bindery, or somebody else, wrote.
-fn secret(manager: &str, changed: Option<&str>) -> (Observed, PublishedSecret) {
+fn secret(manager: &str, changed: Option<&str>) -> (ObservedTarget, PublishedSecret) {
     let mut annotations = json!({"bindery.dev/inputs": "x"});
     if let Some(changed) = changed {
         annotations["bindery.dev/changed"] = json!(changed);
@@ -52,7 +52,7 @@ fn secret(manager: &str, changed: Option<&str>) -> (Observed, PublishedSecret) {
     let meta = serde_json::from_value(json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata})).unwrap();
     let key = crate::domain::fingerprint::FingerprintKey::new(Zeroizing::new([7; 32]));
     let data = BTreeMap::from([("A".to_owned(), Value::from("1"))]);
-    (Sighting::new(&meta, &key).observed, PublishedSecret { meta, data })
+    (ObservedSecret::new(&meta, &key).observed, PublishedSecret { meta, data })
 }
 
 const NOTHING: Standing<'static> = Standing { observed: None, old: None };

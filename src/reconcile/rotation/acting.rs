@@ -13,7 +13,7 @@ use crate::api::{KeyAge, Reason, RotationStatus};
 use crate::domain::render::encoding::Encoding;
 use crate::domain::render::key::TargetKey;
 use crate::domain::rotation::age;
-use crate::domain::rotation::due::{Activity, Emergency, Facts, stand};
+use crate::domain::rotation::due::{Activity, Emergency, Facts, rule_state};
 use crate::domain::rotation::found::Acted;
 use crate::domain::rotation::found::Found;
 use crate::domain::rotation::rule::{Action, Rule};
@@ -47,7 +47,7 @@ fn stage(rule: &Rule, was: Option<&RotationStatus>, ages: &BTreeMap<String, KeyA
         let since = was.emergency_since.as_ref()?.0;
         Some(Emergency { since, keys: was.emergency_keys.clone() })
     });
-    let standing = stand(rule, Facts { ages, emergency: emergency.as_ref(), activity: None, aws: &[] }, now);
+    let standing = rule_state(rule, Facts { ages, emergency: emergency.as_ref(), activity: None, aws: &[] }, now);
     let due = standing.due.map(to_second).filter(|due| *due <= now);
     // A time that does not move with the keys, such as notAfter, is met once they are younger. Times are whole seconds.
     let is_met = |time: Timestamp| standing.rotated.is_some_and(|rotated| to_second(rotated) > time);

@@ -19,7 +19,7 @@ use crate::domain::render::key::TargetKey;
 use crate::domain::rotation::job::digest;
 use crate::domain::secret::error::{SourceError, SourceErrorKind};
 use crate::domain::secret::reference::SecretId;
-use crate::domain::secret::version::Known;
+use crate::domain::secret::version::VersionRef;
 use crate::reconcile::context::Context;
 
 /// The version of a secret that is to stay.
@@ -30,7 +30,7 @@ pub(crate) struct Hold<'a> {
     pub(crate) access: &'a Access,
     pub(crate) key: &'a TargetKey,
     pub(crate) json_key: Option<&'a str>,
-    pub(crate) secret: &'a Known,
+    pub(crate) secret: &'a VersionRef,
 }
 
 /// What came of an attempt to keep a version.

@@ -29,7 +29,7 @@ use crate::domain::rotation::record::{Flight, Print, Record, Records, Settings};
 use crate::domain::rotation::rule::{Overlap, Rule};
 use crate::domain::rotation::{command, gate, job};
 use crate::domain::secret::reference::Source;
-use crate::domain::secret::version::Known;
+use crate::domain::secret::version::VersionRef;
 use crate::domain::target::{TargetState, owner_reference};
 use crate::kubernetes::api_server::{Permit, ReadClient};
 use crate::kubernetes::job::{JobError, ObservedJob, create_job, observe_job};
@@ -61,7 +61,7 @@ pub struct Seen {
 /// What was read, as far as an overlap asks for it.
 pub(crate) struct Material<'a> {
     pub(crate) access: &'a Arc<Access>,
-    pub(crate) versions: &'a BTreeMap<Source, Known>,
+    pub(crate) versions: &'a BTreeMap<Source, VersionRef>,
 }
 
 impl Seen {

@@ -12,7 +12,7 @@ use crate::domain::note::Note;
 use crate::domain::render::mapping::Mapping;
 use crate::domain::rotation::age;
 use crate::domain::rotation::command::{Command, Verb};
-use crate::domain::rotation::due::{Activity, AwsRotation, Emergency, Facts, Standing, stand};
+use crate::domain::rotation::due::{Activity, AwsRotation, Emergency, Facts, RuleState, rule_state};
 use crate::domain::rotation::found::Acted;
 use crate::domain::rotation::found::Found;
 use crate::domain::rotation::rule::{Action, Rule};
@@ -45,7 +45,7 @@ pub struct Told {
 
 struct Judged<'a> {
     rule: &'a Rule,
-    standing: Standing,
+    standing: RuleState,
     trouble: Option<Reason>,
 }
 
@@ -64,7 +64,7 @@ pub fn tell(binding: &Binding, before: &SecretBindingStatus, found: &Found, now:
         let activity = activity.as_ref();
         let aws: Vec<&AwsRotation> = found.aws.iter().flat_map(|aws| sources(rule, &binding.mapping, aws)).collect();
         let facts = Facts { ages, emergency: emergency.as_ref(), activity, aws: &aws };
-        let standing = stand(rule, facts, now);
+        let standing = rule_state(rule, facts, now);
         let trouble = activity.and_then(|activity| activity.trouble.as_ref());
         let status = RotationStatus {
             name: rule.name.clone(),
@@ -236,7 +236,7 @@ fn sources<'a>(
 fn note(
     was: Option<&RotationStatus>,
     is: &RotationStatus,
-    standing: &Standing,
+    standing: &RuleState,
     trouble: Option<&(Reason, String)>,
 ) -> Option<Note> {
     let before = was.and_then(|was| was.state);

@@ -1,7 +1,7 @@
 //! Runs the examples of `docs/mapping.md`.
 //!
 //! A fenced block's first word is its language, the second what it is: `secret NAME [STAGE]`, `binding`, `published`,
-//! `published-base64` or `error`. Secrets hold until the next heading; a binding is followed by what comes of it.
+//! `published-base64` or `error`. Secrets apply until the next heading; a binding is followed by what comes of it.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::domain::render::encoding::{Encoding, decode_base64, encode_base64};
 use crate::domain::render::glob::Glob;
 use crate::domain::render::key::TargetKey;
 use crate::domain::render::mapping::error::RenderError;
-use crate::domain::render::mapping::{Entry, Extract, Mapping, Rendered};
+use crate::domain::render::mapping::{Extract, Mapping, MappingEntry, Rendered};
 use crate::domain::render::rejection::render_reason;
 use crate::domain::render::template::Template;
 use crate::domain::secret::reference::{SecretId, Source, ValueFrom, VersionSelector};
@@ -110,7 +110,7 @@ fn mapping(yaml: &str) -> Result<Mapping, String> {
             Some(other) => panic!("unknown encoding {other}"),
         };
         let key = TargetKey::try_from(data.key.as_str()).unwrap();
-        Entry { key, source, json_key, encoding, optional: data.optional }
+        MappingEntry { key, source, json_key, encoding, optional: data.optional }
     };
     let template = match &spec.target.template {
         none if none.is_empty() => None,

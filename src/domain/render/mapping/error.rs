@@ -1,15 +1,17 @@
-//! What can keep a mapping from giving a result, in words for its user.
+//! Why a mapping gives no result, in words for its user.
 
 use std::fmt;
 
-use crate::domain::payload::{PayloadError, PayloadProblem};
+use crate::domain::payload::error::{PayloadError, PayloadProblem};
 use crate::domain::quoted::Quoted;
 use crate::domain::render::encoding::DecodeError;
 use crate::domain::render::key::{KeyError, TargetKey};
-use crate::domain::render::mapping::MAX_SECRET_BYTES;
-use crate::domain::render::template::TemplateError;
+use crate::domain::render::template::error::TemplateError;
 
-/// Why nothing can be published. One of these holds the last good value; none carries a piece of a payload.
+/// The most bytes that the values of a Secret may have together (`MaxSecretSize` in `k8s.io/api/core/v1`).
+pub const MAX_SECRET_BYTES: usize = 1_048_576;
+
+/// Why nothing can be published. With one of these the last good values stay; none carries a piece of a payload.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RenderError {
@@ -74,7 +76,7 @@ pub enum RenderError {
         /// The key.
         key: TargetKey,
     },
-    /// The name under which an overlap publishes its second value is taken.
+    /// The mapping gives the key under which an overlap publishes its second value.
     #[error(
         "spec.rotation: the overlap of {key} publishes {name}, which the mapping gives too: leave it out with `exclude`, \
          or give the overlap another nextKey or previousKey"
@@ -82,7 +84,7 @@ pub enum RenderError {
     OverlapKeyTaken {
         /// The key with the overlap.
         key: TargetKey,
-        /// The name that is taken.
+        /// The key that both give.
         name: TargetKey,
     },
     /// A template failed.

@@ -7,7 +7,7 @@ use crate::domain::render::encoding::Encoding;
 use crate::domain::render::glob::Glob;
 use crate::domain::render::key::TargetKey;
 use crate::domain::render::mapping::error::RenderError;
-use crate::domain::render::mapping::{Entry, Extract, Mapping, Origin, Rendered, UsedKeys};
+use crate::domain::render::mapping::{Extract, Mapping, MappingEntry, Origin, Rendered, UsedKeys};
 use crate::domain::render::rejection::render_reason;
 use crate::domain::render::template::Template;
 use crate::domain::secret::reference::{Source, ValueFrom};
@@ -28,9 +28,9 @@ fn all_of(secret: &str) -> Extract {
     Extract { source: source(secret), include: vec![], exclude: vec![], prefix: String::new() }
 }
 
-fn entry(target: &str, value_from: &str) -> Entry {
+fn entry(target: &str, value_from: &str) -> MappingEntry {
     let ValueFrom { source, json_key } = ValueFrom::try_from(value_from).unwrap();
-    Entry { key: key(target), source, json_key, encoding: Encoding::None, optional: false }
+    MappingEntry { key: key(target), source, json_key, encoding: Encoding::None, optional: false }
 }
 
 fn template(sources: &[(&str, &str)]) -> Template {
@@ -103,7 +103,7 @@ fn each_version_of_a_secret_is_a_source_of_its_own() {
 
 #[test]
 fn an_optional_entry_that_is_absent_gives_nothing() {
-    let optional = |value_from| Entry { optional: true, ..entry("A", value_from) };
+    let optional = |value_from| MappingEntry { optional: true, ..entry("A", value_from) };
     for (text, data, expected) in [
         (r#"{"A":"from"}"#, optional("app:missing::"), "from"),
         (r#"{"A":"from","x":null}"#, optional("app:x::"), "from"),
@@ -256,7 +256,7 @@ fn mappings() -> impl Strategy<Value = Mapping> {
                 data: entries
                     .into_iter()
                     .enumerate()
-                    .map(|(n, (app, json_key, base64, optional))| Entry {
+                    .map(|(n, (app, json_key, base64, optional))| MappingEntry {
                         key: key(&format!("K{n}")),
                         source: secret(app),
                         json_key,

@@ -9,7 +9,7 @@ use minijinja::{Environment, Error, ErrorKind, State, Value as Computed};
 
 use crate::domain::render::encoding::{decode_base64, encode_base64};
 use crate::domain::render::key::TargetKey;
-use crate::domain::render::template::TemplateFault;
+use crate::domain::render::template::error::TemplateFault;
 use crate::domain::value::{Buffer, Value};
 
 /// How many bytes the engine's own accounting buys with one unit of fuel.
@@ -27,12 +27,12 @@ pub(super) fn register(environment: &mut Environment<'static>) {
 /// in any other way, that is noted, since the engine has no way to stop there.
 pub(super) struct Binary {
     value: Value,
-    /// The mapped key, if the value stands under one.
+    /// The mapped key, if the value has one.
     name: Option<TargetKey>,
     misused: Misuse,
 }
 
-/// Where the use of a binary value as text is noted.
+/// The record of a binary value that was used as text.
 #[derive(Clone, Default)]
 pub(super) struct Misuse(Arc<OnceLock<Option<TargetKey>>>);
 
@@ -217,7 +217,7 @@ fn dotenv(state: &State, value: &Computed) -> Result<Computed, Error> {
     utf8(&lines.into())
 }
 
-/// Quotes a value for a `.env` file. Between single quotes every parser takes everything as it stands, but for a
+/// Quotes a value for a `.env` file. Between single quotes every parser takes everything literally, but for a
 /// single quote, and (in some) a backslash before another or before the closing quote. Values with those go between
 /// double quotes, with the escapes of a POSIX shell.
 fn write_quoted(content: &str, lines: &mut Buffer) {

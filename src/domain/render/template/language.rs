@@ -2,13 +2,13 @@
 //!
 //! The engine's fuel counts instructions and bytes, but not everything: a chain of two thousand filters overflows
 //! the stack while it compiles (which ends the whole program), and a dozen lists of lists print as gigabytes before
-//! the first byte is charged. So a template is read here first, and only what is harmless at any size passes:
+//! the first byte is charged. So a template is read here first, and only what is harmless at any size is accepted:
 //! values, attributes, subscripts, filters, tests, comparisons, `~`, `and`/`or`/`not`/`in`/`if`, and the
 //! statements `if`, `for` and `set`. Lists, maps, arithmetic, function calls and everything else are refused by
 //! name. A side effect is that unknown filters and malformed templates are found when a binding is written, not
 //! when it is rendered, and that the names a template needs are known.
 //!
-//! The reader need not agree with the engine on what a text *means*, only never let pass what the engine would take
+//! The reader need not agree with the engine on what a text *means*, only never accept what the engine would take
 //! for something else. Hence some plain rules: no `raw` blocks, no `{{` or `{%` inside comments, no braces inside
 //! tags.
 
@@ -64,9 +64,9 @@ pub(super) struct Refusal {
 
 /// Reads a template.
 pub(super) fn check(source: &str) -> Result<Outline, Refusal> {
-    let mut reader = Reader { source, at: 0, statements: 0, named: BTreeSet::new(), assigned: BTreeSet::new() };
+    let mut reader = TemplateReader { source, at: 0, statements: 0, named: BTreeSet::new(), assigned: BTreeSet::new() };
     reader.template()?;
-    let Reader { mut named, assigned, .. } = reader;
+    let TemplateReader { mut named, assigned, .. } = reader;
     named.retain(|name| !assigned.contains(name));
     Ok(Outline { keys: named })
 }
@@ -88,7 +88,17 @@ enum Bracket {
     Subscript,
 }
 
-struct Reader<'a> {
+/// An expression of which some tokens are read.
+struct Expression<'t, 'a> {
+    rest: &'t [Token<'a>],
+    brackets: Vec<Bracket>,
+    /// Whether the tokens so far end with a value.
+    after_value: bool,
+    /// Whether arguments may follow.
+    takes_arguments: bool,
+}
+
+struct TemplateReader<'a> {
     source: &'a str,
     at: usize,
     statements: usize,
@@ -96,7 +106,7 @@ struct Reader<'a> {
     assigned: BTreeSet<String>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> TemplateReader<'a> {
     fn rest(&self) -> &'a str {
         &self.source[self.at..]
     }
@@ -271,88 +281,108 @@ impl<'a> Reader<'a> {
 
     fn expression(&mut self, tokens: &[Token<'a>]) -> Result<(), Refusal> {
         use Token::{Name, Number, Symbol, Text};
-        let mut brackets: Vec<Bracket> = Vec::new();
-        // Whether the tokens so far end with a value, and whether that may be followed by arguments.
-        let mut after_value = false;
-        let mut takes_arguments = false;
-        let mut rest = tokens;
-        while let [token, following @ ..] = rest {
-            rest = following;
-            let took_arguments = std::mem::take(&mut takes_arguments);
+        let mut read = Expression { rest: tokens, brackets: Vec::new(), after_value: false, takes_arguments: false };
+        while let [token, rest @ ..] = read.rest {
+            read.rest = rest;
+            let takes_arguments = std::mem::take(&mut read.takes_arguments);
             match *token {
                 Name("and" | "or" | "in" | "if" | "else") | Symbol("~" | "==" | "!=" | "<" | ">" | "<=" | ">=")
-                    if after_value =>
+                    if read.after_value =>
                 {
-                    after_value = false;
+                    read.after_value = false;
                 }
-                Name("not") if !after_value => {}
+                Name("not") if !read.after_value => {}
                 Name("not") if matches!(rest.first(), Some(Name("in"))) => {}
-                Name("is") if after_value => {
-                    let ([Name("not"), Name(test), following @ ..] | [Name(test), following @ ..]) = rest else {
-                        return self.refuse("a test follows `is`, such as `is defined`");
-                    };
-                    if !TESTS.contains(test) {
-                        return self.refuse(format!("the test `{test}` does not exist; there are {}", list(TESTS)));
-                    }
-                    rest = following;
-                    takes_arguments = true;
-                }
-                Symbol("|") if after_value => {
-                    let [Name(filter), following @ ..] = rest else {
-                        return self.refuse("a filter follows `|`, such as `| b64encode`");
-                    };
-                    if !FILTERS.contains(filter) {
-                        return self
-                            .refuse(format!("the filter `{filter}` does not exist; there are {}", list(FILTERS)));
-                    }
-                    rest = following;
-                    takes_arguments = true;
-                }
-                Symbol(".") if after_value => {
+                Name("is") if read.after_value => self.test(&mut read)?,
+                Symbol("|") if read.after_value => self.filter(&mut read)?,
+                Symbol(".") if read.after_value => {
                     let [Name(_), following @ ..] = rest else {
                         return self.refuse("a name follows `.`; other keys are written bindery.keys[\"tls.crt\"]");
                     };
-                    rest = following;
+                    read.rest = following;
                 }
-                Symbol("-") if !after_value && matches!(rest.first(), Some(Number)) => {}
-                Symbol("(") if took_arguments => {
-                    brackets.push(Bracket::Arguments);
-                    after_value = matches!(rest.first(), Some(Symbol(")")));
+                Symbol("-") if !read.after_value && matches!(rest.first(), Some(Number)) => {}
+                Symbol(symbol @ ("(" | ")" | "[" | "]" | ":" | ",")) => {
+                    self.bracket(symbol, takes_arguments, &mut read)?;
                 }
-                Symbol("(") if !after_value => brackets.push(Bracket::Group),
-                Symbol("(") => return self.refuse("functions and methods cannot be called; filters follow `|`"),
-                Symbol("[") if after_value => {
-                    brackets.push(Bracket::Subscript);
-                    // The bounds of a slice may be left out.
-                    after_value = matches!(rest.first(), Some(Symbol(":")));
+                Name(name) if !read.after_value => {
+                    read.rest = self.variable(name, rest)?;
+                    read.after_value = true;
                 }
-                Symbol("[") => return self.refuse("lists are not part of the template language of bindings"),
-                Symbol(":") if after_value && brackets.last() == Some(&Bracket::Subscript) => {
-                    after_value = matches!(rest.first(), Some(Symbol("]" | ":")));
-                }
-                Symbol(",") if after_value && brackets.last() == Some(&Bracket::Arguments) => after_value = false,
-                Symbol(close @ (")" | "]")) if after_value => match (close, brackets.pop()) {
-                    (")", Some(Bracket::Group | Bracket::Arguments)) | ("]", Some(Bracket::Subscript)) => {}
-                    _ => return self.refuse(format!("`{close}` closes nothing")),
-                },
-                Name(name) if !after_value => {
-                    rest = self.variable(name, rest)?;
-                    after_value = true;
-                }
-                Text(_) | Number if !after_value => after_value = true,
+                Text(_) | Number if !read.after_value => read.after_value = true,
                 other => return self.refuse(unexpected(other)),
             }
         }
-        if !brackets.is_empty() {
+        if !read.brackets.is_empty() {
             return self.refuse("a bracket is not closed");
         }
-        if !after_value {
+        if !read.after_value {
             return self.refuse("a value is missing at the end of the tag");
         }
         Ok(())
     }
 
-    /// Notes the name of a variable; reads on through `bindery.keys` and its member.
+    /// Reads the test after `is`.
+    fn test(&self, read: &mut Expression<'_, 'a>) -> Result<(), Refusal> {
+        use Token::Name;
+        let ([Name("not"), Name(test), following @ ..] | [Name(test), following @ ..]) = read.rest else {
+            return self.refuse("a test follows `is`, such as `is defined`");
+        };
+        if !TESTS.contains(test) {
+            return self.refuse(format!("the test `{test}` does not exist; there are {}", list(TESTS)));
+        }
+        (read.rest, read.takes_arguments) = (following, true);
+        Ok(())
+    }
+
+    /// Reads the filter after `|`.
+    fn filter(&self, read: &mut Expression<'_, 'a>) -> Result<(), Refusal> {
+        let [Token::Name(filter), following @ ..] = read.rest else {
+            return self.refuse("a filter follows `|`, such as `| b64encode`");
+        };
+        if !FILTERS.contains(filter) {
+            return self.refuse(format!("the filter `{filter}` does not exist; there are {}", list(FILTERS)));
+        }
+        (read.rest, read.takes_arguments) = (following, true);
+        Ok(())
+    }
+
+    /// Takes a bracket, or a sign that only brackets allow.
+    fn bracket(
+        &self,
+        symbol: &'static str,
+        takes_arguments: bool,
+        read: &mut Expression<'_, 'a>,
+    ) -> Result<(), Refusal> {
+        use Token::Symbol;
+        let next = read.rest.first();
+        match symbol {
+            "(" if takes_arguments => {
+                read.brackets.push(Bracket::Arguments);
+                read.after_value = matches!(next, Some(Symbol(")")));
+            }
+            "(" if !read.after_value => read.brackets.push(Bracket::Group),
+            "(" => return self.refuse("functions and methods cannot be called; filters follow `|`"),
+            "[" if read.after_value => {
+                read.brackets.push(Bracket::Subscript);
+                // The bounds of a slice may be left out.
+                read.after_value = matches!(next, Some(Symbol(":")));
+            }
+            "[" => return self.refuse("lists are not part of the template language of bindings"),
+            ":" if read.after_value && read.brackets.last() == Some(&Bracket::Subscript) => {
+                read.after_value = matches!(next, Some(Symbol("]" | ":")));
+            }
+            "," if read.after_value && read.brackets.last() == Some(&Bracket::Arguments) => read.after_value = false,
+            ")" | "]" if read.after_value => match (symbol, read.brackets.pop()) {
+                (")", Some(Bracket::Group | Bracket::Arguments)) | ("]", Some(Bracket::Subscript)) => {}
+                _ => return self.refuse(format!("`{symbol}` closes nothing")),
+            },
+            _ => return self.refuse(unexpected(Symbol(symbol))),
+        }
+        Ok(())
+    }
+
+    /// Records the name of a variable; reads on through `bindery.keys` and its member.
     fn variable<'t>(&mut self, name: &str, rest: &'t [Token<'a>]) -> Result<&'t [Token<'a>], Refusal> {
         use Token::{Name, Symbol, Text};
         if name != "bindery" {

@@ -4,9 +4,8 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use crate::domain::render::key::TargetKey;
-use crate::domain::render::template::{
-    ENGINE, MAX_OUTPUT_BYTES, Template, TemplateError, TemplateFault, TemplateSyntaxError,
-};
+use crate::domain::render::template::error::{MAX_OUTPUT_BYTES, TemplateError, TemplateFault, TemplateSyntaxError};
+use crate::domain::render::template::{ENGINE, Template};
 use crate::domain::value::Value as Secret;
 
 fn key(text: &str) -> TargetKey {
@@ -293,7 +292,7 @@ fn hostile_templates_end_quickly() {
     }
 }
 
-/// Everything that a new release of the engine adds is refused by the language check; this tells that there is news.
+/// Everything that a new release of the engine adds is refused by the language check; this test shows that there is news.
 #[test]
 fn the_engine_has_no_functions() {
     let shown = format!("{:?}", *ENGINE);

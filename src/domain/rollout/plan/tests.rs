@@ -1,7 +1,7 @@
 use super::*;
 use crate::domain::rollout::changed::Changes;
+use crate::domain::rollout::manifest::WorkloadManifest;
 use crate::domain::rollout::mark::annotation;
-use crate::domain::rollout::workload::Manifest;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
@@ -37,7 +37,7 @@ fn workload(kind: WorkloadKind, pod: &Value, spec: Value, status: Value, mark: O
     let mut status = status;
     status["observedGeneration"] = json!(1);
     let manifest = json!({"metadata": {"name": "w", "uid": "u", "generation": 1, "resourceVersion": "1"}, "spec": whole, "status": status});
-    let manifest: Manifest = serde_json::from_value(manifest).unwrap();
+    let manifest: WorkloadManifest = serde_json::from_value(manifest).unwrap();
     Workload::new(kind, &manifest, "s", &annotation("s")).unwrap()
 }
 
@@ -45,12 +45,12 @@ fn simple(pod: &Value) -> Workload {
     workload(WorkloadKind::StatefulSet, pod, json!({}), json!({}), None)
 }
 
-fn pod(spec: &Value, created: i64) -> PodSeen {
+fn pod(spec: &Value, created: i64) -> ObservedPod {
     let owner = json!([{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "w", "uid": "u", "controller": true}]);
     let metadata =
         json!({"name": "p", "labels": {"app": "a"}, "ownerReferences": owner, "creationTimestamp": at(created)});
     let pod: Pod = serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap();
-    PodSeen::new(&pod, "s").unwrap()
+    ObservedPod::new(&pod, "s").unwrap()
 }
 
 fn changed(key: &str, second: i64) -> Times {
@@ -85,17 +85,17 @@ fn a_workload_is_stale_by_a_pod_that_is_not_younger_than_a_change_of_a_key_it_us
 fn a_policy_is_about_consumers_or_those_it_lists() {
     let listed = |name: &str| {
         let reference = WorkloadReference { kind: WorkloadKind::StatefulSet, name: name.to_owned() };
-        Whom::Listed(std::collections::BTreeSet::from([reference]))
+        RestartScope::Listed(std::collections::BTreeSet::from([reference]))
     };
-    for (whom, pod, concerned) in [
-        (Whom::Nobody, whole(), false),
-        (Whom::Consumers, whole(), true),
-        (Whom::Consumers, uses_key("A"), true),
-        (Whom::Consumers, nothing(), false),
+    for (scope, pod, concerned) in [
+        (RestartScope::Nobody, whole(), false),
+        (RestartScope::Consumers, whole(), true),
+        (RestartScope::Consumers, uses_key("A"), true),
+        (RestartScope::Consumers, nothing(), false),
         (listed("w"), nothing(), true),
         (listed("other"), whole(), false),
     ] {
-        assert_eq!(concerns(&whom, &simple(&pod)), concerned, "{whom:?} {pod}");
+        assert_eq!(concerns(&scope, &simple(&pod)), concerned, "{scope:?} {pod}");
     }
 }
 
@@ -109,7 +109,7 @@ enum Is {
     Failed,
 }
 
-fn standing(is: Is, mark: Option<&str>, opts_out: bool) -> Workload {
+fn workload_in(is: Is, mark: Option<&str>, opts_out: bool) -> Workload {
     let deployment = |spec: Value, updated: i64, conditions: Value| {
         let status =
             json!({"replicas": 2, "updatedReplicas": updated, "availableReplicas": 2, "conditions": conditions});
@@ -132,25 +132,25 @@ fn standing(is: Is, mark: Option<&str>, opts_out: bool) -> Workload {
     workload
 }
 
-fn word(verdict: &Verdict) -> &'static str {
+fn word(verdict: &RestartVerdict) -> &'static str {
     match verdict {
-        Verdict::Current => "current",
-        Verdict::OptsOut => "out",
-        Verdict::Due => "due",
-        Verdict::UnderWay => "under way",
-        Verdict::Pending(_) => "pending",
-        Verdict::Failed(_) => "failed",
+        RestartVerdict::Current => "current",
+        RestartVerdict::OptsOut => "out",
+        RestartVerdict::Due => "due",
+        RestartVerdict::UnderWay => "under way",
+        RestartVerdict::Pending(_) => "pending",
+        RestartVerdict::Failed(_) => "failed",
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn every_standing_of_a_workload_has_its_verdict() {
+#[test]
+fn every_standing_of_a_workload_has_its_verdict() {
     let now = Instant::now();
     for is in [Is::Done, Is::Rolling, Is::Paused, Is::OnDelete, Is::Partitioned, Is::Failed] {
         for mark in [None, Some("another"), Some(MARK)] {
             for stale in [false, true] {
                 for opts_out in [false, true] {
-                    let verdict = judge(&standing(is, mark, opts_out), stale, MARK, &Memory::default(), now);
+                    let verdict = judge(&workload_in(is, mark, opts_out), stale, MARK, &RolloutHistory::default(), now);
                     let marked = mark == Some(MARK);
                     let expected = match (stale, marked, is) {
                         (true, _, _) if opts_out => "out",
@@ -162,83 +162,81 @@ async fn every_standing_of_a_workload_has_its_verdict() {
                         (false, _, _) | (_, true, Is::Done) => "current",
                     };
                     assert_eq!(word(&verdict), expected, "{is:?} {mark:?} stale={stale} out={opts_out}");
-                    assert!(stale || verdict != Verdict::Due, "what is current is never restarted");
-                    assert!(!marked || verdict != Verdict::Due, "what carries the mark is never restarted");
+                    assert!(stale || verdict != RestartVerdict::Due, "what is current is never restarted");
+                    assert!(!marked || verdict != RestartVerdict::Due, "what carries the mark is never restarted");
                 }
             }
         }
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_restart_undone_three_times_is_not_made_again_until_the_values_change() {
-    let (mut memory, now) = (Memory::default(), Instant::now());
-    let undone = standing(Is::Rolling, Some("another"), false);
+#[test]
+fn a_restart_undone_three_times_is_not_made_again_until_the_values_change() {
+    let (mut history, now) = (RolloutHistory::default(), Instant::now());
+    let undone = workload_in(Is::Rolling, Some("another"), false);
     for _ in 0..3 {
-        memory.observe(&undone, MARK, now);
-        assert_eq!(judge(&undone, true, MARK, &memory, now), Verdict::Due);
-        memory.restarted(&undone, MARK, now);
-        let stands = standing(Is::Rolling, Some(MARK), false);
-        memory.observe(&stands, MARK, now);
-        assert_eq!(judge(&stands, true, MARK, &memory, now), Verdict::UnderWay);
+        history.observe(&undone, MARK, now);
+        assert_eq!(judge(&undone, true, MARK, &history, now), RestartVerdict::Due);
+        history.restarted(&undone, MARK, now);
+        let marked_again = workload_in(Is::Rolling, Some(MARK), false);
+        history.observe(&marked_again, MARK, now);
+        assert_eq!(judge(&marked_again, true, MARK, &history, now), RestartVerdict::UnderWay);
     }
-    memory.observe(&undone, MARK, now);
-    // Looking again counts nothing.
-    memory.observe(&undone, MARK, now);
-    let verdict = judge(&undone, true, MARK, &memory, now);
+    history.observe(&undone, MARK, now);
+    // Observing again counts nothing.
+    history.observe(&undone, MARK, now);
+    let verdict = judge(&undone, true, MARK, &history, now);
     assert_eq!(word(&verdict), "failed");
-    assert_eq!(memory.judged(&undone, &verdict), Some("failed"));
-    assert_eq!(memory.judged(&undone, &verdict), None, "it is counted once");
-    assert_eq!(judge(&undone, true, "next", &memory, now), Verdict::Due);
+    assert_eq!(history.judged(&undone, &verdict), Some("failed"));
+    assert_eq!(history.judged(&undone, &verdict), None, "it is counted once");
+    assert_eq!(judge(&undone, true, "next", &history, now), RestartVerdict::Due);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_kind_without_a_deadline_has_failed_when_nothing_moves_for_ten_minutes() {
+#[test]
+fn a_kind_without_a_deadline_has_failed_when_nothing_moves_for_ten_minutes() {
     let set = |updated: i64| {
         let status = json!({"replicas": 3, "updatedReplicas": updated, "availableReplicas": 2, "currentRevision": "a", "updateRevision": "b"});
         workload(WorkloadKind::StatefulSet, &whole(), json!({}), status, Some(MARK))
     };
-    let mut memory = Memory::default();
+    let (mut history, mut now) = (RolloutHistory::default(), Instant::now());
     for updated in [0, 1, 2] {
-        memory.observe(&set(updated), MARK, Instant::now());
-        tokio::time::advance(Duration::from_secs(590)).await;
-        assert_eq!(judge(&set(updated), true, MARK, &memory, Instant::now()), Verdict::UnderWay);
+        history.observe(&set(updated), MARK, now);
+        now += Duration::from_secs(590);
+        assert_eq!(judge(&set(updated), true, MARK, &history, now), RestartVerdict::UnderWay);
     }
-    tokio::time::advance(Duration::from_secs(11)).await;
-    memory.observe(&set(2), MARK, Instant::now());
-    assert_eq!(word(&judge(&set(2), true, MARK, &memory, Instant::now())), "failed");
-    memory.observe(&set(3), MARK, Instant::now());
-    assert_eq!(judge(&set(3), true, MARK, &memory, Instant::now()), Verdict::UnderWay, "it moved after all");
+    now += Duration::from_secs(11);
+    history.observe(&set(2), MARK, now);
+    assert_eq!(word(&judge(&set(2), true, MARK, &history, now)), "failed");
+    history.observe(&set(3), MARK, now);
+    assert_eq!(judge(&set(3), true, MARK, &history, now), RestartVerdict::UnderWay, "it moved after all");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_restart_is_counted_as_done_once_also_by_an_operator_that_found_it_under_way() {
-    let mut memory = Memory::default();
-    memory.observe(&standing(Is::Rolling, Some(MARK), false), MARK, Instant::now());
-    let done = standing(Is::Done, Some(MARK), false);
-    memory.observe(&done, MARK, Instant::now());
-    let verdict = judge(&done, false, MARK, &memory, Instant::now());
-    assert_eq!((memory.judged(&done, &verdict), memory.judged(&done, &verdict)), (Some("done"), None));
+#[test]
+fn a_restart_is_counted_as_done_once_also_by_an_operator_that_found_it_under_way() {
+    let (mut history, now) = (RolloutHistory::default(), Instant::now());
+    history.observe(&workload_in(Is::Rolling, Some(MARK), false), MARK, now);
+    let done = workload_in(Is::Done, Some(MARK), false);
+    history.observe(&done, MARK, now);
+    let verdict = judge(&done, false, MARK, &history, now);
+    assert_eq!((history.judged(&done, &verdict), history.judged(&done, &verdict)), (Some("done"), None));
 }
 
-#[tokio::test(start_paused = true)]
-async fn changes_settle_for_two_seconds_from_when_they_were_first_seen() {
-    let mut memory = Memory::default();
-    let left = |memory: &mut Memory, changes| memory.settling(changes, Instant::now());
-    assert_eq!(left(&mut memory, "a"), Some(SETTLE));
-    tokio::time::advance(Duration::from_secs(1)).await;
-    assert_eq!(left(&mut memory, "a"), Some(Duration::from_secs(1)));
-    assert_eq!(left(&mut memory, "b"), Some(SETTLE), "another change begins anew");
-    tokio::time::advance(SETTLE).await;
-    assert_eq!(left(&mut memory, "b"), None);
+#[test]
+fn changes_settle_for_two_seconds_from_when_they_were_first_seen() {
+    let (mut history, now) = (RolloutHistory::default(), Instant::now());
+    let later = now + Duration::from_secs(1);
+    assert_eq!(history.settling("a", now), Some(SETTLE));
+    assert_eq!(history.settling("a", later), Some(Duration::from_secs(1)));
+    assert_eq!(history.settling("b", later), Some(SETTLE), "another change begins anew");
+    assert_eq!(history.settling("b", later + SETTLE), None);
 }
 
 #[test]
 fn looks_become_rarer_while_nothing_moves() {
-    let mut memory = Memory::default();
-    let pauses: Vec<u64> = (0..10).map(|_| memory.next_pause(false).as_secs()).collect();
+    let mut history = RolloutHistory::default();
+    let pauses: Vec<u64> = (0..10).map(|_| history.next_pause(false).as_secs()).collect();
     assert_eq!(pauses, [2, 3, 4, 6, 10, 15, 22, 30, 30, 30]);
-    assert_eq!(memory.next_pause(true), Duration::from_secs(2));
+    assert_eq!(history.next_pause(true), Duration::from_secs(2));
 }
 
 #[test]

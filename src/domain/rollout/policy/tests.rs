@@ -32,7 +32,9 @@ fn nothing_said_restarts_nothing() {
     assert!(!parse(json!({"policy": "Never"})).unwrap().restarts_any());
     assert!(parse(json!({"policy": "Consumers"})).unwrap().restarts_any());
     let twice = json!([{"kind": "Deployment", "name": "a"}, {"kind": "Deployment", "name": "a"}]);
-    let Whom::Listed(listed) = parse(json!({"policy": "Listed", "workloads": twice})).unwrap().whom else { panic!() };
+    let RestartScope::Listed(listed) = parse(json!({"policy": "Listed", "workloads": twice})).unwrap().scope else {
+        panic!()
+    };
     assert_eq!(listed.len(), 1);
 }
 

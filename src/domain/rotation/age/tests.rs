@@ -3,17 +3,18 @@ use zeroize::Zeroizing;
 
 use super::*;
 use crate::api::{RotationRule, RotationStatus};
+use crate::domain::rotation::backfill::{Backfill, BackfillEnd};
 use crate::domain::secret::reference::VersionSelector;
 
-fn key(byte: u8) -> FingerprintKey {
+pub fn key(byte: u8) -> FingerprintKey {
     FingerprintKey::new(Zeroizing::new([byte; 32]))
 }
 
-fn at(second: i64) -> Timestamp {
+pub fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_700_000_000 + second).unwrap()
 }
 
-fn rule(name: &str, keys: &[&str]) -> Rule {
+pub fn rule(name: &str, keys: &[&str]) -> Rule {
     let keys = keys.iter().map(ToString::to_string).collect();
     let manifest =
         RotationRule { name: name.to_owned(), keys, every: Some("7d".to_owned()), ..RotationRule::default() };
@@ -24,7 +25,7 @@ fn source() -> Source {
     Source { secret: "app".parse().unwrap(), version: VersionSelector::default() }
 }
 
-fn mapping() -> Mapping {
+pub fn mapping() -> Mapping {
     let extract = crate::domain::render::mapping::Extract {
         source: source(),
         include: vec![],
@@ -36,43 +37,58 @@ fn mapping() -> Mapping {
 
 const ARN: &str = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:app-AbCdEf";
 
-fn version(id: &str, second: i64) -> ReadVersion {
-    ReadVersion { arn: ARN.to_owned(), version_id: id.to_owned(), created: Some(at(second)) }
+pub fn version(id: &str, second: i64) -> VersionRef {
+    VersionRef { arn: ARN.to_owned(), name: "app".to_owned(), version_id: id.to_owned(), created: Some(at(second)) }
 }
 
 /// What the rules see in a payload that was made at `second`.
-fn see(rules: &[Rule], mapping: &Mapping, payload: &str, second: i64, key: &FingerprintKey) -> BTreeMap<String, Sight> {
-    see_over(rules, mapping, payload, second, None, key)
-}
-
-fn see_over(
+pub fn see(
     rules: &[Rule],
     mapping: &Mapping,
     payload: &str,
     second: i64,
-    published: Option<&BTreeMap<String, Value>>,
     key: &FingerprintKey,
-) -> BTreeMap<String, Sight> {
+) -> BTreeMap<String, ObservedKey> {
     let payload = Payload::text(payload.to_owned());
     let selected = mapping.select(|_| Some(&payload), &|_, _| true).unwrap();
     let versions = BTreeMap::from([(source(), version(&format!("v{second}"), second))]);
-    sights(rules, mapping, &selected, &versions, published, "shop", key)
+    let read = ReadValues { selected: &selected, versions: &versions, published: None };
+    observed_keys(rules, mapping, read, "shop", key)
 }
 
-fn aged(before: &BTreeMap<String, KeyAge>, sights: BTreeMap<String, Sight>, key: &FingerprintKey) -> Aged {
-    update(before, &BTreeMap::new(), sights, true, key)
+/// The same beside a Secret with `published` as its data.
+fn see_over(
+    rules: &[Rule],
+    payload: &str,
+    second: i64,
+    published: &BTreeMap<String, Value>,
+    key: &FingerprintKey,
+) -> BTreeMap<String, ObservedKey> {
+    let (payload, mapping) = (Payload::text(payload.to_owned()), mapping());
+    let selected = mapping.select(|_| Some(&payload), &|_, _| true).unwrap();
+    let versions = BTreeMap::from([(source(), version(&format!("v{second}"), second))]);
+    let read = ReadValues { selected: &selected, versions: &versions, published: Some(published) };
+    observed_keys(rules, &mapping, read, "shop", key)
 }
 
-fn time(aged: &BTreeMap<String, KeyAge>, key: &str) -> Option<(i64, bool)> {
+pub fn aged(
+    before: &BTreeMap<String, KeyAge>,
+    observed: BTreeMap<String, ObservedKey>,
+    key: &FingerprintKey,
+) -> AgeUpdate {
+    update(before, &BTreeMap::new(), observed, true, key)
+}
+
+pub fn time(aged: &BTreeMap<String, KeyAge>, key: &str) -> Option<(i64, bool)> {
     let age = aged.get(key)?;
     Some((age.last_rotated_time.as_ref()?.0.as_second() - 1_700_000_000, age.at_least))
 }
 
-/// The records after a first sight whose walk found nothing older.
+/// The records after a first read whose backfill found nothing older.
 fn first(rules: &[Rule], payload: &str, second: i64, key: &FingerprintKey) -> BTreeMap<String, KeyAge> {
     let found = aged(&BTreeMap::new(), see(rules, &mapping(), payload, second, key), key);
     let mut records = found.records;
-    records.extend(Walk::new(&found.unaged).end(End::Beginning));
+    records.extend(Backfill::new(&found.unknown).end(BackfillEnd::Beginning));
     records
 }
 
@@ -132,7 +148,7 @@ fn the_loss_of_the_fingerprint_key_alone_is_no_change() {
     let rules = [rule("r", &["A", "B"])];
     let before = first(&rules, r#"{"A": "1", "B": "1"}"#, 0, &key(1));
     let published = BTreeMap::from([("A".to_owned(), Value::from("1")), ("B".to_owned(), Value::from("0"))]);
-    let seen = || see_over(&rules, &mapping(), r#"{"A": "1", "B": "1"}"#, 50, Some(&published), &key(2));
+    let seen = || see_over(&rules, r#"{"A": "1", "B": "1"}"#, 50, &published, &key(2));
     let after = update(&before, &BTreeMap::new(), seen(), true, &key(2));
     assert_eq!(time(&after.records, "A"), Some((0, false)), "the same value is published");
     assert_eq!(time(&after.records, "B"), Some((50, false)), "another value is published, so this one is new");
@@ -141,7 +157,7 @@ fn the_loss_of_the_fingerprint_key_alone_is_no_change() {
     let gone = see(&rules, &mapping(), r#"{"A": "1", "B": "1"}"#, 50, &key(2));
     let after = update(&before, &BTreeMap::new(), gone, true, &key(2));
     assert_eq!((time(&after.records, "A"), time(&after.records, "B")), (Some((0, false)), Some((0, false))));
-    // Where it cannot be looked at, the comparison is left for later.
+    // If it cannot be read, the comparison waits.
     let after = update(&before, &BTreeMap::new(), seen(), false, &key(2));
     assert_eq!(after.records, before);
 }
@@ -152,7 +168,7 @@ fn a_key_that_a_template_makes_has_the_age_of_the_newest_version() {
     let mapping = Mapping { template: Some(Template::parse(&texts).unwrap()), ..mapping() };
     let (rules, key) = ([rule("r", &["DSN"])], key(1));
     let first = aged(&BTreeMap::new(), see(&rules, &mapping, r#"{"A": "1"}"#, 3, &key), &key);
-    assert_eq!(time(&first.records, "DSN"), Some((3, true)), "older versions are not looked through");
+    assert_eq!(time(&first.records, "DSN"), Some((3, true)), "older versions are not read");
     let same = aged(&first.records, see(&rules, &mapping, r#"{"A": "1", "B": "2"}"#, 7, &key), &key);
     assert_eq!(same.records, first.records);
     let other = aged(&first.records, see(&rules, &mapping, r#"{"A": "2"}"#, 9, &key), &key);
@@ -175,71 +191,14 @@ fn a_fingerprint_depends_on_all_that_keeps_tenants_apart() {
     }
 }
 
-fn listed(id: &str, second: i64) -> ListedVersion {
-    ListedVersion { id: id.to_owned(), stages: BTreeSet::new(), created: Some(at(second)) }
-}
-
-/// Walks back from the version at `read`, through older versions with the value of `A` at that time; `None` is a version
-/// that cannot be seen.
-fn walked(read: i64, older: &[(i64, Option<&str>)], end: End) -> (i64, bool) {
-    let (rules, key) = ([rule("r", &["A"])], key(1));
-    let found = aged(&BTreeMap::new(), see(&rules, &mapping(), r#"{"A": "x"}"#, read, &key), &key);
-    let mut walk = Walk::new(&found.unaged);
-    for (second, value) in older {
-        if walk.is_done() {
-            break;
-        }
-        match value {
-            Some(value) => walk.saw(Some(at(*second)), |name| {
-                let payload = Payload::text(format!(r#"{{"A": {value:?}}}"#));
-                found.unaged[name].trace.fingerprint_in(&payload, "shop", &|_| true, &key)
-            }),
-            None => walk.missed(),
-        }
-    }
-    time(&walk.end(end), "A").unwrap()
-}
-
-#[test]
-fn a_walk_finds_the_version_that_brought_the_value() {
-    assert_eq!(walked(50, &[(40, Some("x")), (30, Some("x")), (20, Some("y"))], End::Beyond), (30, false));
-    assert_eq!(
-        walked(50, &[(40, Some("y")), (30, Some("x"))], End::Beyond),
-        (50, false),
-        "an older spell does not count"
-    );
-    assert_eq!(walked(50, &[(40, Some("x"))], End::Beginning), (40, false));
-    assert_eq!(walked(50, &[(40, Some("x"))], End::Beyond), (40, true));
-    assert_eq!(walked(50, &[], End::Beyond), (50, true));
-    assert_eq!(walked(50, &[(40, None), (30, Some("y"))], End::Beyond), (50, true), "it may be of the version between");
-    assert_eq!(walked(50, &[(40, None), (30, Some("x")), (20, Some("y"))], End::Beyond), (30, false));
-    assert_eq!(walked(50, &[(40, None)], End::Beginning), (50, true));
-}
-
 #[test]
 fn a_member_that_the_grant_does_not_allow_is_not_looked_at() {
     let (rules, key) = ([rule("r", &["A"])], key(1));
     let found = aged(&BTreeMap::new(), see(&rules, &mapping(), r#"{"A": "x"}"#, 0, &key), &key);
     let payload = Payload::text(r#"{"A": "x"}"#.to_owned());
-    let in_it = |allowed: bool| found.unaged["A"].trace.fingerprint_in(&payload, "shop", &|_| allowed, &key);
-    assert_eq!(in_it(true).as_deref(), Some(found.unaged["A"].fingerprint.as_str()));
+    let in_it = |allowed: bool| found.unknown["A"].trace.fingerprint_in(&payload, "shop", &|_| allowed, &key);
+    assert_eq!(in_it(true).as_deref(), Some(found.unknown["A"].fingerprint.as_str()));
     assert_eq!(in_it(false), None);
-}
-
-#[test]
-fn twenty_older_versions_are_looked_through_and_the_first_one_is_known_by_the_secret() {
-    let history: Vec<ListedVersion> = (0..30).rev().map(|n| listed(&format!("v{n}"), n * 10)).collect();
-    let read = version("v25", 250);
-    let back = older(&history, &read);
-    assert_eq!(back.len(), MOST_VERSIONS);
-    assert_eq!((back[0].id.as_str(), back[19].id.as_str()), ("v24", "v5"));
-    assert_eq!(end_of(&history, &back, &read, Some(at(50))), End::Beyond, "five more are older");
-    let read = version("v3", 30);
-    let back = older(&history, &read);
-    assert_eq!(back.len(), 3);
-    assert_eq!(end_of(&history, &back, &read, Some(at(0))), End::Beginning);
-    assert_eq!(end_of(&history, &back, &read, Some(at(-100))), End::Beyond, "older ones are gone");
-    assert_eq!(end_of(&history, &back, &read, None), End::Beyond);
 }
 
 #[test]
@@ -247,16 +206,16 @@ fn a_change_before_the_walk_has_ended_needs_no_walk() {
     let (rules, key) = ([rule("r", &["A"])], key(1));
     let found = aged(&BTreeMap::new(), see(&rules, &mapping(), r#"{"A": "x"}"#, 0, &key), &key);
     let same = see(&rules, &mapping(), r#"{"A": "x", "B": ""}"#, 5, &key);
-    let still = update(&BTreeMap::new(), &found.unaged, same, true, &key);
-    assert_eq!(still.unaged["A"].trace.version.version_id, "v5", "the walk begins at the newest version");
+    let still = update(&BTreeMap::new(), &found.unknown, same, true, &key);
+    assert_eq!(still.unknown["A"].trace.version.version_id, "v5", "the backfill begins at the newest version");
     let other = see(&rules, &mapping(), r#"{"A": "y"}"#, 9, &key);
-    let changed = update(&BTreeMap::new(), &found.unaged, other, true, &key);
-    assert_eq!((time(&changed.records, "A"), changed.unaged.len()), (Some((9, false)), 0));
+    let changed = update(&BTreeMap::new(), &found.unknown, other, true, &key);
+    assert_eq!((time(&changed.records, "A"), changed.unknown.len()), (Some((9, false)), 0));
 }
 
 proptest! {
     /// Whatever versions come, each key's time is that of the last version in which its value differs from the one
-    /// before, and looks in between change nothing.
+    /// before, and reads in between change nothing.
     #[test]
     fn the_age_is_that_of_the_last_change(
         versions in prop::collection::vec((0u8..3, 0u8..3, 1usize..3), 1..40),
@@ -265,32 +224,17 @@ proptest! {
         let (a, b, _) = versions[0];
         let mut records = first(&rules, &format!(r#"{{"A": "{a}", "B": "{b}"}}"#), 0, &key);
         let (mut expected, mut last) = ((0, 0), (a, b));
-        for (number, (a, b, looks)) in versions.iter().copied().enumerate().skip(1) {
+        for (number, (a, b, reads)) in versions.iter().copied().enumerate().skip(1) {
             let second = i64::try_from(number).unwrap() * 10;
             if a != last.0 { expected.0 = second }
             if b != last.1 { expected.1 = second }
             last = (a, b);
-            for _ in 0..looks {
+            for _ in 0..reads {
                 let payload = format!(r#"{{"A": "{a}", "B": "{b}", "C": "{number}"}}"#);
                 records = aged(&records, see(&rules, &mapping(), &payload, second, &key), &key).records;
             }
             prop_assert_eq!(time(&records, "A"), Some((expected.0, false)));
             prop_assert_eq!(time(&records, "B"), Some((expected.1, false)));
         }
-    }
-
-    /// A walk over any history finds what watching it from the beginning would have found.
-    #[test]
-    fn a_walk_agrees_with_having_watched(values in prop::collection::vec(0u8..3, 1..18)) {
-        let mut since = 0;
-        for (number, pair) in values.windows(2).enumerate() {
-            if pair[0] != pair[1] { since = (number + 1) * 10 }
-        }
-        let (newest, before) = values.split_last().unwrap();
-        let texts: Vec<String> = before.iter().map(|value| if value == newest { "x".to_owned() } else { value.to_string() }).collect();
-        let older: Vec<(i64, Option<&str>)> = texts.iter().enumerate().rev()
-            .map(|(number, value)| (i64::try_from(number).unwrap() * 10, Some(value.as_str()))).collect();
-        let read = i64::try_from(before.len()).unwrap() * 10;
-        prop_assert_eq!(walked(read, &older, End::Beginning), (i64::try_from(since).unwrap(), false));
     }
 }

@@ -45,11 +45,11 @@ fn the_oldest_key_decides_and_each_state_begins_exactly_when_the_one_before_said
     let mut now = time("2026-11-05T00:00:00Z");
     let mut seen = Vec::new();
     loop {
-        let standing = stand(&weekly(), facts(&ages), now);
-        seen.push((standing.state.unwrap(), now.to_string()));
-        let Some(wake) = standing.wake else { break };
+        let state = rule_state(&weekly(), facts(&ages), now);
+        seen.push((state.state.unwrap(), now.to_string()));
+        let Some(wake) = state.wake else { break };
         let just_before = wake.checked_sub(k8s_openapi::jiff::SignedDuration::from_nanos(1)).unwrap();
-        assert_eq!(stand(&weekly(), facts(&ages), just_before).state, standing.state);
+        assert_eq!(rule_state(&weekly(), facts(&ages), just_before).state, state.state);
         now = wake;
     }
     let expected = [
@@ -62,14 +62,14 @@ fn the_oldest_key_decides_and_each_state_begins_exactly_when_the_one_before_said
 
 #[test]
 fn a_message_names_rule_keys_time_and_contact() {
-    let overdue = stand(&weekly(), facts(&ages()), time("2026-12-01T00:00:00Z"));
+    let overdue = rule_state(&weekly(), facts(&ages()), time("2026-12-01T00:00:00Z"));
     assert_eq!(
         overdue.message,
         "the rule \"tiktok-session\" was due at 2026-11-08T12:00:00Z: change A, B; A was last changed at 2026-11-01T12:00:00Z; ask Growth team"
     );
     let mut guessed = ages();
     guessed.extend([age("A", "2026-11-01T12:00:00Z", true)]);
-    let overdue = stand(&weekly(), facts(&guessed), time("2026-12-01T00:00:00Z"));
+    let overdue = rule_state(&weekly(), facts(&guessed), time("2026-12-01T00:00:00Z"));
     assert!(overdue.message.contains("2026-11-01T12:00:00Z, or before (older versions cannot be seen)"), "{overdue:?}");
 }
 
@@ -77,32 +77,32 @@ fn a_message_names_rule_keys_time_and_contact() {
 fn an_expiry_counts_however_young_the_keys_are_and_without_a_clock() {
     let expiry = Some(Time(time("2026-11-06T00:00:00Z")));
     let both = rule(|rule| (rule.every, rule.not_after) = (Some("7d".to_owned()), expiry.clone()));
-    let standing = stand(&both, facts(&ages()), time("2026-11-05T00:00:00Z"));
-    assert_eq!(standing.due, Some(time("2026-11-06T00:00:00Z")));
+    let state = rule_state(&both, facts(&ages()), time("2026-11-05T00:00:00Z"));
+    assert_eq!(state.due, Some(time("2026-11-06T00:00:00Z")));
     let alone = rule(|rule| rule.not_after = expiry);
     let none = BTreeMap::new();
-    let standing = stand(&alone, facts(&none), time("2026-11-05T00:00:00Z"));
-    assert_eq!((standing.state, standing.wake), (Some(RotationState::Current), Some(time("2026-11-06T00:00:00Z"))));
-    assert_eq!(stand(&alone, facts(&none), time("2026-11-06T00:00:00Z")).state, Some(RotationState::Overdue));
+    let state = rule_state(&alone, facts(&none), time("2026-11-05T00:00:00Z"));
+    assert_eq!((state.state, state.wake), (Some(RotationState::Current), Some(time("2026-11-06T00:00:00Z"))));
+    assert_eq!(rule_state(&alone, facts(&none), time("2026-11-06T00:00:00Z")).state, Some(RotationState::Overdue));
 }
 
 #[test]
 fn a_rule_without_a_clock_has_no_state_and_one_with_unknown_keys_none_yet() {
-    let standing = stand(&rule(|_| {}), facts(&ages()), time("2030-01-01T00:00:00Z"));
-    assert_eq!((standing.state, standing.wake, standing.due), (None, None, None));
+    let state = rule_state(&rule(|_| {}), facts(&ages()), time("2030-01-01T00:00:00Z"));
+    assert_eq!((state.state, state.wake, state.due), (None, None, None));
     let half = BTreeMap::from([age("A", "2026-11-01T12:00:00Z", false)]);
-    let standing = stand(&weekly(), facts(&half), time("2026-11-02T00:00:00Z"));
-    assert_eq!(standing.state, None);
-    assert!(standing.message.contains("not known yet"), "{standing:?}");
+    let state = rule_state(&weekly(), facts(&half), time("2026-11-02T00:00:00Z"));
+    assert_eq!(state.state, None);
+    assert!(state.message.contains("not known yet"), "{state:?}");
 }
 
 #[test]
 fn a_key_that_is_not_published_is_named_and_the_others_decide() {
     let mut ages = ages();
     ages.insert("B".to_owned(), KeyAge { key: "B".to_owned(), ..KeyAge::default() });
-    let standing = stand(&weekly(), facts(&ages), time("2026-11-05T00:00:00Z"));
-    assert_eq!(standing.state, Some(RotationState::Current));
-    assert!(standing.message.contains("B is not published"), "{standing:?}");
+    let state = rule_state(&weekly(), facts(&ages), time("2026-11-05T00:00:00Z"));
+    assert_eq!(state.state, Some(RotationState::Current));
+    assert!(state.message.contains("B is not published"), "{state:?}");
 }
 
 #[test]
@@ -112,11 +112,11 @@ fn an_emergency_is_overdue_now_also_without_a_clock() {
     let ages = ages();
     for rule in [weekly(), rule(|_| {})] {
         let facts = Facts { emergency: Some(&emergency), ..facts(&ages) };
-        let standing = stand(&rule, facts, time("2026-11-02T00:00:01Z"));
-        assert_eq!((standing.state, standing.due), (Some(RotationState::Overdue), Some(since)));
+        let state = rule_state(&rule, facts, time("2026-11-02T00:00:01Z"));
+        assert_eq!((state.state, state.due), (Some(RotationState::Overdue), Some(since)));
         let message =
             "the rule \"tiktok-session\" is an emergency since 2026-11-02T00:00:00Z: change B; ask Growth team";
-        assert_eq!(standing.message, message);
+        assert_eq!(state.message, message);
     }
 }
 
@@ -129,7 +129,7 @@ fn what_is_under_way_is_rotating_and_what_failed_is_said() {
         record: None,
     };
     let (ages, late) = (ages(), time("2026-12-01T00:00:00Z"));
-    let of = |activity: &Activity| stand(&weekly(), Facts { activity: Some(activity), ..facts(&ages) }, late);
+    let of = |activity: &Activity| rule_state(&weekly(), Facts { activity: Some(activity), ..facts(&ages) }, late);
     let rotating = of(&activity(Some("the Job rotate-1 runs"), None));
     assert_eq!((rotating.state, rotating.wake), (Some(RotationState::Rotating), None));
     assert_eq!(rotating.message, "the rule \"tiktok-session\" rotates: the Job rotate-1 runs");
@@ -147,7 +147,7 @@ fn what_aws_itself_failed_to_do_is_said_when_it_matters_and_not_before() {
         pending: true,
     };
     let (ages, aws) = (ages(), [&of]);
-    let at = |now| stand(&weekly(), Facts { aws: &aws, ..facts(&ages) }, now);
+    let at = |now| rule_state(&weekly(), Facts { aws: &aws, ..facts(&ages) }, now);
     let current = at(time("2026-11-06T00:00:00Z"));
     assert!(!current.message.contains("AWS"), "{current:?}");
     let overdue = at(time("2026-11-10T00:00:00Z"));

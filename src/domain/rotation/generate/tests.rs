@@ -125,29 +125,29 @@ impl World {
     }
 
     /// Carries out a step that was decided on `based`, which may be outdated by now.
-    fn carry_out(&mut self, step: &Step, based: &[SeenSecret], value: &str) {
+    fn carry_out(&mut self, step: &GenerationStep, based: &[SeenSecret], value: &str) {
         match step {
-            Step::Put { secret, token } => {
+            GenerationStep::Put { secret, token } => {
                 let model = &mut self.secrets[*secret];
                 let (_, other) = model.versions[&based[*secret].current.id].clone();
-                // A token that is taken leaves the version as it is.
+                // A known token leaves the version as it is.
                 model.versions.entry(token.clone()).or_insert((value.to_owned(), other));
                 model.pending = Some(token.clone());
             }
-            Step::Move { secret, from, to } => {
+            GenerationStep::Move { secret, from, to } => {
                 let model = &mut self.secrets[*secret];
                 if model.current == *from {
                     model.current.clone_from(to);
                     model.moved += 1;
                 }
             }
-            Step::Unlabel { secret, version } => {
+            GenerationStep::Unlabel { secret, version } => {
                 let model = &mut self.secrets[*secret];
                 if model.pending.as_ref() == Some(version) {
                     model.pending = None;
                 }
             }
-            Step::Done => {}
+            GenerationStep::Done => {}
         }
     }
 }
@@ -189,7 +189,7 @@ fn run(secrets: usize, kills: &[usize], edits: &[(usize, usize)], late: bool) ->
         if late {
             edit(&mut world);
         }
-        if step == Step::Done {
+        if step == GenerationStep::Done {
             return world;
         }
         world.carry_out(&step, &seen, &value);
@@ -243,7 +243,7 @@ fn what_an_earlier_rotation_left_behind_is_written_over() {
     world.secrets[0].pending = Some(left);
     let seen = world.seen();
     assert!(known(&seen).is_empty());
-    assert!(matches!(next(&seen, &BTreeMap::from([(0, Value::from("new"))])), Step::Put { secret: 0, .. }));
+    assert!(matches!(next(&seen, &BTreeMap::from([(0, Value::from("new"))])), GenerationStep::Put { secret: 0, .. }));
 }
 
 #[test]
@@ -266,5 +266,5 @@ fn several_keys_get_a_value_each_and_one_value_goes_to_several_secrets() {
     assert_eq!(found.keys().collect::<Vec<_>>(), [&1]);
     assert_eq!(found[&1].expose(), b"new");
     let all = BTreeMap::from([(0, Value::from("other")), (1, found[&1].clone())]);
-    assert_eq!(next(&secrets, &all), Step::Put { secret: 0, token: ticket(0).token("a") });
+    assert_eq!(next(&secrets, &all), GenerationStep::Put { secret: 0, token: ticket(0).token("a") });
 }

@@ -10,7 +10,7 @@ use crate::aws::reader::{Reader, SharedVersion};
 use crate::aws::writer::{Mandate, Writer};
 use crate::domain::payload::splice::SpliceError;
 use crate::domain::rotation::generate::{
-    NoRandomness, PENDING, Random, SeenSecret, SeenVersion, Slot, Step, Ticket, known, next, value,
+    GenerationStep, NoRandomness, PENDING, Random, SeenSecret, SeenVersion, Slot, Ticket, known, next, value,
 };
 use crate::domain::rotation::rule::Recipe;
 use crate::domain::secret::error::{SourceError, SourceErrorKind};
@@ -126,15 +126,15 @@ pub async fn generate(
         }
         let step = next(&seen, &values);
         let (index, outcome) = match &step {
-            Step::Done => return Ok(End::Done),
-            Step::Put { secret, token } => {
+            GenerationStep::Done => return Ok(End::Done),
+            GenerationStep::Put { secret, token } => {
                 (*secret, put(writer, &places[*secret], &reads[*secret], token, &values).await)
             }
-            Step::Move { secret, from, to } => {
+            GenerationStep::Move { secret, from, to } => {
                 let moved = writer.move_label(&places[*secret].mandate, AWSCURRENT, from, to).await;
                 (*secret, moved.map_err(GenerateError::from))
             }
-            Step::Unlabel { secret, version } => {
+            GenerationStep::Unlabel { secret, version } => {
                 let removed = writer.remove_label(&places[*secret].mandate, PENDING, version).await;
                 (*secret, removed.map_err(GenerateError::from))
             }
@@ -148,7 +148,7 @@ pub async fn generate(
             }
             // The version was written in an earlier run, whose value goes on.
             Err(GenerateError::Source(error)) if error.kind == SourceErrorKind::TokenTaken => {
-                let Step::Put { token, .. } = &step else { return Err(error.into()) };
+                let GenerationStep::Put { token, .. } = &step else { return Err(error.into()) };
                 reads[index] = look(reader, place, Some(token)).await?;
             }
             Err(error) => return Err(error),
@@ -159,19 +159,19 @@ pub async fn generate(
 
 impl SeenSecret {
     /// Notes a step that AWS took.
-    fn took(&mut self, step: &Step, place: &Place, values: &BTreeMap<Slot, Value>) {
+    fn took(&mut self, step: &GenerationStep, place: &Place, values: &BTreeMap<Slot, Value>) {
         match step {
-            Step::Put { token, .. } => {
+            GenerationStep::Put { token, .. } => {
                 let values = place.slots.iter().filter_map(|slot| Some((*slot, values.get(slot)?.clone()))).collect();
                 self.pending = Some(SeenVersion { id: token.clone(), values });
             }
-            Step::Move { .. } => {
+            GenerationStep::Move { .. } => {
                 if let Some(pending) = &self.pending {
                     self.current = pending.clone();
                 }
             }
-            Step::Unlabel { .. } => self.pending = None,
-            Step::Done => {}
+            GenerationStep::Unlabel { .. } => self.pending = None,
+            GenerationStep::Done => {}
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::domain::name::BindingName;
 use crate::domain::render::key::TargetKey;
 use crate::domain::rotation::overlap::Member;
 use crate::domain::rotation::record::{Record, Records};
-use crate::domain::target::Sighting;
+use crate::domain::target::ObservedSecret;
 use crate::kubernetes::api_server::ReadClient;
 use crate::kubernetes::list::list_pods;
 use crate::kubernetes::read::read_secret_metadata;
@@ -66,7 +66,7 @@ async fn records_of(
         Consistency::Live => {
             let meta = read_secret_metadata(client, namespace, target).await;
             let meta = meta.map_err(|_| untold("another Secret of the group", target))?;
-            meta.map(|meta| Arc::new(Sighting::new(&meta, &cx.key)))
+            meta.map(|meta| Arc::new(ObservedSecret::new(&meta, &cx.key)))
         }
     };
     let own = sighting.filter(|sighting| sighting.binding.as_deref() == Some(manifest.name_any().as_str()));

@@ -9,7 +9,7 @@ use crate::domain::note::Note;
 use crate::domain::render::encoding::Encoding;
 use crate::domain::render::key::TargetKey;
 use crate::domain::render::mapping::error::RenderError;
-use crate::domain::render::mapping::{Entry, Mapping, Origin, Rendered};
+use crate::domain::render::mapping::{Mapping, MappingEntry, Origin, Rendered};
 use crate::domain::rotation::record::{Phase, Print, fingerprint};
 use crate::domain::secret::error::{SourceError, SourceErrorKind};
 use crate::domain::secret::reference::{Source, VersionSelector};
@@ -126,7 +126,7 @@ async fn older_value(
 ) -> Result<Option<Value>, Error> {
     let source = Source { secret: origin.source.secret.clone(), version };
     let named = subject.binding.mapping.data.iter().find(|entry| entry.key == *key);
-    let entry = Entry {
+    let entry = MappingEntry {
         key: key.clone(),
         source: source.clone(),
         json_key: origin.json_key.clone(),

@@ -64,7 +64,7 @@ pub enum Named {
     Federated(String),
 }
 
-/// Whom a statement of a resource's policy is about.
+/// RestartScope a statement of a resource's policy is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Principals {
     /// Those named.
@@ -98,7 +98,7 @@ pub struct Statement {
     pub name: String,
     /// Allow or Deny.
     pub effect: Effect,
-    /// Whom it is about; none in a policy of an identity.
+    /// RestartScope it is about; none in a policy of an identity.
     pub principals: Option<Principals>,
     actions: Matching<Pattern>,
     /// None in a trust policy, which is about its own role.

@@ -85,7 +85,7 @@ fn what_is_neither_allowed_nor_denied_is_denied_and_a_deny_beats_what_is_allowed
     assert_eq!(asked("iam:GenerateCredentialReport", &both), explicit(Kind::Identity, "identity/DenyReports"));
 }
 
-/// Whom a policy of a resource names, and what comes of it without a policy of the identity, and with one.
+/// RestartScope a policy of a resource names, and what comes of it without a policy of the identity, and with one.
 #[test]
 fn an_account_is_a_word_to_its_own_policies_and_a_principal_is_a_word_of_its_own() {
     let role = "arn:aws:iam::123456789012:role/path/reader";

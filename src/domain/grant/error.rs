@@ -1,0 +1,67 @@
+//! Why no grant serves a binding.
+
+use k8s_openapi::jiff::Timestamp;
+
+use crate::api::Reason;
+
+/// Why no grant serves a binding.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GrantError {
+    /// No grant allows the secret, or not these keys of it.
+    #[error("{}", denied(namespace, secret, keys, grant.as_deref()))]
+    AccessDenied {
+        /// The namespace of the binding.
+        namespace: String,
+        /// The first refused secret.
+        secret: String,
+        /// The refused keys, if the secret itself is allowed.
+        keys: Vec<String>,
+        /// The grant that the binding names.
+        grant: Option<String>,
+    },
+    /// Several grants allow all the secrets.
+    #[error("the grants {} all allow these secrets; name one of them in spec.grant", .0.join(", "))]
+    Ambiguous(Vec<String>),
+    /// Neither the grant nor the operator says in which region the secrets are.
+    #[error(
+        "the SecretGrant {0:?} names no region and the operator has none; set spec.aws.region in the grant, or --aws-region"
+    )]
+    NoRegion(String),
+    /// The named grant does not exist.
+    #[error("spec.grant names {0:?}, but there is no SecretGrant of this name")]
+    NotFound(String),
+    /// The named grant has ended.
+    #[error("the SecretGrant {grant:?} ended at {at}; ask for a new one, or name another in spec.grant")]
+    Expired {
+        /// The grant.
+        grant: String,
+        /// When it ended.
+        at: Timestamp,
+        /// Whether Secrets published through it are deleted.
+        delete: bool,
+    },
+}
+
+impl GrantError {
+    /// The reason in the condition `Granted`.
+    #[must_use]
+    pub const fn reason(&self) -> Reason {
+        match self {
+            Self::AccessDenied { .. } | Self::NoRegion(_) => Reason::AccessDenied,
+            Self::Ambiguous(_) => Reason::AmbiguousGrant,
+            Self::NotFound(_) => Reason::GrantNotFound,
+            Self::Expired { .. } => Reason::GrantExpired,
+        }
+    }
+}
+
+fn denied(namespace: &str, secret: &str, keys: &[String], grant: Option<&str>) -> String {
+    let who = grant.map_or_else(
+        || "no SecretGrant allows".to_owned(),
+        |grant| format!("the SecretGrant {grant:?} does not allow"),
+    );
+    let what = if keys.is_empty() { String::new() } else { format!("{} of ", keys.join(", ")) };
+    format!(
+        "{who} the namespace {namespace:?} to read {what}the secret {secret:?}; ask whoever manages the SecretGrants of the cluster"
+    )
+}

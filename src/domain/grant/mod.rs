@@ -1,0 +1,20 @@
+//! Grants: the decision which secrets a binding may read.
+//!
+//! A namespace reads nothing until a [`SecretGrant`](crate::api::SecretGrant) allows it. Bindery decides
+//! before any call to AWS, and again after the read, before it uses the value.
+
+mod access;
+mod decision;
+mod error;
+mod namespace;
+mod request;
+mod rule;
+
+pub use crate::domain::grant::access::Access;
+pub use crate::domain::grant::decision::{Home, Requester, decide};
+pub use crate::domain::grant::error::GrantError;
+pub use crate::domain::grant::request::{RequestedKeys, requested_keys};
+pub use crate::domain::grant::rule::fault;
+
+#[cfg(test)]
+mod tests;

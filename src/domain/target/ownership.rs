@@ -1,0 +1,57 @@
+//! Whether a Secret is a binding's own.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::Resource as _;
+
+use crate::api::{ANNOTATION_ADOPT_BY, GROUP, SecretBinding};
+use crate::domain::binding::Binding;
+use crate::domain::target::observed::{ObservedSecret, ObservedTarget};
+
+/// The Secret under the target's name.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TargetState {
+    /// Nothing.
+    Absent,
+    /// A Secret that is this binding's.
+    Owned(ObservedTarget),
+    /// A Secret that consents to be adopted.
+    Adoptable(ObservedTarget),
+    /// Somebody else's Secret; the text names the owner.
+    Foreign(String),
+}
+
+/// Decides whether the Secret under the target's name belongs to the binding. `published` says whether the status of the
+/// binding names this Secret as published.
+#[must_use]
+pub fn judge(binding: &Binding, found: Option<&ObservedSecret>, published: bool) -> TargetState {
+    let Some(ObservedSecret { observed, owner, binding: named, adopt_by, .. }) = found else {
+        return TargetState::Absent;
+    };
+    let observed = observed.clone();
+    match owner {
+        Some(owner) if owner.uid == binding.uid => TargetState::Owned(observed),
+        // The reference names an earlier binding of this name. That owner is gone, and this binding continues with its Secret.
+        Some(owner) if is_binding(owner) && owner.name == binding.name && named.as_ref() == Some(&binding.name) => {
+            TargetState::Owned(observed)
+        }
+        Some(owner) => TargetState::Foreign(format!("it belongs to the {} {:?}", owner.kind, owner.name)),
+        None if named.as_ref() == Some(&binding.name) => TargetState::Owned(observed),
+        // Somebody removed the annotation of a Secret that Bindery's field manager still owns.
+        None if named.is_none() && published && (observed.owns_mark || observed.keys > 0) => {
+            TargetState::Owned(observed)
+        }
+        None => match (binding.target.adopt && adopt_by.as_ref() == Some(&binding.name), named) {
+            (true, _) => TargetState::Adoptable(observed),
+            (false, Some(other)) => TargetState::Foreign(format!("it was published by the SecretBinding {other:?}")),
+            (false, None) if binding.target.adopt => TargetState::Foreign(format!(
+                "it does not consent to be adopted; annotate it with {ANNOTATION_ADOPT_BY}: {}",
+                binding.name
+            )),
+            (false, None) => TargetState::Foreign("nothing on it says who made it".to_owned()),
+        },
+    }
+}
+
+fn is_binding(owner: &OwnerReference) -> bool {
+    owner.kind == SecretBinding::kind(&()) && owner.api_version.split('/').next() == Some(GROUP)
+}
