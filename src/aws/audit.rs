@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
 
-use crate::aws::read_request::{Asker, Selection};
+use crate::aws::read_request::{ReadRequest, Selection};
 use crate::domain::secret::error::SourceErrorKind;
 
 /// Why a value is read.
@@ -167,7 +167,7 @@ pub struct WriteRecord<'a> {
 }
 
 impl<'a> Served<'a> {
-    pub(super) fn by(asker: &'a Asker) -> Self {
+    pub(super) fn by(asker: &'a ReadRequest) -> Self {
         Self {
             namespace: &asker.binding.namespace,
             binding: &asker.binding.name,

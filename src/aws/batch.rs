@@ -7,8 +7,8 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::aws::api::BATCH_LIMIT;
-use crate::aws::read_request::Asker;
-use crate::aws::reader::SharedVersion;
+use crate::aws::read_request::ReadRequest;
+use crate::aws::shared_version::SharedVersion;
 use crate::domain::secret::error::SourceError;
 use crate::domain::secret::reference::Source;
 
@@ -16,42 +16,42 @@ use crate::domain::secret::reference::Source;
 pub type Answer = Result<Arc<SharedVersion>, SourceError>;
 
 /// One demand that waits.
-pub struct Demand {
+pub struct PendingRead {
     /// For whom.
-    pub asker: Asker,
+    pub asker: ReadRequest,
     /// Where the answer goes.
     pub answer: oneshot::Sender<Answer>,
 }
 
-impl fmt::Debug for Demand {
+impl fmt::Debug for PendingRead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Demand").field("binding", &self.asker.binding).finish_non_exhaustive()
+        f.debug_struct("PendingRead").field("binding", &self.asker.binding).finish_non_exhaustive()
     }
 }
 
 /// The demands for one source that one read serves.
-pub type Group = (Source, Vec<Demand>);
+pub type Group = (Source, Vec<PendingRead>);
 
 /// The demands of one identity.
 #[derive(Debug, Default)]
-pub struct Demands {
+pub struct ReadQueue {
     /// The sources that wait, the one that waits longest first.
     order: VecDeque<Source>,
-    waiting: HashMap<Source, Vec<Demand>>,
+    waiting: HashMap<Source, Vec<PendingRead>>,
     /// Those who joined a read that was already under way.
-    joined: HashMap<Source, Vec<Demand>>,
+    joined: HashMap<Source, Vec<PendingRead>>,
 }
 
-impl Demands {
+impl ReadQueue {
     /// Adds a demand.
-    pub fn ask(&mut self, source: &Source, demand: Demand) {
+    pub fn ask(&mut self, source: &Source, demand: PendingRead) {
         match self.joined.get_mut(source) {
-            Some(joined) if demand.asker.wanted.is_some() => joined.push(demand),
+            Some(joined) if demand.asker.version_id.is_some() => joined.push(demand),
             _ => self.wait(source, demand),
         }
     }
 
-    fn wait(&mut self, source: &Source, demand: Demand) {
+    fn wait(&mut self, source: &Source, demand: PendingRead) {
         if let Some(waiting) = self.waiting.get_mut(source) {
             waiting.push(demand);
         } else {
@@ -73,7 +73,7 @@ impl Demands {
     }
 
     /// Takes what is read with the next call: several sources at AWSCURRENT where `batches` are possible, else one.
-    /// Demands that nobody waits for any more are dropped.
+    /// ReadQueue that nobody waits for any more are dropped.
     pub fn next(&mut self, batches: bool) -> Vec<Group> {
         let mut groups: Vec<Group> = Vec::new();
         let mut passed_over = VecDeque::new();
@@ -99,10 +99,10 @@ impl Demands {
 
     /// Ends a read of a source. Answers those who joined it and are served by the version that was read; the others
     /// wait again. A read that failed (`None`) answers all of them.
-    pub fn settle(&mut self, source: &Source, version_id: Option<&str>) -> Vec<Demand> {
+    pub fn settle(&mut self, source: &Source, version_id: Option<&str>) -> Vec<PendingRead> {
         let mut served = Vec::new();
         for demand in self.joined.remove(source).unwrap_or_default() {
-            if version_id.is_none_or(|id| demand.asker.wanted.as_deref() == Some(id)) {
+            if version_id.is_none_or(|id| demand.asker.version_id.as_deref() == Some(id)) {
                 served.push(demand);
             } else {
                 self.wait(source, demand);
@@ -128,16 +128,16 @@ mod tests {
         Source { version: VersionSelector::stage("AWSPREVIOUS").unwrap(), ..source(name) }
     }
 
-    fn demand(binding: &str, wanted: Option<&str>) -> (Demand, oneshot::Receiver<Answer>) {
+    fn demand(binding: &str, wanted: Option<&str>) -> (PendingRead, oneshot::Receiver<Answer>) {
         let (answer, receiver) = oneshot::channel();
-        let asker = Asker {
+        let asker = ReadRequest {
             binding: BindingName::new("n", binding),
             grant: "g".to_owned(),
             reason: ReadReason::Created,
-            wanted: wanted.map(str::to_owned),
-            judge: Arc::new(|_| Ok(Selection::default())),
+            version_id: wanted.map(str::to_owned),
+            check: Arc::new(|_| Ok(Selection::default())),
         };
-        (Demand { asker, answer }, receiver)
+        (PendingRead { asker, answer }, receiver)
     }
 
     fn names(groups: &[Group]) -> Vec<(String, usize)> {
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn those_who_ask_for_the_same_are_served_by_one_read_and_twenty_secrets_by_one_call() {
-        let mut demands = Demands::default();
+        let mut demands = ReadQueue::default();
         let mut receivers = Vec::new();
         for binding in 0..100 {
             let (demand, receiver) = demand(&binding.to_string(), None);
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn other_stages_and_a_refused_batch_are_read_one_by_one_in_the_order_of_asking() {
-        let mut demands = Demands::default();
+        let mut demands = ReadQueue::default();
         let mut receivers = Vec::new();
         for source in [previous("a"), source("b"), previous("c"), source("d")] {
             let (demand, receiver) = demand("x", None);
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_demand_joins_a_read_under_way_only_for_the_version_that_it_answers() {
-        let mut demands = Demands::default();
+        let mut demands = ReadQueue::default();
         let (first, _first) = demand("first", None);
         demands.ask(&source("s"), first);
         assert_eq!(names(&demands.next(true)), [("s".to_owned(), 1)]);
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_failure_answers_all_who_joined_and_nothing_is_read_for_those_who_left() {
-        let mut demands = Demands::default();
+        let mut demands = ReadQueue::default();
         let (first, _first) = demand("first", None);
         demands.ask(&source("s"), first);
         demands.next(true);

@@ -14,6 +14,7 @@
 //! | [`read_request`] | for whom a value is read, and why |
 //! | [`batch`] | who waits for which value, and what is read with one call, pure |
 //! | [`reader`] | the one way to a value: one read for all who ask, recorded |
+//! | [`shared_version`] | a secret version that several bindings share |
 //! | [`writer`] | the one way to a new value: recorded before and after |
 //! | [`audit`] | the record of reads and writes |
 //! | [`events`] | the queues of CloudTrail events |
@@ -29,5 +30,6 @@ pub mod rate_limit;
 pub mod read_request;
 pub mod reader;
 pub mod sdk;
+pub mod shared_version;
 pub mod versions;
 pub mod writer;

@@ -36,7 +36,7 @@ const NOISE: f64 = 0.1;
 
 /// Calls that AWS counts together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum QuotaClass {
+pub enum RateClass {
     /// `GetSecretValue` and `DescribeSecret`.
     Read,
     /// `BatchGetSecretValue`.
@@ -50,13 +50,13 @@ pub enum QuotaClass {
 /// Calls a second, for each account and region.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rates {
-    /// Of [`QuotaClass::Read`].
+    /// Of [`RateClass::Read`].
     pub read: f64,
-    /// Of [`QuotaClass::Batch`].
+    /// Of [`RateClass::Batch`].
     pub batch: f64,
-    /// Of [`QuotaClass::List`].
+    /// Of [`RateClass::List`].
     pub list: f64,
-    /// Of [`QuotaClass::Write`].
+    /// Of [`RateClass::Write`].
     pub write: f64,
 }
 
@@ -68,12 +68,12 @@ impl Default for Rates {
 }
 
 impl Rates {
-    const fn of(self, class: QuotaClass) -> f64 {
+    const fn of(self, class: RateClass) -> f64 {
         match class {
-            QuotaClass::Read => self.read,
-            QuotaClass::Batch => self.batch,
-            QuotaClass::List => self.list,
-            QuotaClass::Write => self.write,
+            RateClass::Read => self.read,
+            RateClass::Batch => self.batch,
+            RateClass::List => self.list,
+            RateClass::Write => self.write,
         }
     }
 }
@@ -179,14 +179,14 @@ struct Lane {
     calls: Arc<Semaphore>,
 }
 
-type Account = (Option<String>, Option<String>, QuotaClass);
+type Account = (Option<String>, Option<String>, RateClass);
 
 /// The buckets of all accounts and the lanes of all identities.
 #[derive(Debug, Default)]
-pub struct Quotas {
+pub struct RateLimits {
     rates: Rates,
     accounts: Mutex<HashMap<Account, Bucket>>,
-    lanes: Mutex<HashMap<(Identity, QuotaClass), Arc<Lane>>>,
+    lanes: Mutex<HashMap<(Identity, RateClass), Arc<Lane>>>,
 }
 
 /// One call that may be made now; it is over when this is dropped.
@@ -196,15 +196,15 @@ pub struct Call {
     _permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Quotas {
-    /// Quotas of these rates.
+impl RateLimits {
+    /// RateLimits of these rates.
     #[must_use]
     pub fn new(rates: Rates) -> Self {
         Self { rates, ..Self::default() }
     }
 
     /// Waits until `identity` may make one call.
-    pub async fn call(&self, identity: &Identity, class: QuotaClass) -> Call {
+    pub async fn call(&self, identity: &Identity, class: RateClass) -> Call {
         let lane = self.lane(identity, class);
         // The semaphore is never closed.
         let permit = lane.calls.clone().acquire_owned().await.ok();
@@ -229,7 +229,7 @@ impl Quotas {
     pub async fn paced<T, F>(
         &self,
         identity: &Identity,
-        class: QuotaClass,
+        class: RateClass,
         attempt: impl Fn() -> F,
     ) -> Result<T, SourceError>
     where
@@ -258,7 +258,7 @@ impl Quotas {
         }
     }
 
-    fn lane(&self, identity: &Identity, class: QuotaClass) -> Arc<Lane> {
+    fn lane(&self, identity: &Identity, class: RateClass) -> Arc<Lane> {
         let mut lanes = lock(&self.lanes);
         if let Some(lane) = lanes.get(&(identity.clone(), class)) {
             return lane.clone();
@@ -315,8 +315,8 @@ mod tests {
         Identity { region: Some("eu-west-1".to_owned()), role: Some(role), service_account: None }
     }
 
-    fn quotas(read: f64) -> Arc<Quotas> {
-        Arc::new(Quotas::new(Rates { read, ..Rates::default() }))
+    fn quotas(read: f64) -> Arc<RateLimits> {
+        Arc::new(RateLimits::new(Rates { read, ..Rates::default() }))
     }
 
     #[tokio::test(start_paused = true)]
@@ -324,12 +324,12 @@ mod tests {
         let quotas = quotas(10.0);
         let started = Instant::now();
         for _ in 0..30 {
-            quotas.call(&identity("eu-west-1"), QuotaClass::Read).await.answered();
+            quotas.call(&identity("eu-west-1"), RateClass::Read).await.answered();
         }
         let took = started.elapsed().as_secs_f64();
         assert!((1.9..2.1).contains(&took), "{took}");
-        quotas.call(&identity("eu-central-1"), QuotaClass::Read).await.answered();
-        quotas.call(&identity("eu-west-1"), QuotaClass::Batch).await.answered();
+        quotas.call(&identity("eu-central-1"), RateClass::Read).await.answered();
+        quotas.call(&identity("eu-west-1"), RateClass::Batch).await.answered();
         assert!(started.elapsed().as_secs_f64() < took + 0.01, "another region and another class count apart");
     }
 
@@ -339,12 +339,12 @@ mod tests {
         let busy: Vec<_> = (0..200)
             .map(|_| {
                 let quotas = quotas.clone();
-                tokio::spawn(async move { drop(quotas.call(&of_role("busy"), QuotaClass::Read).await) })
+                tokio::spawn(async move { drop(quotas.call(&of_role("busy"), RateClass::Read).await) })
             })
             .collect();
         tokio::time::sleep(Duration::from_secs(3)).await;
         let started = Instant::now();
-        drop(quotas.call(&of_role("quiet"), QuotaClass::Read).await);
+        drop(quotas.call(&of_role("quiet"), RateClass::Read).await);
         assert!(started.elapsed() <= Duration::from_millis(210), "{:?}", started.elapsed());
         assert!(busy.iter().any(|call| !call.is_finished()), "the busy one still had calls to make");
     }
@@ -357,7 +357,7 @@ mod tests {
         let (mut refused, mut served) = (Vec::new(), 0);
         let started = Instant::now();
         while served < 100 {
-            let call = quotas.call(&of_role("busy"), QuotaClass::Read).await;
+            let call = quotas.call(&of_role("busy"), RateClass::Read).await;
             if allowed.take(Instant::now()).is_zero() {
                 call.answered();
                 served += 1;
@@ -370,7 +370,7 @@ mod tests {
         assert!(refused.iter().all(|at| *at < Duration::from_secs(1)), "{refused:?}");
         assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
         let others = Instant::now();
-        quotas.call(&of_role("quiet"), QuotaClass::Read).await.answered();
+        quotas.call(&of_role("quiet"), RateClass::Read).await.answered();
         assert!(others.elapsed() < Duration::from_millis(10), "another identity is not slowed down");
     }
 
@@ -398,8 +398,8 @@ mod tests {
 
     #[test]
     fn idle_lanes_are_forgotten() {
-        let quotas = Quotas::default();
-        drop(quotas.lane(&identity("a"), QuotaClass::Read));
+        let quotas = RateLimits::default();
+        drop(quotas.lane(&identity("a"), RateClass::Read));
         quotas.forget_idle();
         assert!(lock(&quotas.lanes).is_empty());
     }

@@ -17,11 +17,11 @@ pub struct Selection {
 }
 
 /// Judges an answer for one binding: which keys it takes, or why it may not have the value after all.
-pub type Judge = Arc<dyn Fn(&SecretVersion) -> Result<Selection, SourceErrorKind> + Send + Sync>;
+pub type AnswerCheck = Arc<dyn Fn(&SecretVersion) -> Result<Selection, SourceErrorKind> + Send + Sync>;
 
 /// For whom a value is read, and why.
 #[derive(Clone)]
-pub struct Asker {
+pub struct ReadRequest {
     /// The binding.
     pub binding: BindingName,
     /// The grant that allows the read.
@@ -30,7 +30,7 @@ pub struct Asker {
     pub reason: ReadReason,
     /// The version that is wanted, where it is known: a read that is under way and answers it will do. Without one,
     /// only a read that begins after the demand will.
-    pub wanted: Option<String>,
+    pub version_id: Option<String>,
     /// Asked after the read and before the value is handed on.
-    pub judge: Judge,
+    pub check: AnswerCheck,
 }

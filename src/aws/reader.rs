@@ -2,7 +2,6 @@
 //! on. The value is dropped when the last of them has rendered it.
 
 use std::collections::HashMap;
-use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,9 +11,10 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::aws::api::{BATCH_LIMIT, Batch, SecretsApi};
 use crate::aws::audit::{AuditLog, ReadOutcome, ReadRecord, Served};
-use crate::aws::batch::{Answer, Demand, Demands, Group};
-use crate::aws::rate_limit::{QuotaClass, Quotas};
-use crate::aws::read_request::Asker;
+use crate::aws::batch::{Answer, Group, PendingRead, ReadQueue};
+use crate::aws::rate_limit::{RateClass, RateLimits};
+use crate::aws::read_request::ReadRequest;
+use crate::aws::shared_version::SharedVersion;
 use crate::aws::versions::Versions;
 use crate::domain::secret::description::answers;
 use crate::domain::secret::error::{SourceError, SourceErrorKind};
@@ -22,9 +22,9 @@ use crate::domain::secret::identity::Identity;
 use crate::domain::secret::reference::{SecretId, Source, VersionSelector};
 use crate::domain::secret::version::SecretVersion;
 
-/// Demands gather until none came for this long.
+/// ReadQueue gather until none came for this long.
 const LINGER: Duration = Duration::from_millis(20);
-/// Demands gather for at most this long.
+/// ReadQueue gather for at most this long.
 const LONGEST_LINGER: Duration = Duration::from_millis(250);
 /// Calls that one identity has under way at once for values.
 const WORKERS: usize = 64;
@@ -37,20 +37,6 @@ const LARGEST: u32 = 64;
 /// How long a read waits for room.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A version that several bindings share. It takes room in memory until the last of them drops it.
-pub struct SharedVersion {
-    version: SecretVersion,
-    _room: Option<OwnedSemaphorePermit>,
-}
-
-impl Deref for SharedVersion {
-    type Target = SecretVersion;
-
-    fn deref(&self) -> &SecretVersion {
-        &self.version
-    }
-}
-
 /// Reads through a [`SecretsApi`] and keeps the audit log.
 #[derive(Clone)]
 pub struct Reader(Arc<Shared>);
@@ -58,7 +44,7 @@ pub struct Reader(Arc<Shared>);
 struct Shared {
     api: Arc<dyn SecretsApi>,
     audit: Arc<AuditLog>,
-    quotas: Arc<Quotas>,
+    quotas: Arc<RateLimits>,
     versions: Arc<Versions>,
     queues: Mutex<HashMap<Identity, Queue>>,
     room: Arc<Semaphore>,
@@ -69,7 +55,7 @@ struct Shared {
 /// The demands of one identity and those who work on them.
 #[derive(Default)]
 struct Queue {
-    demands: Demands,
+    demands: ReadQueue,
     workers: usize,
     /// When the last demand came.
     asked: Option<Instant>,
@@ -120,7 +106,12 @@ impl Working {
 impl Reader {
     /// A reader that records in `audit`.
     #[must_use]
-    pub fn new(api: Arc<dyn SecretsApi>, audit: Arc<AuditLog>, quotas: Arc<Quotas>, versions: Arc<Versions>) -> Self {
+    pub fn new(
+        api: Arc<dyn SecretsApi>,
+        audit: Arc<AuditLog>,
+        quotas: Arc<RateLimits>,
+        versions: Arc<Versions>,
+    ) -> Self {
         let room = Arc::new(Semaphore::new(ROOM as usize));
         let (open, _) = watch::channel(true);
         Self(Arc::new(Shared { api, audit, quotas, versions, queues: Mutex::default(), room, open }))
@@ -134,7 +125,7 @@ impl Reader {
 
     /// Lets demands gather, until [`Reader::resume`]: at the start, when many bindings that share secrets are about to
     /// ask, so that each secret is read once.
-    pub fn gather(&self) {
+    pub fn pause(&self) {
         self.0.open.send_replace(false);
     }
 
@@ -155,12 +146,12 @@ impl Reader {
     ///
     /// # Errors
     /// What AWS refuses, an answer that the asker may not have, a read that could not be recorded.
-    pub async fn read(&self, identity: &Identity, source: &Source, asker: Asker) -> Answer {
+    pub async fn read(&self, identity: &Identity, source: &Source, asker: ReadRequest) -> Answer {
         let (answer, answered) = oneshot::channel();
         {
             let mut queues = self.0.queues();
             let queue = queues.entry(identity.clone()).or_default();
-            queue.demands.ask(source, Demand { asker, answer });
+            queue.demands.ask(source, PendingRead { asker, answer });
             queue.asked = Some(Instant::now());
             if queue.workers < queue.demands.calls(queue.batches()).min(WORKERS) {
                 queue.workers += 1;
@@ -201,7 +192,7 @@ impl Shared {
         while started.elapsed() < LONGEST_LINGER {
             let asked = self.queues().get(identity).and_then(|queue| queue.asked);
             let quiet = asked.map_or(LINGER, |asked| asked.elapsed());
-            if quiet >= LINGER && !self.versions.awaits(identity) {
+            if quiet >= LINGER && !self.versions.has_pending(identity) {
                 return;
             }
             sleep(LINGER.saturating_sub(quiet).max(LINGER / 4)).await;
@@ -271,7 +262,7 @@ impl Shared {
                 (Some(index), _) => {
                     let version = SecretVersion { lost_attempts, ..batch.versions.swap_remove(index) };
                     let room = room.as_mut().and_then(|room| room.split(kibibytes(&version)));
-                    Ok(SharedVersion { version, _room: room })
+                    Ok(SharedVersion::new(version, room))
                 }
                 (None, Some(index)) => Err(SourceError { lost_attempts, ..batch.failures.swap_remove(index).1 }),
                 (None, None) => {
@@ -290,7 +281,7 @@ impl Shared {
         ids: &[SecretId],
     ) -> Result<(Batch, Option<OwnedSemaphorePermit>), SourceError> {
         let room = self.room(u32::try_from(ids.len().min(BATCH_LIMIT)).unwrap_or_default()).await?;
-        let batch = self.quotas.paced(identity, QuotaClass::Batch, || self.api.read_batch(identity, ids)).await?;
+        let batch = self.quotas.paced(identity, RateClass::Batch, || self.api.read_batch(identity, ids)).await?;
         Ok((batch, Some(room)))
     }
 
@@ -298,10 +289,10 @@ impl Shared {
         let mut room = self.room(1).await.map_err(|error| error.about(&source.secret.to_string()))?;
         let version = self
             .quotas
-            .paced(identity, QuotaClass::Read, || self.api.read(identity, &source.secret, &source.version))
+            .paced(identity, RateClass::Read, || self.api.read(identity, &source.secret, &source.version))
             .await?;
         let room = room.split(kibibytes(&version));
-        Ok(SharedVersion { version, _room: room })
+        Ok(SharedVersion::new(version, room))
     }
 
     async fn room(&self, values: u32) -> Result<OwnedSemaphorePermit, SourceError> {
@@ -320,7 +311,7 @@ impl Shared {
         &self,
         identity: &Identity,
         source: &Source,
-        mut demands: Vec<Demand>,
+        mut demands: Vec<PendingRead>,
         outcome: Result<SharedVersion, SourceError>,
     ) {
         let version_id = outcome.as_ref().ok().map(|version| version.version_id.clone());
@@ -328,7 +319,7 @@ impl Shared {
             demands.extend(queue.demands.settle(source, version_id.as_deref()));
         }
         if let Some(version) = outcome.as_ref().ok().filter(|v| answers(&source.secret, &v.arn, &v.name)) {
-            self.versions.learned(identity, source, version);
+            self.versions.record_read(identity, source, version);
         }
         match self.recorded(identity, source, &demands, outcome) {
             Ok((version, refused)) => {
@@ -355,7 +346,7 @@ impl Shared {
         &self,
         identity: &Identity,
         source: &Source,
-        demands: &[Demand],
+        demands: &[PendingRead],
         outcome: Result<SharedVersion, SourceError>,
     ) -> Result<(SharedVersion, Vec<Option<SourceErrorKind>>), SourceError> {
         let reference = source.secret.to_string();
@@ -386,7 +377,7 @@ impl Shared {
                 let mut refused = Vec::with_capacity(demands.len());
                 for (demand, served) in demands.iter().zip(&mut record.served) {
                     let verdict = if answers(&source.secret, &version.arn, &version.name) {
-                        (demand.asker.judge)(&version)
+                        (demand.asker.check)(&version)
                     } else {
                         Err(SourceErrorKind::WrongSecret)
                     };

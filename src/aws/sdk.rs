@@ -33,10 +33,10 @@ use crate::aws::attempts::{LostAttempts, ThrottlingIsPaced};
 use crate::aws::classify::{Write, from_sdk, of_item, of_write};
 use crate::aws::credentials::{ServiceAccountCredentials, assume_role};
 use crate::aws::events::consumer;
-use crate::aws::events::consumer::Queue;
+use crate::aws::events::consumer::EventConsumer;
 use crate::aws::events::health::QueueHealth;
 use crate::domain::payload::Payload;
-use crate::domain::secret::description::{Description, SecretRotation};
+use crate::domain::secret::description::{Description, RotationDates};
 use crate::domain::secret::error::{SourceError, SourceErrorKind};
 use crate::domain::secret::identity::Identity;
 use crate::domain::secret::reference::{SecretId, VersionSelector};
@@ -111,8 +111,8 @@ impl SecretsManager {
 
     /// An events queue, read with the operator's own identity.
     #[must_use]
-    pub fn queue(&self, url: &str, health: Arc<QueueHealth>) -> Queue {
-        Queue::new(consumer::client(&self.config, url), url.to_owned(), self.metrics.clone(), health)
+    pub fn event_consumer(&self, url: &str, health: Arc<QueueHealth>) -> EventConsumer {
+        EventConsumer::new(consumer::client(&self.config, url), url.to_owned(), self.metrics.clone(), health)
     }
 
     /// The client of an identity. Credentials are cached within it, so that one identity neither waits for nor evicts
@@ -223,7 +223,7 @@ impl SecretsApi for SecretsManager {
                 versions: labelled(output.version_ids_to_stages),
                 pending_deletion: output.deleted_date.is_some(),
                 created: output.created_date.and_then(|date| second(&date)),
-                rotation: SecretRotation {
+                rotation: RotationDates {
                     enabled: output.rotation_enabled.unwrap_or_default(),
                     next: output.next_rotation_date.and_then(|date| second(&date)),
                     last: output.last_rotated_date.and_then(|date| second(&date)),
@@ -337,7 +337,7 @@ impl SecretsApi for SecretsManager {
                     versions: labelled(entry.secret_versions_to_stages),
                     pending_deletion: entry.deleted_date.is_some(),
                     created: entry.created_date.and_then(|date| second(&date)),
-                    rotation: SecretRotation {
+                    rotation: RotationDates {
                         enabled: entry.rotation_enabled.unwrap_or_default(),
                         next: entry.next_rotation_date.and_then(|date| second(&date)),
                         last: entry.last_rotated_date.and_then(|date| second(&date)),

@@ -7,6 +7,7 @@
 
 mod history;
 mod index;
+pub mod snapshot;
 pub mod sweep;
 
 use std::collections::{BTreeSet, HashMap};
@@ -20,13 +21,14 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::aws::api::SecretsApi;
 use crate::aws::events::message::SecretEvent;
-use crate::aws::rate_limit::{QuotaClass, Quotas};
+use crate::aws::rate_limit::{RateClass, RateLimits};
 use crate::aws::versions::index::{Index, Interest};
+use crate::aws::versions::snapshot::{Discovery, Snapshot, SnapshotRequest};
 use crate::domain::name::BindingName;
 use crate::domain::secret::description::{Description, answers};
 use crate::domain::secret::error::{SourceError, SourceErrorKind};
 use crate::domain::secret::identity::Identity;
-use crate::domain::secret::reference::{SecretId, Source, VersionSelector};
+use crate::domain::secret::reference::{SecretId, Source};
 use crate::domain::secret::version::SecretVersion;
 
 /// What IAM has refused is tried again after this time.
@@ -40,58 +42,13 @@ const CONFIRMATIONS: usize = 16;
 /// The secrets of one page of a list.
 const PAGE: usize = 100;
 
-/// How a version was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Discovery {
-    /// By looking.
-    Look,
-    /// By an event.
-    Event,
-}
-
-/// What was seen of a secret.
-#[derive(Clone, Debug)]
-pub struct Seen {
-    /// Its versions.
-    pub description: Arc<Description>,
-    /// When AWS was asked.
-    pub at: Instant,
-    /// Whether it rests on more than a list, which may be five minutes old.
-    pub confirmed: bool,
-    /// How the present version was found.
-    pub by: Discovery,
-    /// Whether only the versions that were read are known.
-    partial: bool,
-}
-
-impl Seen {
-    /// Whether it tells of AWS's own rotation, as reads do not.
-    #[must_use]
-    pub const fn tells_rotation(&self) -> bool {
-        !self.partial
-    }
-}
-
-/// What a binding wants to know of a secret.
-#[derive(Clone, Debug)]
-pub struct Want<'a> {
-    /// How old the answer may be.
-    pub fresh: Duration,
-    /// How old a failure may be to be taken for the answer.
-    pub failed: Duration,
-    /// Whether a list is not enough.
-    pub confirmed: bool,
-    /// The versions asked about.
-    pub versions: &'a [&'a VersionSelector],
-}
-
 /// What came of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Noticed {
+pub enum EventOutcome {
     /// What it tells is known.
     Known,
     /// Nobody asks about its secret.
-    Nobody,
+    Unregistered,
     /// It could not be found out, so it should be told again.
     Unknown,
 }
@@ -99,7 +56,7 @@ pub enum Noticed {
 /// The index of versions.
 pub struct Versions {
     api: Arc<dyn SecretsApi>,
-    quotas: Arc<Quotas>,
+    quotas: Arc<RateLimits>,
     /// The region of identities that name none.
     region: Option<String>,
     index: Mutex<Index>,
@@ -111,7 +68,7 @@ impl Versions {
     #[must_use]
     pub fn new(
         api: Arc<dyn SecretsApi>,
-        quotas: Arc<Quotas>,
+        quotas: Arc<RateLimits>,
         region: Option<String>,
     ) -> (Self, mpsc::UnboundedReceiver<BindingName>) {
         let (changes, receiver) = mpsc::unbounded_channel();
@@ -123,7 +80,7 @@ impl Versions {
     }
 
     /// Notes that a binding depends on these secrets, and for how long it relies on what was seen of them.
-    pub fn interest(&self, binding: &BindingName, identity: &Identity, secrets: BTreeSet<SecretId>, fresh: Duration) {
+    pub fn register(&self, binding: &BindingName, identity: &Identity, secrets: BTreeSet<SecretId>, fresh: Duration) {
         self.index().interest(binding, Interest { identity: identity.clone(), secrets, fresh });
     }
 
@@ -136,12 +93,12 @@ impl Versions {
     ///
     /// # Errors
     /// What AWS refuses, an answer for another secret, a secret pending deletion.
-    pub async fn look(
+    pub async fn snapshot(
         self: &Arc<Self>,
         identity: &Identity,
         secret: &SecretId,
-        want: &Want<'_>,
-    ) -> Result<Option<Seen>, SourceError> {
+        want: &SnapshotRequest<'_>,
+    ) -> Result<Option<Snapshot>, SourceError> {
         let asked = Instant::now();
         if let Some(known) = self.index().known(identity, secret, want, asked) {
             return known.map(Some);
@@ -166,7 +123,7 @@ impl Versions {
         if let Some(known) = self.index().known(identity, secret, want, asked) {
             return known.map(Some);
         }
-        self.describe(identity, secret, asked, Discovery::Look, turn).await
+        self.describe(identity, secret, asked, Discovery::Request, turn).await
     }
 
     /// Lists the secrets of an identity, and lets what differs from what is known be confirmed.
@@ -177,10 +134,8 @@ impl Versions {
         let mut listed: HashMap<SecretId, Description> = HashMap::new();
         let (mut page, mut pages) = (None, 0);
         let whole = loop {
-            let answer = self
-                .quotas
-                .paced(identity, QuotaClass::List, || self.api.list(identity, &prefixes, page.clone()))
-                .await;
+            let answer =
+                self.quotas.paced(identity, RateClass::List, || self.api.list(identity, &prefixes, page.clone())).await;
             let answer = match answer {
                 Ok(answer) => answer,
                 Err(error) if error.kind == SourceErrorKind::AccessDenied => {
@@ -214,7 +169,7 @@ impl Versions {
             futures::stream::iter(suspects)
                 .for_each_concurrent(CONFIRMATIONS, |secret| async move {
                     // What fails is kept with the secret, for those who ask.
-                    let _ = versions.find_out(identity, &secret, started, Discovery::Look).await;
+                    let _ = versions.find_out(identity, &secret, started, Discovery::Request).await;
                 })
                 .await;
         });
@@ -228,7 +183,7 @@ impl Versions {
         secret: &SecretId,
         asked: Instant,
         by: Discovery,
-    ) -> Result<Option<Seen>, SourceError> {
+    ) -> Result<Option<Snapshot>, SourceError> {
         let turn = self.index().entry(identity, secret).turn.clone();
         let turn = turn.lock_owned().await;
         self.describe(identity, secret, asked, by, turn).await
@@ -242,7 +197,7 @@ impl Versions {
         asked: Instant,
         by: Discovery,
         _turn: OwnedMutexGuard<()>,
-    ) -> Result<Option<Seen>, SourceError> {
+    ) -> Result<Option<Snapshot>, SourceError> {
         {
             let mut index = self.index();
             let entry = index.entry(identity, secret);
@@ -258,7 +213,7 @@ impl Versions {
         }
         let started = (Instant::now(), Timestamp::now());
         let described =
-            self.quotas.paced(identity, QuotaClass::Read, || self.api.describe(identity, secret)).await.and_then(
+            self.quotas.paced(identity, RateClass::Read, || self.api.describe(identity, secret)).await.and_then(
                 |description| {
                     let of = |kind| Err(SourceError::new(kind, secret.to_string()));
                     if !answers(secret, &description.arn, &description.name) {
@@ -276,17 +231,17 @@ impl Versions {
     }
 
     /// Notes what a read tells.
-    pub fn learned(&self, identity: &Identity, source: &Source, version: &SecretVersion) {
+    pub fn record_read(&self, identity: &Identity, source: &Source, version: &SecretVersion) {
         let changed = self.index().learned(identity, source, version, Instant::now());
         self.tell(changed);
     }
 
     /// Looks at the secret that an event names, where anybody wants it.
-    pub async fn noticed(&self, event: &SecretEvent) -> Noticed {
+    pub async fn handle_event(&self, event: &SecretEvent) -> EventOutcome {
         let asked = Instant::now();
         let concerned = self.index().concerned(event, self.region.as_deref());
         if concerned.is_empty() {
-            return Noticed::Nobody;
+            return EventOutcome::Unregistered;
         }
         let looks = concerned.into_iter().map(|(identity, secret)| async move {
             let last = self.index().entry(&identity, &secret).described;
@@ -311,16 +266,16 @@ impl Versions {
             }
         });
         let known = futures::future::join_all(looks).await.into_iter().all(|known| known);
-        if known { Noticed::Known } else { Noticed::Unknown }
+        if known { EventOutcome::Known } else { EventOutcome::Unknown }
     }
 
     /// Notes that a binding has asked for what it needs.
-    pub fn asks(&self, binding: &BindingName) {
+    pub fn record_request(&self, binding: &BindingName) {
         self.index().told.remove(binding);
     }
 
     /// Notes that a pass over a binding has ended. What it was told after the pass began is for the next one.
-    pub fn passed(&self, binding: &BindingName, began: Instant) {
+    pub fn record_reconcile(&self, binding: &BindingName, began: Instant) {
         let mut index = self.index();
         if index.told.get(binding).is_some_and(|told| *told <= began) {
             index.told.remove(binding);
@@ -328,7 +283,7 @@ impl Versions {
     }
 
     /// Whether bindings of this identity were told of a change and may be about to ask for values.
-    pub fn awaits(&self, identity: &Identity) -> bool {
+    pub fn has_pending(&self, identity: &Identity) -> bool {
         let index = self.index();
         index.told.keys().any(|binding| index.interests.get(binding).is_some_and(|of| of.identity == *identity))
     }

@@ -11,7 +11,7 @@ use k8s_openapi::jiff::Timestamp;
 use crate::aws::api::SecretsApi;
 use crate::aws::audit::{AuditLog, WriteOutcome, WriteRecord};
 use crate::aws::classify::Write;
-use crate::aws::rate_limit::{QuotaClass, Quotas};
+use crate::aws::rate_limit::{RateClass, RateLimits};
 use crate::domain::name::BindingName;
 use crate::domain::secret::error::{SourceError, SourceErrorKind};
 use crate::domain::secret::identity::Identity;
@@ -20,7 +20,7 @@ use crate::domain::value::Value;
 
 /// For whom a secret is written, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mandate {
+pub struct WriteAuthorization {
     /// The binding whose rule is due.
     pub binding: BindingName,
     /// The rule.
@@ -51,13 +51,13 @@ struct Order<'a> {
 pub struct Writer {
     api: Arc<dyn SecretsApi>,
     audit: Arc<AuditLog>,
-    quotas: Arc<Quotas>,
+    quotas: Arc<RateLimits>,
 }
 
 impl Writer {
     /// A writer that records in `audit`.
     #[must_use]
-    pub fn new(api: Arc<dyn SecretsApi>, audit: Arc<AuditLog>, quotas: Arc<Quotas>) -> Self {
+    pub fn new(api: Arc<dyn SecretsApi>, audit: Arc<AuditLog>, quotas: Arc<RateLimits>) -> Self {
         Self { api, audit, quotas }
     }
 
@@ -65,7 +65,13 @@ impl Writer {
     ///
     /// # Errors
     /// [`SourceErrorKind::TokenTaken`] where the version exists with another value, and what AWS refuses.
-    pub async fn put(&self, mandate: &Mandate, token: &str, text: &Value, stages: &[&str]) -> Result<(), SourceError> {
+    pub async fn put(
+        &self,
+        mandate: &WriteAuthorization,
+        token: &str,
+        text: &Value,
+        stages: &[&str],
+    ) -> Result<(), SourceError> {
         let secret = secret(mandate)?;
         let order = Order { write: Write::Put, version: Some(token), from: None, stages };
         self.recorded(mandate, order, || self.api.put(&mandate.identity, &secret, token, text, stages)).await
@@ -75,7 +81,13 @@ impl Writer {
     ///
     /// # Errors
     /// [`SourceErrorKind::StageMoved`] where the label is not on `from` any more, and what AWS refuses.
-    pub async fn move_label(&self, mandate: &Mandate, stage: &str, from: &str, to: &str) -> Result<(), SourceError> {
+    pub async fn move_label(
+        &self,
+        mandate: &WriteAuthorization,
+        stage: &str,
+        from: &str,
+        to: &str,
+    ) -> Result<(), SourceError> {
         self.label(mandate, stage, Some(from), Some(to)).await
     }
 
@@ -84,7 +96,7 @@ impl Writer {
     /// # Errors
     /// [`SourceErrorKind::StageMoved`] where another version has the label, [`SourceErrorKind::LimitExceeded`] where
     /// the secret has 20 already, and what AWS refuses.
-    pub async fn add_label(&self, mandate: &Mandate, stage: &str, version: &str) -> Result<(), SourceError> {
+    pub async fn add_label(&self, mandate: &WriteAuthorization, stage: &str, version: &str) -> Result<(), SourceError> {
         self.label(mandate, stage, None, Some(version)).await
     }
 
@@ -92,13 +104,18 @@ impl Writer {
     ///
     /// # Errors
     /// [`SourceErrorKind::StageMoved`] where the version does not have the label, and what AWS refuses.
-    pub async fn remove_label(&self, mandate: &Mandate, stage: &str, version: &str) -> Result<(), SourceError> {
+    pub async fn remove_label(
+        &self,
+        mandate: &WriteAuthorization,
+        stage: &str,
+        version: &str,
+    ) -> Result<(), SourceError> {
         self.label(mandate, stage, Some(version), None).await
     }
 
     async fn label(
         &self,
-        mandate: &Mandate,
+        mandate: &WriteAuthorization,
         stage: &str,
         from: Option<&str>,
         to: Option<&str>,
@@ -113,13 +130,18 @@ impl Writer {
     /// # Errors
     /// [`SourceErrorKind::NotRotatable`] where it is not set up for that or a rotation is under way, and what AWS
     /// refuses.
-    pub async fn rotate(&self, mandate: &Mandate, token: &str) -> Result<(), SourceError> {
+    pub async fn rotate(&self, mandate: &WriteAuthorization, token: &str) -> Result<(), SourceError> {
         let secret = secret(mandate)?;
         let order = Order { write: Write::Rotate, version: Some(token), from: None, stages: &[] };
         self.recorded(mandate, order, || self.api.rotate(&mandate.identity, &secret, token)).await
     }
 
-    async fn recorded<F>(&self, mandate: &Mandate, order: Order<'_>, attempt: impl Fn() -> F) -> Result<(), SourceError>
+    async fn recorded<F>(
+        &self,
+        mandate: &WriteAuthorization,
+        order: Order<'_>,
+        attempt: impl Fn() -> F,
+    ) -> Result<(), SourceError>
     where
         F: Future<Output = Result<Option<String>, SourceError>>,
     {
@@ -145,7 +167,7 @@ impl Writer {
             request_id: None,
         };
         self.record(&record)?;
-        let outcome = self.quotas.paced(&mandate.identity, QuotaClass::Write, attempt).await;
+        let outcome = self.quotas.paced(&mandate.identity, RateClass::Write, attempt).await;
         record.time = Timestamp::now();
         match &outcome {
             Ok(request_id) => {
@@ -171,7 +193,7 @@ impl Writer {
 }
 
 /// The secret by its full ARN, so that no other of a similar name is written.
-fn secret(mandate: &Mandate) -> Result<SecretId, SourceError> {
+fn secret(mandate: &WriteAuthorization) -> Result<SecretId, SourceError> {
     let arn = SecretArn::try_from(mandate.arn.as_str());
     arn.map(|arn| SecretId::Arn(Box::new(arn)))
         .map_err(|_| SourceError::new(SourceErrorKind::InvalidReference, mandate.arn.as_str()))

@@ -52,7 +52,7 @@ pub async fn first_looks(context: &Context) {
             tracing::debug!("many bindings are still being looked at; others are all the same");
         }
         left -= part.len();
-        context.reader.gather();
+        context.reader.pause();
         demands.begin(part.iter().cloned());
         for binding in &part {
             context.trigger(binding);
@@ -87,7 +87,7 @@ impl Context {
         let Ok(access) = self.decide(&binding, &wants) else { return Vec::new() };
         let fresh = plan::relied_on_for(self.interval(binding.refresh));
         let secrets = wants.into_keys().collect();
-        self.reader.versions().interest(name, &access.identity, secrets, fresh);
+        self.reader.versions().register(name, &access.identity, secrets, fresh);
         binding.mapping.sources().into_iter().map(|source| (access.identity.clone(), source.secret)).collect()
     }
 }

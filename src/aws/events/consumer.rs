@@ -84,7 +84,7 @@ struct Taken {
 }
 
 /// One events queue.
-pub struct Queue {
+pub struct EventConsumer {
     client: Client,
     url: String,
     name: QueueName,
@@ -94,7 +94,7 @@ pub struct Queue {
     told_foreign: AtomicBool,
 }
 
-impl Queue {
+impl EventConsumer {
     /// The queue with this URL. `client` must be one for the region of the queue, whose attempts may take longer than
     /// the 20 s of a long poll and do end some time: [`client`] makes it, with 30 s for an attempt and 60 s for a call.
     ///

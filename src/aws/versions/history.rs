@@ -1,6 +1,6 @@
 //! The versions that a secret had, without values.
 
-use crate::aws::versions::{QuotaClass, Versions};
+use crate::aws::versions::{RateClass, Versions};
 use crate::domain::secret::error::SourceError;
 use crate::domain::secret::identity::Identity;
 use crate::domain::secret::reference::SecretId;
@@ -22,7 +22,7 @@ impl Versions {
         let (mut history, mut page) = (Vec::new(), None);
         for _ in 0..MOST_PAGES {
             let list = || self.api.list_versions(identity, secret, page.clone());
-            let answer = self.quotas.paced(identity, QuotaClass::List, list).await?;
+            let answer = self.quotas.paced(identity, RateClass::List, list).await?;
             history.extend(answer.versions);
             page = answer.next;
             if page.is_none() {

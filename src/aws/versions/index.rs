@@ -8,10 +8,11 @@ use k8s_openapi::jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::aws::events::message::SecretEvent;
+use crate::aws::versions::snapshot::{Discovery, Snapshot, SnapshotRequest};
 use crate::aws::versions::sweep::{Finding, Wanted, compare};
-use crate::aws::versions::{Discovery, PAGE, PROBE_AGAIN, Seen, Want};
+use crate::aws::versions::{PAGE, PROBE_AGAIN};
 use crate::domain::name::BindingName;
-use crate::domain::secret::description::{Description, SecretRotation};
+use crate::domain::secret::description::{Description, RotationDates};
 use crate::domain::secret::error::{SourceError, SourceErrorKind};
 use crate::domain::secret::identity::Identity;
 use crate::domain::secret::reference::{SecretId, Source, VersionSelector};
@@ -20,7 +21,7 @@ use crate::domain::secret::version::SecretVersion;
 /// One secret as one identity sees it.
 #[derive(Debug, Default)]
 pub(super) struct Entry {
-    pub(super) seen: Option<Seen>,
+    pub(super) seen: Option<Snapshot>,
     pub(super) failed: Option<(SourceError, Instant)>,
     pub(super) describe_refused: Option<Instant>,
     /// When the last `DescribeSecret` began, by both clocks.
@@ -60,7 +61,7 @@ pub(super) struct Index {
 
 /// What came of a description.
 pub(super) struct Told {
-    pub(super) outcome: Result<Option<Seen>, SourceError>,
+    pub(super) outcome: Result<Option<Snapshot>, SourceError>,
     pub(super) changed: Vec<BindingName>,
 }
 
@@ -109,20 +110,20 @@ impl Index {
         &self,
         identity: &Identity,
         secret: &SecretId,
-        want: &Want<'_>,
+        want: &SnapshotRequest<'_>,
         asked: Instant,
-    ) -> Option<Result<Seen, SourceError>> {
+    ) -> Option<Result<Snapshot, SourceError>> {
         let view = self.views.get(identity)?;
         let of_list = view.list_failed.as_ref().filter(|(_, at)| *at >= asked);
         let entry = view.secrets.get(secret);
         let of_secret = entry.and_then(|entry| entry.failed.as_ref());
-        let failed = of_secret.filter(|(_, at)| *at >= asked || at.elapsed() <= want.failed).or(of_list);
+        let failed = of_secret.filter(|(_, at)| *at >= asked || at.elapsed() <= want.max_failure_age).or(of_list);
         if let Some((error, _)) = failed {
             return Some(Err(error.about(&secret.to_string())));
         }
         let entry = entry.filter(|entry| entry.failed.is_none())?;
         let seen = entry.seen.as_ref().filter(|seen| {
-            (seen.at >= asked || seen.at.elapsed() < want.fresh) && (seen.confirmed || !want.confirmed)
+            (seen.at >= asked || seen.at.elapsed() < want.max_age) && (seen.confirmed || !want.confirmed)
         })?;
         // A version that was not read may be there all the same.
         let complete = !seen.partial
@@ -176,8 +177,8 @@ impl Index {
                 }
                 (Finding::FirstSight, Some(listed)) if !listed.pending_deletion => {
                     let description = Arc::new(listed);
-                    let (confirmed, partial, by) = (false, false, Discovery::Look);
-                    entry.seen = Some(Seen { description, at: started, confirmed, by, partial });
+                    let (confirmed, partial, discovery) = (false, false, Discovery::Request);
+                    entry.seen = Some(Snapshot { description, at: started, confirmed, discovery, partial });
                 }
                 (Finding::Missing, _) if entry.seen.is_none() || pages.is_none() => {}
                 _ => suspects.push(secret.clone()),
@@ -204,9 +205,9 @@ impl Index {
                     compare(Some((&seen.description, seen.partial)), Some(&description)) == Finding::Same
                 });
                 changed = entry.failed.take().is_some() || (entry.seen.is_some() && !same);
-                let by = entry.seen.as_ref().filter(|_| same).map_or(by, |seen| seen.by);
+                let discovery = entry.seen.as_ref().filter(|_| same).map_or(by, |seen| seen.discovery);
                 let description = Arc::new(description);
-                let seen = Seen { description, at: started, confirmed: true, by, partial: false };
+                let seen = Snapshot { description, at: started, confirmed: true, discovery, partial: false };
                 entry.seen = Some(seen.clone());
                 Ok(Some(seen))
             }
@@ -252,9 +253,9 @@ impl Index {
                     stages.remove(stage);
                 }
                 description.versions.entry(version.version_id.clone()).or_default().insert(stage.clone());
-                let (by, description) = (Discovery::Look, Arc::new(description));
+                let (discovery, description) = (Discovery::Request, Arc::new(description));
                 // The other labels may have moved too: only those of versions that were read are sure.
-                *seen = Seen { description, at: now, confirmed: true, by, partial: true };
+                *seen = Snapshot { description, at: now, confirmed: true, discovery, partial: true };
                 if known { entry.interested.iter().cloned().collect() } else { Vec::new() }
             }
             seen => {
@@ -265,9 +266,10 @@ impl Index {
                     versions,
                     pending_deletion: false,
                     created: None,
-                    rotation: SecretRotation::default(),
+                    rotation: RotationDates::default(),
                 });
-                *seen = Some(Seen { description, at: now, confirmed: true, by: Discovery::Look, partial: true });
+                let discovery = Discovery::Request;
+                *seen = Some(Snapshot { description, at: now, confirmed: true, discovery, partial: true });
                 Vec::new()
             }
         }

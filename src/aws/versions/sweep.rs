@@ -123,7 +123,7 @@ mod tests {
                 .collect::<BTreeMap<_, _>>(),
             pending_deletion: false,
             created: None,
-            rotation: crate::domain::secret::description::SecretRotation::default(),
+            rotation: crate::domain::secret::description::RotationDates::default(),
         }
     }
 

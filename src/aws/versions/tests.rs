@@ -7,7 +7,8 @@ use super::*;
 use crate::aws::api::{Batch, Page, SecretsApi, VersionPage};
 use crate::aws::events::message::NamedSecret;
 use crate::domain::payload::Payload;
-use crate::domain::secret::description::SecretRotation;
+use crate::domain::secret::description::RotationDates;
+use crate::domain::secret::reference::VersionSelector;
 use crate::domain::secret::version::ListedVersion;
 use crate::domain::value::Value;
 
@@ -61,7 +62,7 @@ fn description(name: &str, versions: &[(&str, &str)]) -> Description {
         versions: labelled,
         pending_deletion: false,
         created: None,
-        rotation: SecretRotation::default(),
+        rotation: RotationDates::default(),
     }
 }
 
@@ -180,16 +181,16 @@ fn interested(versions: &Versions, fake: &Fake, count: usize) {
         for binding in ["a", "b"] {
             let secrets = BTreeSet::from([name(index).parse().unwrap()]);
             let binding = BindingName::new("n", &format!("{binding}{index}"));
-            versions.interest(&binding, &Identity::default(), secrets, FRESH);
+            versions.register(&binding, &Identity::default(), secrets, FRESH);
         }
     }
 }
 
 async fn look(versions: &Arc<Versions>, index: usize, confirmed: bool) -> Result<Option<String>, SourceErrorKind> {
     let stage = VersionSelector::default();
-    let want = Want { fresh: FRESH, failed: Duration::ZERO, confirmed, versions: &[&stage] };
-    let seen = versions.look(&Identity::default(), &name(index).parse().unwrap(), &want).await;
-    let version = |seen: Seen| seen.description.version_id(&stage).unwrap_or_default().to_owned();
+    let want = SnapshotRequest { max_age: FRESH, max_failure_age: Duration::ZERO, confirmed, versions: &[&stage] };
+    let seen = versions.snapshot(&Identity::default(), &name(index).parse().unwrap(), &want).await;
+    let version = |seen: Snapshot| seen.description.version_id(&stage).unwrap_or_default().to_owned();
     seen.map(|seen| seen.map(version)).map_err(|error| error.kind)
 }
 
@@ -312,7 +313,7 @@ async fn without_the_right_to_list_each_is_described_and_without_that_only_readi
 
     // What reads tell serves the others until it is too old.
     let source = Source { secret: name(0).parse().unwrap(), version: VersionSelector::default() };
-    versions.learned(&Identity::default(), &source, &read(0, "v1"));
+    versions.record_read(&Identity::default(), &source, &read(0, "v1"));
     assert_eq!(look(&versions, 0, false).await, Ok(Some("v1".to_owned())));
     tokio::time::advance(PROBE_AGAIN).await;
     fake.world().list_error = None;
@@ -350,16 +351,17 @@ async fn a_read_teaches_what_it_read_and_tells_the_others_of_a_change() {
     let (versions, mut changes) = versions(&fake);
     interested(&versions, &fake, 2);
     let source = Source { secret: name(0).parse().unwrap(), version: VersionSelector::default() };
-    versions.learned(&Identity::default(), &source, &read(0, "v1"));
+    versions.record_read(&Identity::default(), &source, &read(0, "v1"));
     assert!(told(&mut changes).is_empty(), "the first thing that is known is no change");
     assert_eq!(look(&versions, 0, true).await, Ok(Some("v1".to_owned())));
     assert!(fake.calls().is_empty());
     // Another stage may be there though it was not read.
     let previous = VersionSelector::stage("AWSPREVIOUS").unwrap();
-    let want = Want { fresh: FRESH, failed: Duration::ZERO, confirmed: false, versions: &[&previous] };
-    versions.look(&Identity::default(), &name(0).parse().unwrap(), &want).await.unwrap();
+    let want =
+        SnapshotRequest { max_age: FRESH, max_failure_age: Duration::ZERO, confirmed: false, versions: &[&previous] };
+    versions.snapshot(&Identity::default(), &name(0).parse().unwrap(), &want).await.unwrap();
     assert_eq!(fake.calls().len(), 1);
-    versions.learned(&Identity::default(), &source, &read(0, "v2"));
+    versions.record_read(&Identity::default(), &source, &read(0, "v2"));
     assert_eq!(told(&mut changes), ["a0", "b0"]);
 }
 
@@ -372,22 +374,22 @@ async fn the_first_event_acts_at_once_and_a_burst_costs_one_more_description() {
     fake.calls();
     fake.put(&name(4), &[("v2", "AWSCURRENT")]);
     let started = Instant::now();
-    assert_eq!(versions.noticed(&event(4, Timestamp::now())).await, Noticed::Known);
+    assert_eq!(versions.handle_event(&event(4, Timestamp::now())).await, EventOutcome::Known);
     assert!(started.elapsed() < Duration::from_secs(1));
     assert_eq!(told(&mut changes), ["a4", "b4"]);
     assert_eq!(fake.calls(), ["describe team/s4"]);
 
     fake.put(&name(4), &[("v3", "AWSCURRENT")]);
     let again = event(4, Timestamp::now());
-    let burst = (0..1000).map(|_| versions.noticed(&again));
+    let burst = (0..1000).map(|_| versions.handle_event(&again));
     let burst = futures::future::join_all(burst).await;
-    assert!(burst.iter().all(|noticed| *noticed == Noticed::Known));
+    assert!(burst.iter().all(|noticed| *noticed == EventOutcome::Known));
     assert_eq!(fake.calls(), ["describe team/s4"]);
     assert_eq!(told(&mut changes), ["a4", "b4"]);
 
     // What is told again long after it was looked at costs nothing.
     let old = event(4, Timestamp::now() - SignedDuration::from_secs(60));
-    assert_eq!(versions.noticed(&old).await, Noticed::Known);
+    assert_eq!(versions.handle_event(&old).await, EventOutcome::Known);
     assert!(fake.calls().is_empty());
 }
 
@@ -402,11 +404,11 @@ async fn events_of_what_nobody_asks_about_cost_no_call() {
     let foreign_account = SecretEvent { account: "999999999999".to_owned(), ..event(1, now) };
     let foreign_region = SecretEvent { region: "us-east-1".to_owned(), ..event(1, now) };
     for event in [event(77, now), foreign_account, foreign_region] {
-        assert_eq!(versions.noticed(&event).await, Noticed::Nobody, "{event:?}");
+        assert_eq!(versions.handle_event(&event).await, EventOutcome::Unregistered, "{event:?}");
     }
     assert!(fake.calls().is_empty());
     fake.world().described.insert(name(1), Err(SourceErrorKind::Unavailable));
-    assert_eq!(versions.noticed(&event(1, now)).await, Noticed::Unknown, "it must be told again");
+    assert_eq!(versions.handle_event(&event(1, now)).await, EventOutcome::Unknown, "it must be told again");
 }
 
 #[tokio::test(start_paused = true)]
@@ -422,10 +424,10 @@ async fn a_secret_made_anew_under_its_old_name_is_followed_by_its_event() {
     fake.world().described.insert(name(2), Ok(anew));
     let created =
         SecretEvent { action: "CreateSecret".to_owned(), secret: NamedSecret { ids }, ..event(2, Timestamp::now()) };
-    assert_eq!(versions.noticed(&created).await, Noticed::Known);
+    assert_eq!(versions.handle_event(&created).await, EventOutcome::Known);
     assert_eq!(told(&mut changes), ["a2", "b2"]);
     let elsewhere = SecretEvent { account: "999999999999".to_owned(), ..created };
-    assert_eq!(versions.noticed(&elsewhere).await, Noticed::Nobody);
+    assert_eq!(versions.handle_event(&elsewhere).await, EventOutcome::Unregistered);
 }
 
 #[tokio::test(start_paused = true)]
@@ -435,7 +437,7 @@ async fn an_event_of_a_secret_that_only_reading_tells_of_lets_the_bindings_read(
     interested(&versions, &fake, 1);
     fake.world().described.insert(name(0), Err(SourceErrorKind::AccessDenied));
     assert_eq!(look(&versions, 0, false).await, Ok(None));
-    assert_eq!(versions.noticed(&event(0, Timestamp::now())).await, Noticed::Known);
+    assert_eq!(versions.handle_event(&event(0, Timestamp::now())).await, EventOutcome::Known);
     assert_eq!(told(&mut changes), ["a0", "b0"]);
 }
 

@@ -8,7 +8,7 @@ use k8s_openapi::jiff::{Timestamp, Unit};
 use crate::api::{KeyAge, Reason, RotationState};
 use crate::domain::render::key::TargetKey;
 use crate::domain::rotation::rule::Rule;
-use crate::domain::secret::description::SecretRotation;
+use crate::domain::secret::description::RotationDates;
 
 /// What is under way for a rule: an action that was begun, an overlap.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub struct AwsRotation {
     /// The name of the secret.
     pub name: String,
     /// What AWS tells of it.
-    pub rotation: SecretRotation,
+    pub rotation: RotationDates,
     /// Whether a version labelled AWSPENDING waits to become the current one.
     pub pending: bool,
 }

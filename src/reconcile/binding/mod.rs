@@ -63,7 +63,7 @@ pub async fn reconcile(name: &BindingName, context: &Arc<Context>) -> Option<Dur
         Some(Ok(_)) | None => None,
     };
     context.first_looks.passed(name);
-    context.reader.versions().passed(name, began);
+    context.reader.versions().record_reconcile(name, began);
     // The binding may have been deleted during the pass.
     if context.current(name).is_none() {
         context.forget(name);

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout};
 
 use crate::api::SecretBindingStatus;
-use crate::aws::versions::{Discovery, Want};
+use crate::aws::versions::snapshot::{Discovery, SnapshotRequest};
 use crate::domain::binding::{Binding, Refresh};
 use crate::domain::grant::{Access, Asker, GrantError, Home, Wants, decide, wants};
 use crate::domain::rotation::due::AwsRotation;
@@ -215,13 +215,13 @@ impl Context {
             let versions: Vec<&VersionSelector> =
                 sources.iter().filter(|source| source.secret == secret).map(|source| &source.version).collect();
             let unconfirmed = access.unconfirmed.contains(&secret);
-            let want = Want {
-                fresh: freshness.fresh,
-                failed: freshness.failed,
+            let want = SnapshotRequest {
+                max_age: freshness.fresh,
+                max_failure_age: freshness.failed,
                 confirmed: freshness.confirmed || unconfirmed,
                 versions: &versions,
             };
-            let Some(found) = self.reader.versions().look(&access.identity, &secret, &want).await? else {
+            let Some(found) = self.reader.versions().snapshot(&access.identity, &secret, &want).await? else {
                 if unconfirmed {
                     return Err(SourceError::new(SourceErrorKind::AccessDenied, secret.to_string()));
                 }
@@ -237,7 +237,7 @@ impl Context {
             let Description { name, rotation, .. } = &*found.description;
             let pending = found.description.has_pending();
             let of = AwsRotation { name: name.clone(), rotation: rotation.clone(), pending };
-            found.tells_rotation().then(|| (secret.clone(), of))
+            found.has_rotation_dates().then(|| (secret.clone(), of))
         });
         let rotations = rotations.collect();
         let mut versions = BTreeMap::new();
@@ -260,7 +260,7 @@ impl Context {
             at: seen.values().map(|found| found.at).min().unwrap_or_else(Instant::now),
             confirmed: seen.values().all(|found| found.confirmed),
             rotations,
-            by_event: seen.values().any(|found| found.by == Discovery::Event),
+            by_event: seen.values().any(|found| found.discovery == Discovery::Event),
         }))
     }
 }

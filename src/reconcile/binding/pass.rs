@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use crate::api::{ANNOTATION_CHANGED, ANNOTATION_ROTATION_STATE, ConditionType, SecretBindingStatus, SourceStatus};
 use crate::aws::audit::ReadReason;
-use crate::aws::read_request::{Asker, Judge};
-use crate::aws::reader::SharedVersion;
+use crate::aws::read_request::{AnswerCheck, ReadRequest};
+use crate::aws::shared_version::SharedVersion;
 use crate::domain::binding::Binding;
 use crate::domain::grant::{Access, GrantError, wants};
 use crate::domain::name::BindingName;
@@ -97,7 +97,7 @@ impl<'a> Pass<'a> {
 
         let fresh = plan::relied_on_for(context.interval(binding.refresh));
         let secrets = wants(&binding.mapping).into_keys().collect();
-        context.reader.versions().interest(name, &access.identity, secrets, fresh);
+        context.reader.versions().register(name, &access.identity, secrets, fresh);
         context.first_looks.targets.arrived(name);
         let forced = binding.sync.is_some() && binding.sync != before.last_handled_sync;
         let mut sight = Box::pin(self.sight(&access, &target, forced, memory, false)).await?;
@@ -236,12 +236,12 @@ impl<'a> Pass<'a> {
         wanted: &BTreeMap<Source, Known>,
     ) -> Result<BTreeMap<Source, Arc<SharedVersion>>, Error> {
         let reads = self.binding.mapping.sources().into_iter().map(|source| {
-            let asker = Asker {
+            let asker = ReadRequest {
                 binding: self.name.clone(),
                 grant: access.grant.clone(),
                 reason,
-                wanted: wanted.get(&source).map(|known| known.version_id.clone()),
-                judge: self.judge(access, &source),
+                version_id: wanted.get(&source).map(|known| known.version_id.clone()),
+                check: self.judge(access, &source),
             };
             async move {
                 let version = self.context.reader.read(&access.identity, &source, asker).await?;
@@ -253,7 +253,7 @@ impl<'a> Pass<'a> {
         // The demands are known from the first poll on.
         let first = futures::poll!(reads.as_mut());
         self.context.first_looks.demands.arrived(self.name);
-        self.context.reader.versions().asks(self.name);
+        self.context.reader.versions().record_request(self.name);
         let read = match first {
             std::task::Poll::Ready(read) => read,
             std::task::Poll::Pending => reads.await,
@@ -262,7 +262,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Judges an answer of AWS after the read: by the grants as they are then, and by the name that AWS answered.
-    pub(crate) fn judge(&self, access: &Arc<Access>, source: &Source) -> Judge {
+    pub(crate) fn judge(&self, access: &Arc<Access>, source: &Source) -> AnswerCheck {
         let (context, binding) = (self.context.clone(), self.binding.clone());
         let (access, source) = (access.clone(), source.clone());
         Arc::new(move |version| {

@@ -13,8 +13,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::api::KeyAge;
 use crate::aws::audit::ReadReason;
-use crate::aws::read_request::{Asker, Selection};
-use crate::aws::versions::Want;
+use crate::aws::read_request::{ReadRequest, Selection};
+use crate::aws::versions::snapshot::SnapshotRequest;
 use crate::domain::binding::Binding;
 use crate::domain::grant::Access;
 use crate::domain::name::BindingName;
@@ -319,7 +319,7 @@ async fn look_into(
     Ok(())
 }
 
-fn asker(context: &Arc<Context>, request: &Request, version: &ListedVersion) -> Asker {
+fn asker(context: &Arc<Context>, request: &Request, version: &ListedVersion) -> ReadRequest {
     let (context, binding, access) = (context.clone(), request.binding.clone(), request.access.clone());
     let entries = || request.unaged.values().map(|one| &one.trace.entry);
     let selection = Selection {
@@ -327,12 +327,12 @@ fn asker(context: &Arc<Context>, request: &Request, version: &ListedVersion) -> 
         whole_payload: entries().any(|entry| entry.json_key.is_none()),
     };
     let secret = entries().next().map(|entry| entry.source.secret.clone());
-    Asker {
+    ReadRequest {
         binding: request.name.clone(),
         grant: request.access.grant.clone(),
         reason: ReadReason::Age,
-        wanted: Some(version.id.clone()),
-        judge: Arc::new(move |version| {
+        version_id: Some(version.id.clone()),
+        check: Arc::new(move |version| {
             let permits =
                 |secret: &SecretId| context.still_permits(&binding, &access, secret, &version.arn, &version.name);
             if secret.as_ref().is_some_and(permits) { Ok(selection.clone()) } else { Err(SourceErrorKind::NotGranted) }
@@ -342,8 +342,9 @@ fn asker(context: &Arc<Context>, request: &Request, version: &ListedVersion) -> 
 
 /// When the secret was created. `None` where IAM does not allow to ask.
 async fn secret_created(context: &Arc<Context>, path: &Path) -> Result<Option<Timestamp>, SourceError> {
-    let want = Want { fresh: Duration::ZERO, failed: Duration::ZERO, confirmed: true, versions: &[] };
-    match context.reader.versions().look(&path.identity, &path.secret, &want).await {
+    let want =
+        SnapshotRequest { max_age: Duration::ZERO, max_failure_age: Duration::ZERO, confirmed: true, versions: &[] };
+    match context.reader.versions().snapshot(&path.identity, &path.secret, &want).await {
         Ok(seen) => Ok(seen.and_then(|seen| seen.description.created)),
         Err(error) if is_final(&error) => Ok(None),
         Err(error) => Err(error),

@@ -15,9 +15,9 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::api::{OverlapStrategy, RotationAction};
 use crate::aws::audit::ReadReason;
-use crate::aws::read_request::{Judge, Selection};
-use crate::aws::versions::Want;
-use crate::aws::writer::Mandate;
+use crate::aws::read_request::{AnswerCheck, Selection};
+use crate::aws::versions::snapshot::SnapshotRequest;
+use crate::aws::writer::WriteAuthorization;
 use crate::domain::binding::Binding;
 use crate::domain::grant::Access;
 use crate::domain::name::BindingName;
@@ -188,8 +188,13 @@ impl Pass<'_> {
     async fn look_again(&self, party: &Party) {
         let secrets: BTreeSet<&SecretId> = party.sources.values().map(|source| &source.source.secret).collect();
         for secret in secrets {
-            let want = Want { fresh: Duration::ZERO, failed: Duration::ZERO, confirmed: true, versions: &[] };
-            if let Err(error) = self.context.reader.versions().look(&party.access.identity, secret, &want).await {
+            let want = SnapshotRequest {
+                max_age: Duration::ZERO,
+                max_failure_age: Duration::ZERO,
+                confirmed: true,
+                versions: &[],
+            };
+            if let Err(error) = self.context.reader.versions().snapshot(&party.access.identity, secret, &want).await {
                 tracing::debug!(%error, "a secret that was written is looked at at the next refresh");
             }
         }
@@ -281,8 +286,9 @@ impl Pass<'_> {
     async fn rotate_one(&self, party: &Party, source: &KeySource, due: &Due<'_>) -> Outcome {
         let (context, secret) = (self.context, &source.name);
         let identity = &party.access.identity;
-        let want = Want { fresh: POLL / 2, failed: Duration::ZERO, confirmed: true, versions: &[] };
-        let seen = match context.reader.versions().look(identity, &source.source.secret, &want).await {
+        let want =
+            SnapshotRequest { max_age: POLL / 2, max_failure_age: Duration::ZERO, confirmed: true, versions: &[] };
+        let seen = match context.reader.versions().snapshot(identity, &source.source.secret, &want).await {
             Ok(Some(seen)) => seen,
             Ok(None) => {
                 return Outcome::failed(format!(
@@ -492,8 +498,8 @@ fn refusal_of(party: &Party, keys: &[TargetKey], action: RotationAction) -> Opti
     })
 }
 
-fn mandate(party: &Party, source: &KeySource, due: &Due<'_>, keys: Vec<String>) -> Mandate {
-    Mandate {
+fn mandate(party: &Party, source: &KeySource, due: &Due<'_>, keys: Vec<String>) -> WriteAuthorization {
+    WriteAuthorization {
         binding: party.name.clone(),
         rule: due.rule.name.clone(),
         due: due.due,
@@ -557,7 +563,7 @@ fn places(context: &Arc<Context>, parties: &[Party], due: &Due<'_>) -> Result<Ve
 }
 
 /// Judges by the grants as they are after the read.
-fn judge(context: &Arc<Context>, party: &Party, secret: &SecretId) -> Judge {
+fn judge(context: &Arc<Context>, party: &Party, secret: &SecretId) -> AnswerCheck {
     let (context, binding, access) = (context.clone(), party.binding.clone(), party.access.clone());
     let secret = secret.clone();
     Arc::new(move |version| {

@@ -310,7 +310,7 @@ impl Bench {
         }
     }
 
-    fn queue(&self) -> Queue {
+    fn queue(&self) -> EventConsumer {
         let connector = SharedHttpConnector::new(Wire(self.sqs.clone()));
         let config = aws_sdk_sqs::Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
@@ -321,7 +321,7 @@ impl Bench {
             .sleep_impl(TokioSleep::new())
             .http_client(http_client_fn(move |_, _| connector.clone()))
             .build();
-        Queue::new(Client::from_conf(config), URL.to_owned(), self.metrics.clone(), self.health.clone())
+        EventConsumer::new(Client::from_conf(config), URL.to_owned(), self.metrics.clone(), self.health.clone())
     }
 
     /// Consumes for this long.
@@ -523,6 +523,6 @@ async fn the_client_is_for_the_region_of_the_queue_and_has_time_for_a_long_poll(
         assert!(timeouts.read_timeout().is_none());
     }
     // The future of a consumer can be spawned.
-    let queue = Queue::new(client(&config, URL), URL.to_owned(), Arc::default(), Arc::default());
+    let queue = EventConsumer::new(client(&config, URL), URL.to_owned(), Arc::default(), Arc::default());
     tokio::spawn(queue.consume(|_| std::future::ready(true))).abort();
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::api::Reason;
 use crate::aws::audit::ReadReason;
-use crate::aws::read_request::Asker;
+use crate::aws::read_request::ReadRequest;
 use crate::domain::grant::Access;
 use crate::domain::note::Note;
 use crate::domain::render::encoding::Encoding;
@@ -147,7 +147,13 @@ impl Pass<'_> {
             VersionSelector::Stage(_) => None,
         };
         let reason = ReadReason::Overlap;
-        let asker = Asker { binding: self.name.clone(), grant: access.grant.clone(), reason, wanted, judge };
+        let asker = ReadRequest {
+            binding: self.name.clone(),
+            grant: access.grant.clone(),
+            reason,
+            version_id: wanted,
+            check: judge,
+        };
         match self.context.reader.read(&access.identity, &source, asker).await {
             Ok(version) => {
                 let allowed = |_: &Source, key: &str| access.permits_key(&version.name, key);

@@ -11,7 +11,7 @@ use super::*;
 use crate::api::GenerateEncoding;
 use crate::aws::api::{Batch, Page, SecretsApi};
 use crate::aws::audit::AuditLog;
-use crate::aws::rate_limit::Quotas;
+use crate::aws::rate_limit::RateLimits;
 use crate::aws::versions::Versions;
 use crate::domain::name::BindingName;
 use crate::domain::payload::Payload;
@@ -279,7 +279,7 @@ impl Bench {
         let folder = tempfile::tempdir().unwrap();
         let place = |name: &&str| Place {
             secret: name.parse().unwrap(),
-            mandate: Mandate {
+            mandate: WriteAuthorization {
                 binding: BindingName::new("n", "worker"),
                 rule: "key".to_owned(),
                 due: Timestamp::UNIX_EPOCH,
@@ -303,7 +303,7 @@ impl Bench {
     /// One life of the operator; `None` where it was ended.
     async fn live(&mut self) -> Option<Result<End, GenerateError>> {
         let api: Arc<dyn SecretsApi> = Arc::new(self.aws.clone());
-        let (audit, quotas) = (Arc::new(AuditLog::file(self.audit.clone()).unwrap()), Arc::new(Quotas::default()));
+        let (audit, quotas) = (Arc::new(AuditLog::file(self.audit.clone()).unwrap()), Arc::new(RateLimits::default()));
         let (versions, _changes) = Versions::new(api.clone(), quotas.clone(), None);
         let writer = Writer::new(api.clone(), audit.clone(), quotas.clone());
         let reader = Reader::new(api, audit, quotas, Arc::new(versions));
