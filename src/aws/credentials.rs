@@ -15,12 +15,12 @@ use tokio::time::timeout;
 use crate::domain::secret::identity::{Role, ServiceAccountIdentity, session_name};
 use crate::kubernetes::write::request_token;
 
-/// The annotation by which [IRSA] names the role of a ServiceAccount.
+/// The annotation of [IRSA] that names the role of a ServiceAccount.
 ///
 /// [IRSA]: https://docs.aws.amazon.com/eks/latest/userguide/associate-service-account-role.html
 const ROLE_ANNOTATION: &str = "eks.amazonaws.com/role-arn";
 
-/// How long Kubernetes may take to give a ServiceAccount or its token.
+/// How long Kubernetes may take to answer a ServiceAccount or its token.
 const KUBERNETES_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Credentials of a role that the operator assumes from its own identity.
@@ -40,8 +40,8 @@ pub async fn assume_role(config: &SdkConfig, role: &Role) -> SharedCredentialsPr
     SharedCredentialsProvider::new(builder.build().await)
 }
 
-/// Credentials for a ServiceAccount, by [TokenRequest] and [AssumeRoleWithWebIdentity]. The token is held in memory
-/// for the one request.
+/// Credentials for a ServiceAccount, by [TokenRequest] and [AssumeRoleWithWebIdentity]. The token stays in memory for one
+/// request.
 ///
 /// [TokenRequest]: https://kubernetes.io/docs/reference/kubernetes-api/authentication-resources/token-request-v1/
 /// [AssumeRoleWithWebIdentity]: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
@@ -52,7 +52,7 @@ pub struct ServiceAccountCredentials {
 }
 
 impl ServiceAccountCredentials {
-    /// Credentials for `account`. Whatever credentials `config` has are not used: the token alone speaks.
+    /// Credentials for `account`. The token replaces the credentials of `config`.
     #[must_use]
     pub fn new(kubernetes: Client, config: &SdkConfig, account: ServiceAccountIdentity) -> Self {
         let mut unsigned = config.to_builder();
@@ -73,7 +73,9 @@ impl ServiceAccountCredentials {
             Err(_) => return Err(CredentialsError::provider_timed_out(KUBERNETES_TIMEOUT)),
         };
         let role = account.annotations().get(ROLE_ANNOTATION).cloned();
-        role.ok_or_else(|| CredentialsError::invalid_configuration(Cause("ServiceAccountWithoutRole".to_owned())))
+        role.ok_or_else(|| {
+            CredentialsError::invalid_configuration(CredentialsCause("ServiceAccountWithoutRole".to_owned()))
+        })
     }
 
     async fn credentials(&self) -> Result {
@@ -93,7 +95,9 @@ impl ServiceAccountCredentials {
             .send()
             .await
             .map_err(CredentialsError::provider_error)?;
-        let given = answer.credentials.ok_or_else(|| CredentialsError::unhandled(Cause("NoCredentials".to_owned())))?;
+        let given = answer
+            .credentials
+            .ok_or_else(|| CredentialsError::unhandled(CredentialsCause("NoCredentials".to_owned())))?;
         let mut credentials = Credentials::builder()
             .access_key_id(given.access_key_id)
             .secret_access_key(given.secret_access_key)
@@ -119,15 +123,15 @@ impl ProvideCredentials for ServiceAccountCredentials {
     }
 }
 
-/// A failure in getting credentials that is not AWS's, as a short code in the style of AWS's.
+/// A credentials failure outside AWS, as a short code in the style of AWS.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Cause(pub String);
+pub struct CredentialsCause(pub String);
 
 fn refused(what: &str, error: &kube::Error) -> CredentialsError {
     let code = match error {
         kube::Error::Api(status) => status.code.to_string(),
         _ => "Unavailable".to_owned(),
     };
-    CredentialsError::provider_error(Cause(format!("{what}{code}")))
+    CredentialsError::provider_error(CredentialsCause(format!("{what}{code}")))
 }

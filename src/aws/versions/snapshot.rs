@@ -1,54 +1,80 @@
-//! What is known of a secret without its value, and what a binding asks for.
+//! Snapshots of a secret without its value, and requests for them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::domain::secret::description::Description;
-use crate::domain::secret::reference::VersionSelector;
+use crate::domain::secret::identity::Identity;
+use crate::domain::secret::reference::{SecretId, VersionSelector};
 
-/// How a version was found.
+/// The cause that made Bindery find a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Discovery {
-    /// By a request to AWS.
+    /// A request to AWS.
     Request,
-    /// By an event.
+    /// An event.
     Event,
 }
 
-/// What was seen of a secret.
+/// The versions of a secret at one time, without values.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// Its versions.
+    /// The versions.
     pub description: Arc<Description>,
-    /// When AWS was asked.
+    /// When the request to AWS began.
     pub at: Instant,
-    /// Whether it rests on more than a list, which may be five minutes old.
+    /// False where the snapshot rests on a list alone, which may be five minutes old.
     pub confirmed: bool,
-    /// How the present version was found.
+    /// What found the present version.
     pub discovery: Discovery,
     /// Whether only the versions that were read are known.
     pub(super) partial: bool,
 }
 
 impl Snapshot {
-    /// Whether it tells of AWS's own rotation, as reads do not.
+    /// Whether the snapshot has the dates of AWS's own rotation. Reads do not answer them.
     #[must_use]
     pub const fn has_rotation_dates(&self) -> bool {
         !self.partial
     }
 }
 
-/// What a binding wants to know of a secret.
+/// A request for a [`Snapshot`].
 #[derive(Clone, Debug)]
 pub struct SnapshotRequest<'a> {
-    /// How old the answer may be.
+    /// The age up to which a known snapshot serves.
     pub max_age: Duration,
-    /// How old a failure may be to be taken for the answer.
+    /// The age up to which a known failure serves.
     pub max_failure_age: Duration,
     /// Whether a list is not enough.
     pub confirmed: bool,
-    /// The versions asked about.
+    /// The versions that the snapshot must answer for.
     pub versions: &'a [&'a VersionSelector],
+}
+
+/// A request to describe one secret.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DescribeRequest<'a> {
+    pub(super) identity: &'a Identity,
+    pub(super) secret: &'a SecretId,
+    /// When the description was requested. A description that began later serves too.
+    pub(super) requested: Instant,
+    /// The cause that the snapshot records where the version is new.
+    pub(super) discovery: Discovery,
+}
+
+/// When a description began, by both clocks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DescribeStart {
+    pub(super) at: Instant,
+    pub(super) time: Timestamp,
+}
+
+impl DescribeStart {
+    pub(super) fn now() -> Self {
+        Self { at: Instant::now(), time: Timestamp::now() }
+    }
 }
