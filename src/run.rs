@@ -11,11 +11,11 @@ use tokio::sync::watch;
 
 use crate::aws::api::SecretsApi;
 use crate::aws::audit::AuditLog;
-use crate::aws::events::consumer::Queue;
-use crate::aws::rate_limit::Quotas;
+use crate::aws::events::consumer::EventConsumer;
+use crate::aws::rate_limit::RateLimits;
 use crate::aws::reader::Reader;
 use crate::aws::sdk::SecretsManager;
-use crate::aws::versions::{Noticed, Versions};
+use crate::aws::versions::{EventOutcome, Versions};
 use crate::aws::writer::Writer;
 use crate::controller::prepare::{AwsAccess, Process, prepare};
 use crate::flags::{AuditTarget, RunArgs};
@@ -106,10 +106,10 @@ async fn operate(args: &RunArgs) -> Result<(), RunError> {
         let identity = identity();
         let region = aws.default_region().map(str::to_owned);
         let settings = Arc::new(args.settings(region.clone(), identity.clone()));
-        let queues: Vec<Queue> =
-            args.events_queue_urls.iter().map(|url| aws.queue(url, readiness.queues.clone())).collect();
+        let queues: Vec<EventConsumer> =
+            args.events_queue_urls.iter().map(|url| aws.event_consumer(url, readiness.queues.clone())).collect();
         let aws: Arc<dyn SecretsApi> = Arc::new(aws);
-        let quotas = Arc::new(Quotas::new(args.rates()));
+        let quotas = Arc::new(RateLimits::new(args.rates()));
         let (versions, changes) = Versions::new(aws.clone(), quotas.clone(), region);
         let aws = AwsAccess {
             writer: Writer::new(aws.clone(), audit.clone(), quotas.clone()),
@@ -168,17 +168,17 @@ async fn operate(args: &RunArgs) -> Result<(), RunError> {
 }
 
 /// Takes events from all queues, for ever.
-async fn consume(queues: Vec<Queue>, versions: Arc<Versions>, metrics: Arc<Metrics>) {
+async fn consume(queues: Vec<EventConsumer>, versions: Arc<Versions>, metrics: Arc<Metrics>) {
     let consuming = queues.into_iter().map(|queue| {
         let (versions, metrics) = (versions.clone(), metrics.clone());
         queue.consume(move |event| {
             let (versions, metrics) = (versions.clone(), metrics.clone());
             async move {
-                let noticed = versions.noticed(&event).await;
-                if noticed == Noticed::Nobody {
+                let noticed = versions.handle_event(&event).await;
+                if noticed == EventOutcome::Unregistered {
                     metrics.event("unwanted");
                 }
-                noticed != Noticed::Unknown
+                noticed != EventOutcome::Unknown
             }
         })
     });

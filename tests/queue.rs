@@ -17,7 +17,7 @@ use tokio::sync::{Mutex as AsyncMutex, MutexGuard};
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::{QueueAttributeName, SendMessageBatchRequestEntry};
-use bindery::aws::events::consumer::{Queue, client};
+use bindery::aws::events::consumer::{EventConsumer, client};
 use bindery::aws::events::health::QueueHealth;
 use bindery::aws::events::message::SecretEvent;
 use bindery::metrics::Metrics;
@@ -145,7 +145,7 @@ impl Bench {
         Fut: Future<Output = bool> + Send + 'static,
     {
         let client = client(&self.config, &self.url);
-        let queue = Queue::new(client, self.url.clone(), self.metrics.clone(), self.health.clone());
+        let queue = EventConsumer::new(client, self.url.clone(), self.metrics.clone(), self.health.clone());
         Consumer(tokio::spawn(queue.consume(handle)))
     }
 

@@ -1,4 +1,4 @@
-//! Attempts within one call of the SDK, which repeats a call by itself.
+//! The attempts of one call. The SDK repeats a call by itself.
 
 use std::error::Error as StdError;
 use std::io;
@@ -16,13 +16,13 @@ use aws_smithy_types::config_bag::ConfigBag;
 
 use crate::aws::classify::is_throttling;
 
-/// Counts the attempts of one call whose request may have reached AWS and whose answer did not arrive whole: AWS may
-/// count each of them as a read of the value.
+/// Counts the attempts of one call whose request may have reached AWS and whose answer did not arrive whole. AWS may
+/// count each as a read of the value.
 #[derive(Clone, Debug, Default)]
 pub struct LostAttempts(Arc<AtomicU32>);
 
 impl LostAttempts {
-    /// How many there were.
+    /// The number of lost attempts.
     pub fn count(&self) -> u32 {
         self.0.load(Ordering::Relaxed)
     }
@@ -40,7 +40,7 @@ impl Intercept for LostAttempts {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        // An answer that AWS means as a success, and that cannot be understood, may hold the value.
+        // A success that the SDK cannot parse may contain the value.
         let succeeded = context.response().is_some_and(|response| response.status().is_success());
         if let Some(Err(error)) = context.output_or_error()
             && (succeeded || is_lost(error))
@@ -51,8 +51,8 @@ impl Intercept for LostAttempts {
     }
 }
 
-/// Keeps the SDK from repeating a call that AWS throttled: the [quota](crate::aws::rate_limit) of the identity slows down first,
-/// and only then is the call made again.
+/// Forbids the SDK to repeat a throttled call. The [rate limit](crate::aws::rate_limit) of the identity slows down before
+/// the next attempt.
 #[derive(Debug)]
 pub struct ThrottlingIsPaced;
 
@@ -71,7 +71,7 @@ impl ClassifyRetry for ThrottlingIsPaced {
     }
 
     fn priority(&self) -> RetryClassifierPriority {
-        // The last word is this one's.
+        // This classifier overrides the others.
         RetryClassifierPriority::run_after(RetryClassifierPriority::transient_error_classifier())
     }
 }
@@ -94,7 +94,7 @@ fn is_lost<E: StdError + 'static>(error: &OrchestratorError<E>) -> bool {
     error.as_connector_error().is_some_and(|error| !error.is_user() && !never_connected(error))
 }
 
-/// Whether no connection was made, so that nothing was sent.
+/// Whether no connection opened, so that no request was sent.
 fn never_connected(error: &(dyn StdError + 'static)) -> bool {
     use io::ErrorKind::{AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkUnreachable};
     let mut current = Some(error);

@@ -1,5 +1,6 @@
-//! The record of every read of a value, who got which keys of which version, and why; and of every write to Secrets
-//! Manager.
+//! The audit log: one record for each read of a value and two for each write to Secrets Manager.
+//!
+//! A record of a read names the bindings, the keys and the version, and the reason.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -9,51 +10,48 @@ use std::sync::{Mutex, PoisonError};
 use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
 
-use crate::aws::read_request::{Asker, Selection};
-use crate::domain::secret::error::SourceErrorKind;
-
-/// Why a value is read.
+/// The reason of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReadReason {
-    /// Nothing was published yet.
+    /// The binding has published no Secret yet.
     Created,
-    /// The secret has a new version, or the binding asks for something else of it.
+    /// The secret has a new version, or the mapping of the binding changed.
     Changed,
-    /// The target Secret was there before and is gone.
+    /// The target Secret was deleted.
     Missing,
     /// The target Secret was edited.
     Drift,
-    /// What was published before the operator started could not be proven current.
+    /// After a start, the operator cannot prove that the published Secret is current.
     Restart,
-    /// Another grant serves the binding.
+    /// Another grant allows the binding.
     Access,
-    /// An event of AWS told that the secret has a new version.
+    /// An event reports a new version of the secret.
     Event,
-    /// The annotation `bindery.dev/sync` asks for it.
+    /// The annotation `bindery.dev/sync` requests it.
     Forced,
-    /// The overlap of an old and a new value goes on.
+    /// An overlap of an old and a new value needs the value.
     Overlap,
-    /// A new value is made of it, since a rule is due.
+    /// A rule is due and replaces the value.
     Rotation,
-    /// When a key was last changed is not known yet.
+    /// The age of a key is unknown.
     Age,
 }
 
-/// What became of an attempt to read.
+/// The outcome of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReadOutcome {
-    /// AWS sent the value and it is used.
+    /// AWS sent the value and a binding uses it.
     Read,
-    /// AWS refused, or what it sent may not be used.
+    /// AWS refused, or no binding may use the value.
     Denied,
     /// The answer did not arrive whole, so AWS may or may not count it as a read.
     Unknown,
 }
 
-/// One line of the audit log: one value that AWS sent, or may have sent, and all who were served with it. It names
-/// keys; it has no field that could hold a value.
+/// One line of the audit log: a value that AWS sent or may have sent, and the bindings that it served. It names keys and
+/// has no field for a value.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReadRecord<'a> {
@@ -61,29 +59,29 @@ pub struct ReadRecord<'a> {
     pub time: Timestamp,
     /// Always `read`; other records have other kinds.
     pub kind: &'static str,
-    /// What became of it; `read` where anybody was given the value.
+    /// The outcome; `read` where a binding got the value.
     pub outcome: ReadOutcome,
-    /// The full ARN, or the reference of the binding where AWS answered none.
+    /// The full ARN, or the reference of the binding where AWS answered no ARN.
     pub secret: &'a str,
     /// The version that was read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version_id: Option<&'a str>,
-    /// The version stage that was asked for.
+    /// The version stage of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version_stage: Option<&'a str>,
-    /// The region asked; absent for the operator's own.
+    /// The region of the request; absent for the operator's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<&'a str>,
-    /// As whom AWS was asked: `operator`, or the role and the name of the session.
+    /// The identity of the request: `operator`, or the role and the name of the session.
     pub identity: &'a str,
-    /// The AWS request id, by which CloudTrail records the same read; the secrets of one batch share it.
+    /// The AWS request id, which CloudTrail records too. The secrets of one batch share it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<&'a str>,
-    /// For whom it was read.
+    /// The bindings that the read served.
     pub served: Vec<Served<'a>>,
 }
 
-/// One binding that a read served, or was meant to serve.
+/// One binding that a read served or refused.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Served<'a> {
@@ -91,57 +89,57 @@ pub struct Served<'a> {
     pub namespace: &'a str,
     /// The binding.
     pub binding: &'a str,
-    /// The grant that allows it.
+    /// The grant that allows the read.
     pub grant: &'a str,
-    /// Why.
+    /// The reason.
     pub reason: ReadReason,
-    /// The JSON keys selected; empty where the whole payload is taken.
+    /// The selected JSON keys; empty where the binding selects the whole payload.
     pub keys: Vec<String>,
-    /// Whether the whole payload is taken.
+    /// Whether the binding selects the whole payload.
     pub whole_payload: bool,
-    /// True where the binding was not given the value after all.
+    /// True where the check refused the value to the binding.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub denied: bool,
 }
 
-/// What became of a write.
+/// The outcome of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WriteOutcome {
-    /// It is about to be made.
+    /// The request is about to be sent.
     Intended,
-    /// AWS took it, or had taken it before.
+    /// AWS applied it, now or by an earlier request.
     Written,
-    /// AWS refused it, and nothing was changed.
+    /// AWS refused it and changed nothing.
     Refused,
-    /// AWS may or may not have taken it.
+    /// AWS may have applied it.
     Unknown,
 }
 
-/// One line of the audit log: a write to Secrets Manager that is about to be made, or what became of it. It names keys;
-/// it has no field that could hold a value.
+/// One line of the audit log: the intent or the outcome of a write to Secrets Manager. It names keys and has no field for
+/// a value.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WriteRecord<'a> {
-    /// When it was recorded (RFC 3339).
+    /// The time of the record (RFC 3339).
     pub time: Timestamp,
     /// Always `write`.
     pub kind: &'static str,
-    /// Whether it is intended, and what became of it.
+    /// The intent, or the outcome.
     pub outcome: WriteOutcome,
     /// The operation of Secrets Manager.
     pub operation: &'static str,
     /// The full ARN.
     pub secret: &'a str,
-    /// The version that is written or labelled.
+    /// The version that the write creates or labels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version_id: Option<&'a str>,
-    /// The version that loses the label.
+    /// The version that loses the version stage.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from_version_id: Option<&'a str>,
-    /// The labels that are put or moved.
+    /// The version stages that the write sets or moves.
     pub version_stages: &'a [&'a str],
-    /// The JSON keys that get another value.
+    /// The JSON keys that get a new value.
     pub keys: &'a [String],
     /// The namespace.
     pub namespace: &'a str,
@@ -149,53 +147,24 @@ pub struct WriteRecord<'a> {
     pub binding: &'a str,
     /// The rule.
     pub rule: &'a str,
-    /// When the rule was due.
+    /// The due time of the rule.
     pub due: Timestamp,
-    /// The grant that allows it.
+    /// The grant that allows the write.
     pub grant: &'a str,
-    /// The region asked; absent for the operator's own.
+    /// The region of the request; absent for the operator's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<&'a str>,
-    /// As whom AWS is asked.
+    /// The identity of the request.
     pub identity: &'a str,
     /// AWS's error code.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<&'a str>,
-    /// The AWS request id, by which CloudTrail records the same write.
+    /// The AWS request id, which CloudTrail records too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<&'a str>,
 }
 
-impl<'a> Served<'a> {
-    pub(super) fn by(asker: &'a Asker) -> Self {
-        Self {
-            namespace: &asker.binding.namespace,
-            binding: &asker.binding.name,
-            grant: &asker.grant,
-            reason: asker.reason,
-            keys: Vec::new(),
-            whole_payload: false,
-            denied: false,
-        }
-    }
-
-    /// Takes over the verdict on an answer; answers why the binding is refused.
-    pub(super) fn judged(&mut self, verdict: Result<Selection, SourceErrorKind>) -> Option<SourceErrorKind> {
-        match verdict {
-            Ok(selection) => {
-                self.keys = selection.keys;
-                self.whole_payload = selection.whole_payload;
-                None
-            }
-            Err(kind) => {
-                self.denied = true;
-                Some(kind)
-            }
-        }
-    }
-}
-
-/// Where the records go.
+/// The destination of the audit records.
 pub struct AuditLog {
     sink: Mutex<Sink>,
 }
@@ -206,13 +175,13 @@ enum Sink {
 }
 
 impl AuditLog {
-    /// Records on standard output, where nothing else is written.
+    /// A log on standard output, which has no other content.
     #[must_use]
     pub const fn stdout() -> Self {
         Self { sink: Mutex::new(Sink::Stdout) }
     }
 
-    /// Records appended to a file, which is created with mode 0600 where it does not exist.
+    /// A log that appends to a file. A new file gets mode 0600.
     ///
     /// # Errors
     /// Where the file cannot be opened.
@@ -221,10 +190,10 @@ impl AuditLog {
         Ok(Self { sink: Mutex::new(Sink::File { path, file }) })
     }
 
-    /// Opens the file anew, as log rotation needs it. Does nothing for standard output.
+    /// Reopens the file after log rotation. Does nothing for standard output.
     ///
     /// # Errors
-    /// Where the file cannot be opened; records then go on to the old one.
+    /// Where the file cannot be opened. Then the log keeps the old file.
     pub fn reopen(&self) -> io::Result<()> {
         if let Sink::File { path, file } = &mut *self.sink.lock().unwrap_or_else(PoisonError::into_inner) {
             *file = open(path)?;
@@ -232,20 +201,20 @@ impl AuditLog {
         Ok(())
     }
 
-    /// Writes and flushes one record. The caller uses the value only after this returns `Ok`.
+    /// Writes and flushes the record of a read. The caller uses the value only after `Ok`.
     ///
     /// # Errors
     /// Where the record could not be written whole.
-    pub fn write(&self, record: &ReadRecord<'_>) -> io::Result<()> {
+    pub fn record_read(&self, record: &ReadRecord<'_>) -> io::Result<()> {
         self.append(record)
     }
 
-    /// Writes and flushes one record of a write. The write is made only after this returns `Ok` for the record that
-    /// tells of the intent, and its outcome is used only after it does for that of the outcome.
+    /// Writes and flushes a record of a write. The caller sends the request only after `Ok` for the intent, and uses the
+    /// result only after `Ok` for the outcome.
     ///
     /// # Errors
     /// Where the record could not be written whole.
-    pub fn write_of_write(&self, record: &WriteRecord<'_>) -> io::Result<()> {
+    pub fn record_write(&self, record: &WriteRecord<'_>) -> io::Result<()> {
         self.append(record)
     }
 

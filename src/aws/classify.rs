@@ -1,4 +1,4 @@
-//! What an answer of AWS means: error codes become a [`SourceErrorKind`].
+//! The classification of AWS errors: a code becomes a [`SourceErrorKind`].
 
 use std::error::Error as StdError;
 
@@ -10,33 +10,33 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use aws_types::request_id::RequestId;
 
-use crate::aws::credentials::Cause;
+use crate::aws::credentials::CredentialsCause;
 use crate::domain::secret::error::{SourceError, SourceErrorKind};
 
 /// An operation that writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Write {
+pub enum WriteOperation {
     /// `PutSecretValue`.
     Put,
     /// `UpdateSecretVersionStage`.
-    Label,
+    MoveStage,
     /// `RotateSecret`.
     Rotate,
 }
 
-impl Write {
-    /// The operation as AWS names it.
+impl WriteOperation {
+    /// AWS's name of the operation.
     #[must_use]
-    pub const fn operation(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Put => "PutSecretValue",
-            Self::Label => "UpdateSecretVersionStage",
+            Self::MoveStage => "UpdateSecretVersionStage",
             Self::Rotate => "RotateSecret",
         }
     }
 }
 
-/// Classifies a failed call of the SDK.
+/// Classifies the error of a call of the SDK.
 #[must_use]
 pub fn from_sdk<E>(secret: &str, error: &SdkError<E, HttpResponse>) -> SourceError
 where
@@ -59,34 +59,34 @@ where
     SourceError { code, request_id, ..SourceError::new(kind, secret) }
 }
 
-/// Classifies what a batch answered of one secret.
+/// Classifies the error of one secret in a batch.
 #[must_use]
 pub fn of_item(secret: &str, code: Option<&str>, message: Option<&str>, request_id: Option<String>) -> SourceError {
     let kind = classify(code, message.unwrap_or_default(), 400);
     SourceError { code: code.map(bounded_code), request_id, ..SourceError::new(kind, secret) }
 }
 
-/// The same failure as it is meant of a write, whose refusals AWS words alike for several operations.
+/// Refines the error of a write. AWS uses the same codes for several operations.
 #[must_use]
-pub fn of_write(error: SourceError, write: Write) -> SourceError {
+pub fn of_write(error: SourceError, write: WriteOperation) -> SourceError {
     use SourceErrorKind as K;
     let code = error.code.as_deref().unwrap_or_default();
     let kind = match (error.kind, write) {
         (K::AccessDenied, _) => K::WriteDenied,
         (K::Unavailable, _) if code == "ResourceExistsException" => K::TokenTaken,
         (K::Unavailable, _) if code == "LimitExceededException" => K::LimitExceeded,
-        // EncryptionFailure is documented for PutSecretValue alone.
-        (K::Unavailable, Write::Put) if code == "EncryptionFailure" => K::DecryptionFailed,
-        (K::InvalidReference, Write::Label) => K::StageMoved,
-        (K::Unavailable, Write::Label) if code == "InvalidRequestException" => K::StageMoved,
-        (K::InvalidReference, Write::Rotate) => K::NotRotatable,
-        (K::Unavailable, Write::Rotate) if code == "InvalidRequestException" => K::NotRotatable,
+        // AWS documents EncryptionFailure for PutSecretValue alone.
+        (K::Unavailable, WriteOperation::Put) if code == "EncryptionFailure" => K::DecryptionFailed,
+        (K::InvalidReference, WriteOperation::MoveStage) => K::StageMoved,
+        (K::Unavailable, WriteOperation::MoveStage) if code == "InvalidRequestException" => K::StageMoved,
+        (K::InvalidReference, WriteOperation::Rotate) => K::NotRotatable,
+        (K::Unavailable, WriteOperation::Rotate) if code == "InvalidRequestException" => K::NotRotatable,
         (kind, _) => kind,
     };
     SourceError { kind, ..error }
 }
 
-/// Codes and ids are short tokens; anything else in their place is cut so that it cannot carry text of a payload.
+/// Cuts a code or an id to a short token, so that it cannot carry text of a payload.
 fn bounded_code(text: &str) -> String {
     text.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/')).take(64).collect()
 }
@@ -102,7 +102,7 @@ fn has_credentials_error(error: &(dyn StdError + 'static)) -> bool {
     false
 }
 
-/// The code and the request id of what kept credentials away, which stand deep in the chain of causes.
+/// The code and the request id of a credentials failure, from deep in the chain of causes.
 fn credentials_failure(error: &(dyn StdError + 'static)) -> (Option<String>, Option<String>) {
     let mut current = Some(error);
     while let Some(error) = current {
@@ -112,7 +112,7 @@ fn credentials_failure(error: &(dyn StdError + 'static)) -> (Option<String>, Opt
         if let Some(error) = error.downcast_ref::<AssumeRoleWithWebIdentityError>() {
             return (error.code().map(str::to_owned), error.meta().request_id().map(str::to_owned));
         }
-        if let Some(Cause(code)) = error.downcast_ref::<Cause>() {
+        if let Some(CredentialsCause(code)) = error.downcast_ref::<CredentialsCause>() {
             return (Some(code.clone()), None);
         }
         current = error.source();
@@ -126,7 +126,7 @@ fn credentials_failure(error: &(dyn StdError + 'static)) -> (Option<String>, Opt
 /// [common]: https://docs.aws.amazon.com/secretsmanager/latest/apireference/CommonErrors.html
 fn classify(code: Option<&str>, message: &str, status: u16) -> SourceErrorKind {
     let message = message.to_ascii_lowercase();
-    // AWS names the secret in some messages, so the phrases looked for are AWS's own, at their known places.
+    // Some messages contain the name of the secret, so a phrase counts only at its known place.
     if message.starts_with("rate exceeded") {
         return SourceErrorKind::Throttled;
     }
@@ -145,7 +145,7 @@ fn classify(code: Option<&str>, message: &str, status: u16) -> SourceErrorKind {
             {
                 SourceErrorKind::SecretPendingDeletion
             } else {
-                // What the state of the secret does not allow, its state can also cure.
+                // Another state of the secret can allow the request.
                 SourceErrorKind::Unavailable
             }
         }
@@ -177,7 +177,7 @@ fn classify(code: Option<&str>, message: &str, status: u16) -> SourceErrorKind {
     }
 }
 
-/// Whether AWS means that it is called too often.
+/// Whether the code means that AWS throttled the call.
 pub(super) fn is_throttling(code: &str) -> bool {
     matches!(
         code,
@@ -239,24 +239,24 @@ mod tests {
     fn a_refused_write_means_what_its_operation_makes_of_the_code() {
         use SourceErrorKind as K;
         for (write, code, kind) in [
-            (Write::Put, "AccessDeniedException", K::WriteDenied),
-            (Write::Put, "ResourceExistsException", K::TokenTaken),
-            (Write::Put, "LimitExceededException", K::LimitExceeded),
-            (Write::Put, "EncryptionFailure", K::DecryptionFailed),
-            (Write::Put, "InvalidParameterException", K::InvalidReference),
-            (Write::Label, "InvalidParameterException", K::StageMoved),
-            (Write::Label, "InvalidRequestException", K::StageMoved),
-            (Write::Label, "LimitExceededException", K::LimitExceeded),
-            (Write::Rotate, "InvalidRequestException", K::NotRotatable),
-            (Write::Rotate, "InternalServiceError", K::Unavailable),
-            (Write::Label, "ThrottlingException", K::Throttled),
+            (WriteOperation::Put, "AccessDeniedException", K::WriteDenied),
+            (WriteOperation::Put, "ResourceExistsException", K::TokenTaken),
+            (WriteOperation::Put, "LimitExceededException", K::LimitExceeded),
+            (WriteOperation::Put, "EncryptionFailure", K::DecryptionFailed),
+            (WriteOperation::Put, "InvalidParameterException", K::InvalidReference),
+            (WriteOperation::MoveStage, "InvalidParameterException", K::StageMoved),
+            (WriteOperation::MoveStage, "InvalidRequestException", K::StageMoved),
+            (WriteOperation::MoveStage, "LimitExceededException", K::LimitExceeded),
+            (WriteOperation::Rotate, "InvalidRequestException", K::NotRotatable),
+            (WriteOperation::Rotate, "InternalServiceError", K::Unavailable),
+            (WriteOperation::MoveStage, "ThrottlingException", K::Throttled),
         ] {
             let refused = of_write(of_item("s", Some(code), Some("hunter2"), None), write);
             assert_eq!(refused.kind, kind, "{write:?} {code}");
             assert!(!refused.to_string().contains("hunter2"));
         }
         let deleted = of_item("s", Some("InvalidRequestException"), Some("was marked for deletion"), None);
-        assert_eq!(of_write(deleted, Write::Label).kind, K::SecretPendingDeletion);
+        assert_eq!(of_write(deleted, WriteOperation::MoveStage).kind, K::SecretPendingDeletion);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use crate::domain::secret::identity::{Role, ServiceAccountIdentity, session_name};
 use crate::kubernetes::service_account::{request_token, role_arn};
 
-/// How long Kubernetes may take to give a ServiceAccount or its token.
+/// How long Kubernetes may take to answer a ServiceAccount or its token.
 const KUBERNETES_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Credentials of a role that the operator assumes from its own identity.
@@ -34,8 +34,8 @@ pub async fn assume_role(config: &SdkConfig, role: &Role) -> SharedCredentialsPr
     SharedCredentialsProvider::new(builder.build().await)
 }
 
-/// Credentials for a ServiceAccount, by [TokenRequest] and [AssumeRoleWithWebIdentity]. The token is held in memory
-/// for the one request.
+/// Credentials for a ServiceAccount, by [TokenRequest] and [AssumeRoleWithWebIdentity]. The token stays in memory for one
+/// request.
 ///
 /// [TokenRequest]: https://kubernetes.io/docs/reference/kubernetes-api/authentication-resources/token-request-v1/
 /// [AssumeRoleWithWebIdentity]: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
@@ -46,7 +46,7 @@ pub struct ServiceAccountCredentials {
 }
 
 impl ServiceAccountCredentials {
-    /// Credentials for `account`. Whatever credentials `config` has are not used: the token alone speaks.
+    /// Credentials for `account`. The token replaces the credentials of `config`.
     #[must_use]
     pub fn new(kubernetes: Client, config: &SdkConfig, account: ServiceAccountIdentity) -> Self {
         let mut unsigned = config.to_builder();
@@ -65,7 +65,9 @@ impl ServiceAccountCredentials {
             Ok(Err(error)) => return Err(refused("ServiceAccount", &error)),
             Err(_) => return Err(CredentialsError::provider_timed_out(KUBERNETES_TIMEOUT)),
         };
-        role.ok_or_else(|| CredentialsError::invalid_configuration(Cause("ServiceAccountWithoutRole".to_owned())))
+        role.ok_or_else(|| {
+            CredentialsError::invalid_configuration(CredentialsCause("ServiceAccountWithoutRole".to_owned()))
+        })
     }
 
     async fn credentials(&self) -> Result {
@@ -85,7 +87,9 @@ impl ServiceAccountCredentials {
             .send()
             .await
             .map_err(CredentialsError::provider_error)?;
-        let given = answer.credentials.ok_or_else(|| CredentialsError::unhandled(Cause("NoCredentials".to_owned())))?;
+        let given = answer
+            .credentials
+            .ok_or_else(|| CredentialsError::unhandled(CredentialsCause("NoCredentials".to_owned())))?;
         let mut credentials = Credentials::builder()
             .access_key_id(given.access_key_id)
             .secret_access_key(given.secret_access_key)
@@ -111,15 +115,15 @@ impl ProvideCredentials for ServiceAccountCredentials {
     }
 }
 
-/// A failure in getting credentials that is not AWS's, as a short code in the style of AWS's.
+/// A credentials failure outside AWS, as a short code in the style of AWS.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Cause(pub String);
+pub struct CredentialsCause(pub String);
 
 fn refused(what: &str, error: &kube::Error) -> CredentialsError {
     let code = match error {
         kube::Error::Api(status) => status.code.to_string(),
         _ => "Unavailable".to_owned(),
     };
-    CredentialsError::provider_error(Cause(format!("{what}{code}")))
+    CredentialsError::provider_error(CredentialsCause(format!("{what}{code}")))
 }

@@ -1,33 +1,39 @@
-//! The AWS boundary: what Bindery asks of Secrets Manager, and what it makes of the answers.
+//! The AWS boundary: the requests to Secrets Manager and SQS, and the state that they need.
 //!
-//! [`SecretsApi`](api::SecretsApi) is the one trait of the crate. [`SecretsManager`](sdk::SecretsManager)
-//! implements it over the AWS SDK; tests of faults that no real service produces implement it in memory.
+//! [`SecretsApi`](api::SecretsApi) is the one trait of the crate. [`SecretsManager`](sdk::SecretsManager) implements it
+//! over the AWS SDK. Tests use an implementation in memory, with faults that no real service produces.
 //!
-//! | file | what |
+//! | file | content |
 //! |---|---|
-//! | [`api`] | the calls that Bindery makes, as one trait |
-//! | [`sdk`] | the same over the AWS SDK |
-//! | [`classify`] | what AWS's error codes mean |
+//! | [`api`] | the requests to Secrets Manager, as one trait |
+//! | [`sdk`] | the trait over the AWS SDK |
+//! | [`classify`] | the meaning of AWS's error codes |
 //! | [`credentials`] | the credentials of an identity |
-//! | [`rate_limit`] | how often AWS is called |
-//! | [`versions`] | which versions the secrets have, found without reading a value |
-//! | [`read_request`] | for whom a value is read, and why |
-//! | [`batch`] | who waits for which value, and what is read with one call, pure |
-//! | [`reader`] | the one way to a value: one read for all who ask, recorded |
-//! | [`writer`] | the one way to a new value: recorded before and after |
-//! | [`audit`] | the record of reads and writes |
+//! | [`rate_limit`] | the rate limits of accounts and identities |
+//! | [`versions`] | the index of versions, filled without reading a value |
+//! | [`read_request`] | the request of a binding for a value |
+//! | [`read_queue`] | the pending reads of an identity, pure |
+//! | [`reader`] | the one way to read a value: one read for all bindings, with an audit record |
+//! | [`shared_version`] | a secret version that several bindings share |
+//! | [`writer`] | the one way to write a value, with an audit record before and after |
+//! | [`audit`] | the audit log |
 //! | [`events`] | the queues of CloudTrail events |
 
 pub mod api;
 mod attempts;
 pub mod audit;
-pub mod batch;
 pub mod classify;
 pub mod credentials;
 pub mod events;
 pub mod rate_limit;
+pub mod read_queue;
+mod read_record;
 pub mod read_request;
 pub mod reader;
 pub mod sdk;
+pub mod shared_version;
 pub mod versions;
 pub mod writer;
+
+#[cfg(test)]
+pub(crate) mod fake;

@@ -1,9 +1,9 @@
-//! How often AWS is called: within the quotas of the account, and at the pace that AWS has asked of an identity.
+//! Rate limits of the calls to AWS: one for each account, and one for each identity that AWS throttles.
 //!
-//! AWS [counts calls per account and region][quotas], whoever makes them, so one token bucket stands above all
-//! identities of an account. Within it they take turns: an identity with a thousand calls to make delays one with a
-//! single call by one call. When AWS throttles nevertheless, since others use the account too, the identity that was
-//! refused slows down to what was let through, and after a quiet minute tries a little more.
+//! AWS [counts calls per account and region][quotas], so all identities of an account share one token bucket. They
+//! take turns: an identity with a thousand calls delays an identity with a single call by one call. AWS can throttle
+//! all the same, since other clients use the account. Then the throttled identity slows down to the rate that AWS
+//! accepted, and raises it after a quiet minute.
 //!
 //! [quotas]: https://docs.aws.amazon.com/secretsmanager/latest/userguide/reference_limits.html
 
@@ -17,26 +17,26 @@ use tokio::time::{Instant, sleep};
 use crate::domain::secret::error::{SourceError, SourceErrorKind};
 use crate::domain::secret::identity::Identity;
 
-/// Calls that one identity has under way at once, of each class.
+/// The calls that one identity has in flight, in each class.
 const CONCURRENCY: usize = 64;
-/// What was let through is counted over this time.
+/// The time over which answers and refusals are counted.
 const WINDOW: Duration = Duration::from_secs(1);
-/// The pace that was learned stands for this long before more is tried.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// How often more is tried then.
-const STEP: Duration = Duration::from_secs(10);
-/// How long a throttled call is made again before those who wait for it are told.
-const THROTTLED: Duration = Duration::from_secs(5);
-/// The pause before a throttled call is made again, shortened by up to a half.
+/// A lowered rate stays for this long before it rises.
+const QUIET: Duration = Duration::from_secs(60);
+/// The rate then rises once in this time.
+const RAISE_INTERVAL: Duration = Duration::from_secs(10);
+/// A throttled call is repeated for this long before it fails.
+const THROTTLED_RETRY: Duration = Duration::from_secs(5);
+/// The pause before a throttled call is repeated. Jitter shortens it by up to a half.
 const THROTTLED_PAUSE: Duration = Duration::from_secs(1);
-/// The slowest pace, in calls a second: a tenth of the smallest quota that AWS gives.
-const SLOWEST: f64 = 5.0;
-/// The share of refused calls that teaches nothing: the account is at its limit where more are refused.
-const NOISE: f64 = 0.1;
+/// The lowest rate, in calls a second: a tenth of the smallest quota of AWS.
+const MIN_RATE: f64 = 5.0;
+/// The ratio of refusals to answers up to which the rate stays. The account is at its limit where it is higher.
+const TOLERATED_REFUSALS: f64 = 0.1;
 
-/// Calls that AWS counts together.
+/// A class of calls that AWS counts together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum QuotaClass {
+pub enum RateClass {
     /// `GetSecretValue` and `DescribeSecret`.
     Read,
     /// `BatchGetSecretValue`.
@@ -47,40 +47,41 @@ pub enum QuotaClass {
     Write,
 }
 
-/// Calls a second, for each account and region.
+/// The rate of each class, in calls a second for each account and region.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rates {
-    /// Of [`QuotaClass::Read`].
+    /// Of [`RateClass::Read`].
     pub read: f64,
-    /// Of [`QuotaClass::Batch`].
+    /// Of [`RateClass::Batch`].
     pub batch: f64,
-    /// Of [`QuotaClass::List`].
+    /// Of [`RateClass::List`].
     pub list: f64,
-    /// Of [`QuotaClass::Write`].
+    /// Of [`RateClass::Write`].
     pub write: f64,
 }
 
 impl Default for Rates {
-    /// A small part of what AWS grants an account: 10,000 reads, 100 batches, 100 lists and 50 writes a second.
+    /// A small part of the quotas of an account: 10,000 reads, 100 batches, 100 lists and 50 writes a second.
     fn default() -> Self {
         Self { read: 500.0, batch: 30.0, list: 10.0, write: 5.0 }
     }
 }
 
 impl Rates {
-    const fn of(self, class: QuotaClass) -> f64 {
+    const fn of(self, class: RateClass) -> f64 {
         match class {
-            QuotaClass::Read => self.read,
-            QuotaClass::Batch => self.batch,
-            QuotaClass::List => self.list,
-            QuotaClass::Write => self.write,
+            RateClass::Read => self.read,
+            RateClass::Batch => self.batch,
+            RateClass::List => self.list,
+            RateClass::Write => self.write,
         }
     }
 }
 
-/// Tokens that flow at a rate and gather for at most a second.
+/// A token bucket that holds the tokens of at most a second.
 #[derive(Debug)]
 struct Bucket {
+    /// Tokens a second.
     rate: f64,
     tokens: f64,
     at: Instant,
@@ -91,7 +92,7 @@ impl Bucket {
         Self { rate, tokens: rate.max(1.0), at: now }
     }
 
-    /// Takes one token and answers how long it is until that token is there.
+    /// Takes one token. Returns the time until it is available.
     fn take(&mut self, now: Instant) -> Duration {
         let gathered = now.duration_since(self.at).as_secs_f64() * self.rate;
         self.tokens = (self.tokens + gathered).min(self.rate.max(1.0)) - 1.0;
@@ -100,29 +101,31 @@ impl Bucket {
     }
 }
 
-/// The pace that AWS has taught one identity; none until it is throttled.
+/// The rate of one identity. It has no limit until AWS throttles it.
 #[derive(Debug, Default)]
 struct Pace {
-    /// When calls were answered, and when they were refused, within the window.
+    /// The times of answers and of refusals within the window.
     answered: VecDeque<Instant>,
     refused: VecDeque<Instant>,
-    learned: Option<Learned>,
+    limit: Option<PaceLimit>,
 }
 
+/// The rate to which AWS throttled an identity.
 #[derive(Debug)]
-struct Learned {
+struct PaceLimit {
     /// Calls a second.
     rate: f64,
+    /// When the next call may start.
     next: Instant,
     throttled: Instant,
     raised: Instant,
 }
 
 impl Pace {
-    fn answered(&mut self, now: Instant) {
+    fn record_answer(&mut self, now: Instant) {
         self.answered.push_back(now);
         self.forget(now);
-        // What counts is at most a second's worth, and more than this is never paced.
+        // The window is a second, and no rate limit exceeds this number.
         if self.answered.len() > 4096 {
             self.answered.pop_front();
         }
@@ -136,100 +139,102 @@ impl Pace {
         }
     }
 
-    /// Slows down to nine tenths of what was let through within the last second. Several refusals in one second are
-    /// one lesson, and a few among many answers are none.
-    fn throttled(&mut self, now: Instant) {
+    /// Lowers the rate to nine tenths of the answers of the last second. The refusals of one second lower it once. A few
+    /// refusals among many answers do not lower it.
+    fn record_refusal(&mut self, now: Instant) {
         self.refused.push_back(now);
         self.forget(now);
         let count = |times: &VecDeque<Instant>| u32::try_from(times.len()).map_or(f64::MAX, f64::from);
         let (answered, refused) = (count(&self.answered), count(&self.refused));
-        if self.learned.as_ref().is_some_and(|learned| now.duration_since(learned.throttled) < WINDOW)
-            || refused <= NOISE * answered
+        if self.limit.as_ref().is_some_and(|limit| now.duration_since(limit.throttled) < WINDOW)
+            || refused <= TOLERATED_REFUSALS * answered
         {
             return;
         }
-        let through = answered * 0.9;
-        let rate = self.learned.as_ref().map_or(through, |learned| through.min(learned.rate * 0.9)).max(SLOWEST);
-        // A second in which nothing is asked lets the other side recover what a first burst took.
-        self.learned = Some(Learned { rate, next: now + WINDOW, throttled: now, raised: now });
+        let accepted = answered * 0.9;
+        let rate = self.limit.as_ref().map_or(accepted, |limit| accepted.min(limit.rate * 0.9)).max(MIN_RATE);
+        // A second without calls refills the bucket that a first burst emptied at AWS.
+        self.limit = Some(PaceLimit { rate, next: now + WINDOW, throttled: now, raised: now });
     }
 
-    /// How long to wait before the next call; `ceiling` is the rate above which no pace is needed.
+    /// Reserves the next call. Returns the time until it may start. A rate of `ceiling` or more needs no limit.
     fn take(&mut self, ceiling: f64, now: Instant) -> Duration {
-        let Some(learned) = &mut self.learned else { return Duration::ZERO };
-        if now.duration_since(learned.throttled) > PATIENCE && now.duration_since(learned.raised) > STEP {
-            learned.rate *= 1.1;
-            learned.raised = now;
-            if learned.rate >= ceiling {
-                self.learned = None;
+        let Some(limit) = &mut self.limit else { return Duration::ZERO };
+        if now.duration_since(limit.throttled) > QUIET && now.duration_since(limit.raised) > RAISE_INTERVAL {
+            limit.rate *= 1.1;
+            limit.raised = now;
+            if limit.rate >= ceiling {
+                self.limit = None;
                 return Duration::ZERO;
             }
         }
-        let start = learned.next.max(now);
-        learned.next = start + Duration::from_secs_f64(1.0 / learned.rate);
+        let start = limit.next.max(now);
+        limit.next = start + Duration::from_secs_f64(1.0 / limit.rate);
         start.duration_since(now)
     }
 }
 
-/// What one identity has to itself: its turn, its pace, its calls under way.
+/// The state of one identity in one class.
 #[derive(Debug)]
 struct Lane {
-    turn: tokio::sync::Mutex<()>,
+    /// One call of the identity at a time waits for the shared bucket.
+    queue: tokio::sync::Mutex<()>,
     pace: Mutex<Pace>,
     calls: Arc<Semaphore>,
 }
 
-type Account = (Option<String>, Option<String>, QuotaClass);
+/// Account, region and class: what AWS counts together.
+type BucketKey = (Option<String>, Option<String>, RateClass);
 
 /// The buckets of all accounts and the lanes of all identities.
 #[derive(Debug, Default)]
-pub struct Quotas {
+pub struct RateLimits {
     rates: Rates,
-    accounts: Mutex<HashMap<Account, Bucket>>,
-    lanes: Mutex<HashMap<(Identity, QuotaClass), Arc<Lane>>>,
+    accounts: Mutex<HashMap<BucketKey, Bucket>>,
+    lanes: Mutex<HashMap<(Identity, RateClass), Arc<Lane>>>,
 }
 
-/// One call that may be made now; it is over when this is dropped.
+/// The permit of one call, from its start to its end.
 #[derive(Debug)]
-pub struct Call {
+pub struct CallPermit {
     lane: Arc<Lane>,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Quotas {
-    /// Quotas of these rates.
+impl RateLimits {
+    /// Rate limits with these rates.
     #[must_use]
     pub fn new(rates: Rates) -> Self {
         Self { rates, ..Self::default() }
     }
 
     /// Waits until `identity` may make one call.
-    pub async fn call(&self, identity: &Identity, class: QuotaClass) -> Call {
+    pub async fn acquire(&self, identity: &Identity, class: RateClass) -> CallPermit {
         let lane = self.lane(identity, class);
         // The semaphore is never closed.
         let permit = lane.calls.clone().acquire_owned().await.ok();
-        let turn = lane.turn.lock().await;
+        let queue = lane.queue.lock().await;
         let rate = self.rates.of(class);
         let own = lock(&lane.pace).take(rate, Instant::now());
-        sleep_some(own).await;
+        sleep_for(own).await;
         let shared = {
             let now = Instant::now();
             let key = (identity.account().map(str::to_owned), identity.region.clone(), class);
             lock(&self.accounts).entry(key).or_insert_with(|| Bucket::new(rate, now)).take(now)
         };
-        sleep_some(shared).await;
-        drop(turn);
-        Call { lane, _permit: permit }
+        sleep_for(shared).await;
+        drop(queue);
+        CallPermit { lane, _permit: permit }
     }
 
-    /// Makes a call, and again where AWS throttles it, for a while.
+    /// Makes a call within the limits, and repeats it for five seconds while AWS throttles it.
     ///
     /// # Errors
-    /// What the call ends with.
-    pub async fn paced<T, F>(
+    /// The error of the last attempt.
+    pub async fn send<T, F>(
         &self,
         identity: &Identity,
-        class: QuotaClass,
+        class: RateClass,
         attempt: impl Fn() -> F,
     ) -> Result<T, SourceError>
     where
@@ -238,19 +243,19 @@ impl Quotas {
         let mut throttled: Option<Instant> = None;
         let mut lost_attempts = 0;
         loop {
-            let call = self.call(identity, class).await;
+            let permit = self.acquire(identity, class).await;
             match attempt().await {
                 Err(error) if error.kind == SourceErrorKind::Throttled => {
-                    call.throttled();
-                    drop(call);
+                    permit.record_refusal();
+                    drop(permit);
                     lost_attempts += error.lost_attempts;
-                    if throttled.get_or_insert_with(Instant::now).elapsed() > THROTTLED {
+                    if throttled.get_or_insert_with(Instant::now).elapsed() > THROTTLED_RETRY {
                         return Err(SourceError { lost_attempts, ..error });
                     }
                     sleep(THROTTLED_PAUSE.mul_f64(1.0 - fastrand::f64() / 2.0)).await;
                 }
                 outcome => {
-                    call.answered();
+                    permit.record_answer();
                     return outcome
                         .map_err(|error| SourceError { lost_attempts: error.lost_attempts + lost_attempts, ..error });
                 }
@@ -258,13 +263,13 @@ impl Quotas {
         }
     }
 
-    fn lane(&self, identity: &Identity, class: QuotaClass) -> Arc<Lane> {
+    fn lane(&self, identity: &Identity, class: RateClass) -> Arc<Lane> {
         let mut lanes = lock(&self.lanes);
         if let Some(lane) = lanes.get(&(identity.clone(), class)) {
             return lane.clone();
         }
         let lane = Arc::new(Lane {
-            turn: tokio::sync::Mutex::default(),
+            queue: tokio::sync::Mutex::default(),
             pace: Mutex::default(),
             calls: Arc::new(Semaphore::new(CONCURRENCY)),
         });
@@ -272,25 +277,25 @@ impl Quotas {
         lane
     }
 
-    /// Forgets the lanes that nobody uses and that have learned nothing.
+    /// Drops the lanes that have no call and no lowered rate.
     pub fn forget_idle(&self) {
-        lock(&self.lanes).retain(|_, lane| Arc::strong_count(lane) > 1 || lock(&lane.pace).learned.is_some());
+        lock(&self.lanes).retain(|_, lane| Arc::strong_count(lane) > 1 || lock(&lane.pace).limit.is_some());
     }
 }
 
-impl Call {
-    /// Notes that AWS took the call.
-    pub fn answered(&self) {
-        lock(&self.lane.pace).answered(Instant::now());
+impl CallPermit {
+    /// Records that AWS answered the call.
+    pub fn record_answer(&self) {
+        lock(&self.lane.pace).record_answer(Instant::now());
     }
 
-    /// Notes that AWS refused the call as one too many.
-    pub fn throttled(&self) {
-        lock(&self.lane.pace).throttled(Instant::now());
+    /// Records that AWS throttled the call.
+    pub fn record_refusal(&self) {
+        lock(&self.lane.pace).record_refusal(Instant::now());
     }
 }
 
-async fn sleep_some(pause: Duration) {
+async fn sleep_for(pause: Duration) {
     if !pause.is_zero() {
         sleep(pause).await;
     }
@@ -315,62 +320,62 @@ mod tests {
         Identity { region: Some("eu-west-1".to_owned()), role: Some(role), service_account: None }
     }
 
-    fn quotas(read: f64) -> Arc<Quotas> {
-        Arc::new(Quotas::new(Rates { read, ..Rates::default() }))
+    fn limits(read: f64) -> Arc<RateLimits> {
+        Arc::new(RateLimits::new(Rates { read, ..Rates::default() }))
     }
 
     #[tokio::test(start_paused = true)]
     async fn calls_of_one_account_keep_to_its_rate_after_the_first_burst() {
-        let quotas = quotas(10.0);
+        let limits = limits(10.0);
         let started = Instant::now();
         for _ in 0..30 {
-            quotas.call(&identity("eu-west-1"), QuotaClass::Read).await.answered();
+            limits.acquire(&identity("eu-west-1"), RateClass::Read).await.record_answer();
         }
         let took = started.elapsed().as_secs_f64();
         assert!((1.9..2.1).contains(&took), "{took}");
-        quotas.call(&identity("eu-central-1"), QuotaClass::Read).await.answered();
-        quotas.call(&identity("eu-west-1"), QuotaClass::Batch).await.answered();
+        limits.acquire(&identity("eu-central-1"), RateClass::Read).await.record_answer();
+        limits.acquire(&identity("eu-west-1"), RateClass::Batch).await.record_answer();
         assert!(started.elapsed().as_secs_f64() < took + 0.01, "another region and another class count apart");
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_identity_with_many_calls_delays_one_with_a_single_call_by_one_call() {
-        let quotas = quotas(10.0);
+        let limits = limits(10.0);
         let busy: Vec<_> = (0..200)
             .map(|_| {
-                let quotas = quotas.clone();
-                tokio::spawn(async move { drop(quotas.call(&of_role("busy"), QuotaClass::Read).await) })
+                let limits = limits.clone();
+                tokio::spawn(async move { drop(limits.acquire(&of_role("busy"), RateClass::Read).await) })
             })
             .collect();
         tokio::time::sleep(Duration::from_secs(3)).await;
         let started = Instant::now();
-        drop(quotas.call(&of_role("quiet"), QuotaClass::Read).await);
+        drop(limits.acquire(&of_role("quiet"), RateClass::Read).await);
         assert!(started.elapsed() <= Duration::from_millis(210), "{:?}", started.elapsed());
         assert!(busy.iter().any(|call| !call.is_finished()), "the busy one still had calls to make");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_throttled_identity_slows_down_alone_and_stays_below_what_was_let_through() {
-        let quotas = quotas(500.0);
+        let limits = limits(500.0);
         // The other side lets 10 calls a second through, after a burst of 10.
         let mut allowed = Bucket::new(10.0, Instant::now());
         let (mut refused, mut served) = (Vec::new(), 0);
         let started = Instant::now();
         while served < 100 {
-            let call = quotas.call(&of_role("busy"), QuotaClass::Read).await;
+            let call = limits.acquire(&of_role("busy"), RateClass::Read).await;
             if allowed.take(Instant::now()).is_zero() {
-                call.answered();
+                call.record_answer();
                 served += 1;
             } else {
                 allowed.tokens += 1.0;
-                call.throttled();
+                call.record_refusal();
                 refused.push(started.elapsed());
             }
         }
         assert!(refused.iter().all(|at| *at < Duration::from_secs(1)), "{refused:?}");
         assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
         let others = Instant::now();
-        quotas.call(&of_role("quiet"), QuotaClass::Read).await.answered();
+        limits.acquire(&of_role("quiet"), RateClass::Read).await.record_answer();
         assert!(others.elapsed() < Duration::from_millis(10), "another identity is not slowed down");
     }
 
@@ -378,29 +383,29 @@ mod tests {
     async fn after_a_quiet_minute_more_is_tried_until_no_pace_is_needed() {
         let mut pace = Pace::default();
         for _ in 0..10 {
-            pace.answered(Instant::now());
+            pace.record_answer(Instant::now());
         }
-        pace.throttled(Instant::now());
-        assert!(pace.learned.is_none(), "one refusal among ten answers teaches nothing");
-        pace.throttled(Instant::now());
-        assert!((pace.learned.as_ref().unwrap().rate - 9.0).abs() < 0.01);
+        pace.record_refusal(Instant::now());
+        assert!(pace.limit.is_none(), "one refusal among ten answers lowers nothing");
+        pace.record_refusal(Instant::now());
+        assert!((pace.limit.as_ref().unwrap().rate - 9.0).abs() < 0.01);
         for _ in 0..59 {
             pace.take(500.0, Instant::now());
             tokio::time::advance(Duration::from_secs(1)).await;
         }
-        assert!((pace.learned.as_ref().unwrap().rate - 9.0).abs() < 0.01);
+        assert!((pace.limit.as_ref().unwrap().rate - 9.0).abs() < 0.01);
         for _ in 0..600 {
             pace.take(500.0, Instant::now());
             tokio::time::advance(Duration::from_secs(1)).await;
         }
-        assert!(pace.learned.is_none());
+        assert!(pace.limit.is_none());
     }
 
     #[test]
     fn idle_lanes_are_forgotten() {
-        let quotas = Quotas::default();
-        drop(quotas.lane(&identity("a"), QuotaClass::Read));
-        quotas.forget_idle();
-        assert!(lock(&quotas.lanes).is_empty());
+        let limits = RateLimits::default();
+        drop(limits.lane(&identity("a"), RateClass::Read));
+        limits.forget_idle();
+        assert!(lock(&limits.lanes).is_empty());
     }
 }

@@ -1,346 +1,290 @@
-//! Which versions the secrets have, found without reading a value, once for all bindings that ask.
+//! The versions of the secrets, found without reading a value, once for all bindings.
 //!
-//! Of each identity the cheapest way that IAM allows is taken: one [sweep](crate::aws::versions::sweep) over all secrets, else
-//! `DescribeSecret` of each, else only reading tells. What was found is kept, without values, and serves every binding
-//! whose refresh interval it is young enough for. A change that is found, by whomever, is told to all bindings of the
-//! secret.
+//! Each identity uses the cheapest request that IAM allows: one list of all secrets, compared by the
+//! [sweep](crate::aws::versions::sweep); else `DescribeSecret` for each secret; else only reads find versions. The index
+//! keeps the answers as snapshots without values. A snapshot serves every binding whose refresh interval allows its age.
+//! A change notifies all bindings of the secret, whichever request found it.
 
 mod history;
 mod index;
+mod listing;
+pub mod snapshot;
 pub mod sweep;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::SignedDuration;
 use tokio::sync::{OwnedMutexGuard, mpsc};
 use tokio::time::{Instant, sleep_until};
 
 use crate::aws::api::SecretsApi;
 use crate::aws::events::message::SecretEvent;
-use crate::aws::rate_limit::{QuotaClass, Quotas};
-use crate::aws::versions::index::{Index, Interest};
+use crate::aws::rate_limit::{RateClass, RateLimits};
+use crate::aws::versions::history::version_history;
+use crate::aws::versions::index::{Registration, VersionIndex};
+use crate::aws::versions::listing::list_secrets;
+use crate::aws::versions::snapshot::{DescribeRequest, DescribeStart, Discovery, Snapshot, SnapshotRequest};
 use crate::domain::name::BindingName;
 use crate::domain::secret::description::{Description, answers};
 use crate::domain::secret::error::{SourceError, SourceErrorKind};
 use crate::domain::secret::identity::Identity;
-use crate::domain::secret::reference::{SecretId, Source, VersionSelector};
-use crate::domain::secret::version::SecretVersion;
+use crate::domain::secret::reference::{SecretId, Source};
+use crate::domain::secret::version::{ListedVersion, SecretVersion};
 
-/// What IAM has refused is tried again after this time.
-const PROBE_AGAIN: Duration = Duration::from_secs(3600);
-/// Events ask for at most one `DescribeSecret` of a secret within this time.
+/// Events request at most one `DescribeSecret` of a secret within this time.
 const EVENT_PAUSE: Duration = Duration::from_secs(5);
 /// The clocks of this machine and of AWS differ by less than this.
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(30);
-/// Secrets that are confirmed at once after a sweep.
+/// The descriptions that run at once after a list.
 const CONFIRMATIONS: usize = 16;
-/// The secrets of one page of a list.
-const PAGE: usize = 100;
 
-/// How a version was found.
+/// The outcome of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Discovery {
-    /// By looking.
-    Look,
-    /// By an event.
-    Event,
-}
-
-/// What was seen of a secret.
-#[derive(Clone, Debug)]
-pub struct Seen {
-    /// Its versions.
-    pub description: Arc<Description>,
-    /// When AWS was asked.
-    pub at: Instant,
-    /// Whether it rests on more than a list, which may be five minutes old.
-    pub confirmed: bool,
-    /// How the present version was found.
-    pub by: Discovery,
-    /// Whether only the versions that were read are known.
-    partial: bool,
-}
-
-impl Seen {
-    /// Whether it tells of AWS's own rotation, as reads do not.
-    #[must_use]
-    pub const fn tells_rotation(&self) -> bool {
-        !self.partial
-    }
-}
-
-/// What a binding wants to know of a secret.
-#[derive(Clone, Debug)]
-pub struct Want<'a> {
-    /// How old the answer may be.
-    pub fresh: Duration,
-    /// How old a failure may be to be taken for the answer.
-    pub failed: Duration,
-    /// Whether a list is not enough.
-    pub confirmed: bool,
-    /// The versions asked about.
-    pub versions: &'a [&'a VersionSelector],
-}
-
-/// What came of an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Noticed {
-    /// What it tells is known.
+pub enum EventOutcome {
+    /// The index has the change that the event reports.
     Known,
-    /// Nobody asks about its secret.
-    Nobody,
-    /// It could not be found out, so it should be told again.
+    /// No binding is registered for the secret.
+    Unregistered,
+    /// AWS did not answer, so the event has to be delivered again.
     Unknown,
 }
 
-/// The index of versions.
+/// The index of versions, with the requests that fill it.
 pub struct Versions {
     api: Arc<dyn SecretsApi>,
-    quotas: Arc<Quotas>,
+    limits: Arc<RateLimits>,
     /// The region of identities that name none.
     region: Option<String>,
-    index: Mutex<Index>,
+    index: Mutex<VersionIndex>,
     changes: mpsc::UnboundedSender<BindingName>,
 }
 
 impl Versions {
-    /// An empty index. The bindings of secrets that changed come out of the receiver.
+    /// An empty index. The receiver yields the bindings of secrets that changed. `region` is the region of identities
+    /// that name none.
     #[must_use]
     pub fn new(
         api: Arc<dyn SecretsApi>,
-        quotas: Arc<Quotas>,
+        limits: Arc<RateLimits>,
         region: Option<String>,
     ) -> (Self, mpsc::UnboundedReceiver<BindingName>) {
         let (changes, receiver) = mpsc::unbounded_channel();
-        (Self { api, quotas, region, index: Mutex::default(), changes }, receiver)
+        (Self { api, limits, region, index: Mutex::default(), changes }, receiver)
     }
 
-    fn index(&self) -> MutexGuard<'_, Index> {
+    fn index(&self) -> MutexGuard<'_, VersionIndex> {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that a binding depends on these secrets, and for how long it relies on what was seen of them.
-    pub fn interest(&self, binding: &BindingName, identity: &Identity, secrets: BTreeSet<SecretId>, fresh: Duration) {
-        self.index().interest(binding, Interest { identity: identity.clone(), secrets, fresh });
+    /// Registers the secrets that a binding depends on, and the age up to which it relies on a snapshot.
+    pub fn register(&self, binding: &BindingName, identity: &Identity, secrets: BTreeSet<SecretId>, max_age: Duration) {
+        self.index().register(binding, Registration { identity: identity.clone(), secrets, max_age });
     }
 
-    /// Forgets a binding, and what nobody asks about any more.
+    /// Removes a binding, and the secrets that no other binding is registered for.
     pub fn forget(&self, binding: &BindingName) {
         self.index().forget(binding);
     }
 
-    /// What is known of a secret, or what AWS tells of it. `None` where only reading tells.
+    /// A snapshot of a secret, from the index or from AWS. `None` where IAM allows only reads.
     ///
     /// # Errors
     /// What AWS refuses, an answer for another secret, a secret pending deletion.
-    pub async fn look(
+    pub async fn snapshot(
         self: &Arc<Self>,
         identity: &Identity,
         secret: &SecretId,
-        want: &Want<'_>,
-    ) -> Result<Option<Seen>, SourceError> {
-        let asked = Instant::now();
-        if let Some(known) = self.index().known(identity, secret, want, asked) {
+        request: &SnapshotRequest<'_>,
+    ) -> Result<Option<Snapshot>, SourceError> {
+        let requested = Instant::now();
+        if let Some(known) = self.index().known(identity, secret, request, requested) {
             return known.map(Some);
         }
-        if !want.confirmed && self.index().prefers_sweep(identity, asked) {
-            let turn = self.index().view(identity).turn.clone();
-            let _turn = turn.lock().await;
-            // Who was first has asked for all.
-            if let Some(known) = self.index().known(identity, secret, want, asked) {
+        if !request.confirmed && self.index().prefers_list(identity, requested) {
+            let lock = self.index().view(identity).lock.clone();
+            let _lock = lock.lock().await;
+            // The list of an earlier request can have the answer.
+            if let Some(known) = self.index().known(identity, secret, request, requested) {
                 return known.map(Some);
             }
-            if self.index().prefers_sweep(identity, asked) {
+            if self.index().prefers_list(identity, requested) {
                 self.sweep(identity).await.map_err(|error| error.about(&secret.to_string()))?;
-                if let Some(known) = self.index().known(identity, secret, want, asked) {
+                if let Some(known) = self.index().known(identity, secret, request, requested) {
                     return known.map(Some);
                 }
             }
         }
-        let turn = self.index().entry(identity, secret).turn.clone();
-        let turn = turn.lock_owned().await;
-        // Who was first may have found out enough.
-        if let Some(known) = self.index().known(identity, secret, want, asked) {
+        let lock = self.lock(identity, secret).await;
+        // The description of an earlier request can have the answer.
+        if let Some(known) = self.index().known(identity, secret, request, requested) {
             return known.map(Some);
         }
-        self.describe(identity, secret, asked, Discovery::Look, turn).await
+        let request = DescribeRequest { identity, secret, requested, discovery: Discovery::Request };
+        self.describe_locked(&request, lock).await
     }
 
-    /// Lists the secrets of an identity, and lets what differs from what is known be confirmed.
+    /// All versions of a secret, with and without a version stage, the newest first. The answer carries no ARN: it is
+    /// the history of the intended secret where it contains a version that was read.
+    ///
+    /// # Errors
+    /// What AWS refuses.
+    pub async fn history(&self, identity: &Identity, secret: &SecretId) -> Result<Vec<ListedVersion>, SourceError> {
+        version_history(&*self.api, &self.limits, identity, secret).await
+    }
+
+    /// Lists the secrets of an identity, and describes those whose versions differ from the index.
     async fn sweep(self: &Arc<Self>, identity: &Identity) -> Result<(), SourceError> {
-        let started = Instant::now();
-        let (wanted, limit) = self.index().sweeping(identity, started);
-        let prefixes = wanted.prefixes();
-        let mut listed: HashMap<SecretId, Description> = HashMap::new();
-        let (mut page, mut pages) = (None, 0);
-        let whole = loop {
-            let answer = self
-                .quotas
-                .paced(identity, QuotaClass::List, || self.api.list(identity, &prefixes, page.clone()))
-                .await;
-            let answer = match answer {
-                Ok(answer) => answer,
-                Err(error) if error.kind == SourceErrorKind::AccessDenied => {
-                    tracing::info!(identity = %identity.describe(), "secrets are described one by one, since IAM does not allow secretsmanager:ListSecrets");
-                    self.index().view(identity).list_refused = Some(Instant::now());
-                    return Ok(());
-                }
-                Err(error) => {
-                    self.index().view(identity).list_failed = Some((error.clone(), Instant::now()));
-                    return Err(error);
-                }
-            };
-            pages += 1;
-            for description in answer.secrets {
-                for secret in wanted.meaning(&description) {
-                    listed.insert(secret.clone(), description.clone());
-                }
+        let request = self.index().list_request(identity, Instant::now());
+        let listing = match list_secrets(&*self.api, &self.limits, identity, &request).await {
+            Ok(listing) => listing,
+            Err(error) if error.kind == SourceErrorKind::AccessDenied => {
+                tracing::info!(identity = %identity.describe(), "secrets are described one by one, since IAM does not allow secretsmanager:ListSecrets");
+                self.index().view(identity).list_denied = Some(Instant::now());
+                return Ok(());
             }
-            match answer.next {
-                None => break true,
-                // A list longer than the descriptions would be is not gone through again for a while.
-                Some(_) if pages >= limit => break false,
-                next => page = next,
+            Err(error) => {
+                self.index().view(identity).list_failure = Some((error.clone(), Instant::now()));
+                return Err(error);
             }
         };
-        let suspects = self.index().swept(identity, listed, started, whole.then_some(pages));
-        // Nobody waits for secrets of others that are slow to be confirmed.
+        let requested = listing.started;
+        let unconfirmed = self.index().record_list(identity, listing);
+        // A slow description of one secret must not delay the bindings of others.
         let (versions, identity) = (self.clone(), identity.clone());
         tokio::spawn(async move {
             let (versions, identity) = (&versions, &identity);
-            futures::stream::iter(suspects)
+            futures::stream::iter(unconfirmed)
                 .for_each_concurrent(CONFIRMATIONS, |secret| async move {
-                    // What fails is kept with the secret, for those who ask.
-                    let _ = versions.find_out(identity, &secret, started, Discovery::Look).await;
+                    let request =
+                        DescribeRequest { identity, secret: &secret, requested, discovery: Discovery::Request };
+                    // The index keeps a failure for the bindings of the secret.
+                    let _ = versions.describe(&request).await;
                 })
                 .await;
         });
         Ok(())
     }
 
-    /// Asks AWS about one secret, once for all who asked before the question is sent.
-    async fn find_out(
+    async fn lock(&self, identity: &Identity, secret: &SecretId) -> OwnedMutexGuard<()> {
+        let lock = self.index().entry(identity, secret).lock.clone();
+        lock.lock_owned().await
+    }
+
+    /// Describes one secret, once for all requests that came before the description began.
+    async fn describe(&self, request: &DescribeRequest<'_>) -> Result<Option<Snapshot>, SourceError> {
+        let lock = self.lock(request.identity, request.secret).await;
+        self.describe_locked(request, lock).await
+    }
+
+    /// As [`Versions::describe`], for a caller that has the lock of the secret.
+    async fn describe_locked(
         &self,
+        request: &DescribeRequest<'_>,
+        _lock: OwnedMutexGuard<()>,
+    ) -> Result<Option<Snapshot>, SourceError> {
+        if let Some(known) = self.index().known_description(request) {
+            return known;
+        }
+        let start = DescribeStart::now();
+        let describe = || self.api.describe(request.identity, request.secret);
+        let answer = self.limits.send(request.identity, RateClass::Read, describe).await;
+        let answer = answer.and_then(|description| checked(request.secret, description));
+        let outcome = self.index().record_description(request, start, answer);
+        self.notify(outcome.changed);
+        outcome.result
+    }
+
+    /// Records the version that a read answered.
+    pub fn record_read(&self, identity: &Identity, source: &Source, version: &SecretVersion) {
+        let changed = self.index().record_read(identity, source, version, Instant::now());
+        self.notify(changed);
+    }
+
+    /// Describes the secret that an event names, where a binding is registered for it.
+    pub async fn handle_event(&self, event: &SecretEvent) -> EventOutcome {
+        let requested = Instant::now();
+        let affected = self.index().affected(event, self.region.as_deref());
+        if affected.is_empty() {
+            return EventOutcome::Unregistered;
+        }
+        let affected = affected.iter().map(|(identity, secret)| self.refresh_after(event, identity, secret, requested));
+        let known = futures::future::join_all(affected).await.into_iter().all(|known| known);
+        if known { EventOutcome::Known } else { EventOutcome::Unknown }
+    }
+
+    /// Describes one secret after an event that arrived at `requested`. Returns whether the index has the change.
+    async fn refresh_after(
+        &self,
+        event: &SecretEvent,
         identity: &Identity,
         secret: &SecretId,
-        asked: Instant,
-        by: Discovery,
-    ) -> Result<Option<Seen>, SourceError> {
-        let turn = self.index().entry(identity, secret).turn.clone();
-        let turn = turn.lock_owned().await;
-        self.describe(identity, secret, asked, by, turn).await
-    }
-
-    /// The same for who has the turn already.
-    async fn describe(
-        &self,
-        identity: &Identity,
-        secret: &SecretId,
-        asked: Instant,
-        by: Discovery,
-        _turn: OwnedMutexGuard<()>,
-    ) -> Result<Option<Seen>, SourceError> {
-        {
-            let mut index = self.index();
-            let entry = index.entry(identity, secret);
-            if entry.describe_refused.is_some_and(|at| at.elapsed() < PROBE_AGAIN) {
-                return Ok(None);
+        requested: Instant,
+    ) -> bool {
+        let last = self.index().entry(identity, secret).last_describe;
+        if let Some(last) = last {
+            // A description that began well after the event has the change, however often the event is delivered.
+            if event.time.is_some_and(|time| last.time.duration_since(time) > CLOCK_SKEW) {
+                return true;
             }
-            if entry.described.is_some_and(|(described, _)| described >= asked) {
-                return match (&entry.failed, &entry.seen) {
-                    (Some((error, _)), _) => Err(error.clone()),
-                    (None, seen) => Ok(seen.clone()),
-                };
+            if last.at + EVENT_PAUSE > requested {
+                sleep_until(last.at + EVENT_PAUSE).await;
             }
         }
-        let started = (Instant::now(), Timestamp::now());
-        let described =
-            self.quotas.paced(identity, QuotaClass::Read, || self.api.describe(identity, secret)).await.and_then(
-                |description| {
-                    let of = |kind| Err(SourceError::new(kind, secret.to_string()));
-                    if !answers(secret, &description.arn, &description.name) {
-                        return of(SourceErrorKind::WrongSecret);
-                    }
-                    if description.pending_deletion {
-                        return of(SourceErrorKind::SecretPendingDeletion);
-                    }
-                    Ok(description)
-                },
-            );
-        let told = self.index().described(identity, secret, described, started, by);
-        self.tell(told.changed);
-        told.outcome
-    }
-
-    /// Notes what a read tells.
-    pub fn learned(&self, identity: &Identity, source: &Source, version: &SecretVersion) {
-        let changed = self.index().learned(identity, source, version, Instant::now());
-        self.tell(changed);
-    }
-
-    /// Looks at the secret that an event names, where anybody wants it.
-    pub async fn noticed(&self, event: &SecretEvent) -> Noticed {
-        let asked = Instant::now();
-        let concerned = self.index().concerned(event, self.region.as_deref());
-        if concerned.is_empty() {
-            return Noticed::Nobody;
+        match self.describe(&DescribeRequest { identity, secret, requested, discovery: Discovery::Event }).await {
+            Ok(Some(_)) => true,
+            Ok(None) => {
+                // IAM allows only reads, so the bindings read.
+                let bindings = self.index().invalidate(identity, secret);
+                self.notify(bindings);
+                true
+            }
+            Err(error) => !error.is_passing(),
         }
-        let looks = concerned.into_iter().map(|(identity, secret)| async move {
-            let last = self.index().entry(&identity, &secret).described;
-            if let Some((described, at)) = last {
-                // What was asked well after the event knows of it, however often it is told.
-                if event.time.is_some_and(|time| at.duration_since(time) > CLOCK_SKEW) {
-                    return true;
-                }
-                if described + EVENT_PAUSE > asked {
-                    sleep_until(described + EVENT_PAUSE).await;
-                }
-            }
-            match self.find_out(&identity, &secret, asked, Discovery::Event).await {
-                Ok(Some(_)) => true,
-                Ok(None) => {
-                    // Where IAM allows only to read, the bindings read.
-                    let interested = self.index().mistrust(&identity, &secret);
-                    self.tell(interested);
-                    true
-                }
-                Err(error) => !error.is_passing(),
-            }
-        });
-        let known = futures::future::join_all(looks).await.into_iter().all(|known| known);
-        if known { Noticed::Known } else { Noticed::Unknown }
     }
 
-    /// Notes that a binding has asked for what it needs.
-    pub fn asks(&self, binding: &BindingName) {
-        self.index().told.remove(binding);
+    /// Records that a binding sent the reads that it needs.
+    pub fn record_request(&self, binding: &BindingName) {
+        self.index().pending.remove(binding);
     }
 
-    /// Notes that a pass over a binding has ended. What it was told after the pass began is for the next one.
-    pub fn passed(&self, binding: &BindingName, began: Instant) {
+    /// Records the end of a reconcile that began at `began`. A later notification stays pending for the next one.
+    pub fn record_reconcile(&self, binding: &BindingName, began: Instant) {
         let mut index = self.index();
-        if index.told.get(binding).is_some_and(|told| *told <= began) {
-            index.told.remove(binding);
+        if index.pending.get(binding).is_some_and(|notified| *notified <= began) {
+            index.pending.remove(binding);
         }
     }
 
-    /// Whether bindings of this identity were told of a change and may be about to ask for values.
-    pub fn awaits(&self, identity: &Identity) -> bool {
+    /// Whether a binding of this identity has a pending notification, so that it may be about to request values.
+    pub fn has_pending(&self, identity: &Identity) -> bool {
         let index = self.index();
-        index.told.keys().any(|binding| index.interests.get(binding).is_some_and(|of| of.identity == *identity))
+        let of_identity = |binding| index.registrations.get(binding).is_some_and(|of| of.identity == *identity);
+        index.pending.keys().any(of_identity)
     }
 
-    fn tell(&self, bindings: Vec<BindingName>) {
+    /// Notifies bindings of a change.
+    fn notify(&self, bindings: Vec<BindingName>) {
         let now = Instant::now();
-        self.index().told.extend(bindings.iter().cloned().map(|binding| (binding, now)));
+        self.index().pending.extend(bindings.iter().cloned().map(|binding| (binding, now)));
         for binding in bindings {
-            // Without a receiver there is no controller, and its first pass will look.
+            // Without a receiver there is no controller. The first reconcile then requests a snapshot.
             let _ = self.changes.send(binding);
         }
     }
+}
+
+/// The description, where it is of the requested secret and the secret is not pending deletion.
+fn checked(secret: &SecretId, description: Description) -> Result<Description, SourceError> {
+    if !answers(secret, &description.arn, &description.name) {
+        return Err(SourceError::new(SourceErrorKind::WrongSecret, secret.to_string()));
+    }
+    if description.pending_deletion {
+        return Err(SourceError::new(SourceErrorKind::SecretPendingDeletion, secret.to_string()));
+    }
+    Ok(description)
 }
 
 #[cfg(test)]

@@ -1,153 +1,158 @@
-//! The one way to a new version of a secret: record the intent, write, record the outcome, use it.
+//! The one way to write a secret: record the intent, send the request, record the outcome.
 //!
-//! Each write is recorded twice. Before it, so that none is made that is not recorded; after it, so that the record tells
-//! what became of it. Where the second record cannot be written, the outcome is not used: the next pass looks at what AWS
-//! has.
+//! The first record ensures that no write goes unrecorded; the second names its outcome. Where the second record fails,
+//! the result is not used: the next reconcile observes the state at AWS.
 
 use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
 
-use crate::aws::api::SecretsApi;
+use crate::aws::api::{NewVersion, SecretsApi, StageMove};
 use crate::aws::audit::{AuditLog, WriteOutcome, WriteRecord};
-use crate::aws::classify::Write;
-use crate::aws::rate_limit::{QuotaClass, Quotas};
+use crate::aws::classify::WriteOperation;
+use crate::aws::rate_limit::{RateClass, RateLimits};
 use crate::domain::name::BindingName;
 use crate::domain::secret::error::{SourceError, SourceErrorKind};
 use crate::domain::secret::identity::Identity;
 use crate::domain::secret::reference::{SecretArn, SecretId};
 use crate::domain::value::Value;
 
-/// For whom a secret is written, and why.
+/// The grant and the rule that authorize a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mandate {
-    /// The binding whose rule is due.
+pub struct WriteAuthorization {
+    /// The binding of the rule.
     pub binding: BindingName,
-    /// The rule.
+    /// The rule that is due.
     pub rule: String,
-    /// When it was due.
+    /// The due time of the rule.
     pub due: Timestamp,
     /// The grant that allows the write.
     pub grant: String,
-    /// As whom it is made.
+    /// The identity of the request.
     pub identity: Identity,
     /// The full ARN of the secret, as AWS answered it.
     pub arn: String,
-    /// The JSON keys that get another value.
+    /// The JSON keys that get a new value.
     pub keys: Vec<String>,
 }
 
-/// A write, without its value.
+/// The fields of a write that the audit record names. It has no value.
 #[derive(Clone, Copy)]
-struct Order<'a> {
-    write: Write,
+struct WriteSummary<'a> {
+    operation: WriteOperation,
     version: Option<&'a str>,
     from: Option<&'a str>,
     stages: &'a [&'a str],
 }
 
-/// Writes through a [`SecretsApi`] and keeps the audit log.
+/// Writes secrets through a [`SecretsApi`] and writes the audit log.
 #[derive(Clone)]
 pub struct Writer {
     api: Arc<dyn SecretsApi>,
     audit: Arc<AuditLog>,
-    quotas: Arc<Quotas>,
+    limits: Arc<RateLimits>,
 }
 
 impl Writer {
     /// A writer that records in `audit`.
     #[must_use]
-    pub fn new(api: Arc<dyn SecretsApi>, audit: Arc<AuditLog>, quotas: Arc<Quotas>) -> Self {
-        Self { api, audit, quotas }
+    pub fn new(api: Arc<dyn SecretsApi>, audit: Arc<AuditLog>, limits: Arc<RateLimits>) -> Self {
+        Self { api, audit, limits }
     }
 
-    /// Writes a new version under the id `token`, with the labels `stages` and no other.
+    /// Writes a new version with the id `token` and exactly the version stages `stages`.
     ///
     /// # Errors
     /// [`SourceErrorKind::TokenTaken`] where the version exists with another value, and what AWS refuses.
-    pub async fn put(&self, mandate: &Mandate, token: &str, text: &Value, stages: &[&str]) -> Result<(), SourceError> {
-        let secret = secret(mandate)?;
-        let order = Order { write: Write::Put, version: Some(token), from: None, stages };
-        self.recorded(mandate, order, || self.api.put(&mandate.identity, &secret, token, text, stages)).await
-    }
-
-    /// Moves a label from one version to another, if it is still there.
-    ///
-    /// # Errors
-    /// [`SourceErrorKind::StageMoved`] where the label is not on `from` any more, and what AWS refuses.
-    pub async fn move_label(&self, mandate: &Mandate, stage: &str, from: &str, to: &str) -> Result<(), SourceError> {
-        self.label(mandate, stage, Some(from), Some(to)).await
-    }
-
-    /// Puts a label on a version that no other version has.
-    ///
-    /// # Errors
-    /// [`SourceErrorKind::StageMoved`] where another version has the label, [`SourceErrorKind::LimitExceeded`] where
-    /// the secret has 20 already, and what AWS refuses.
-    pub async fn add_label(&self, mandate: &Mandate, stage: &str, version: &str) -> Result<(), SourceError> {
-        self.label(mandate, stage, None, Some(version)).await
-    }
-
-    /// Takes a label off a version.
-    ///
-    /// # Errors
-    /// [`SourceErrorKind::StageMoved`] where the version does not have the label, and what AWS refuses.
-    pub async fn remove_label(&self, mandate: &Mandate, stage: &str, version: &str) -> Result<(), SourceError> {
-        self.label(mandate, stage, Some(version), None).await
-    }
-
-    async fn label(
+    pub async fn put(
         &self,
-        mandate: &Mandate,
-        stage: &str,
-        from: Option<&str>,
-        to: Option<&str>,
+        authorization: &WriteAuthorization,
+        token: &str,
+        text: &Value,
+        stages: &[&str],
     ) -> Result<(), SourceError> {
-        let secret = secret(mandate)?;
-        let order = Order { write: Write::Label, version: to, from, stages: &[stage] };
-        self.recorded(mandate, order, || self.api.label(&mandate.identity, &secret, stage, from, to)).await
+        let secret = secret(authorization)?;
+        let summary = WriteSummary { operation: WriteOperation::Put, version: Some(token), from: None, stages };
+        let version = NewVersion { token, text, stages };
+        self.send(authorization, summary, || self.api.put(&authorization.identity, &secret, version)).await
     }
 
-    /// Has Secrets Manager rotate the secret, once for each token, which becomes the id of the new version.
+    /// Moves a version stage from the version `from` to the version `to`.
     ///
     /// # Errors
-    /// [`SourceErrorKind::NotRotatable`] where it is not set up for that or a rotation is under way, and what AWS
-    /// refuses.
-    pub async fn rotate(&self, mandate: &Mandate, token: &str) -> Result<(), SourceError> {
-        let secret = secret(mandate)?;
-        let order = Order { write: Write::Rotate, version: Some(token), from: None, stages: &[] };
-        self.recorded(mandate, order, || self.api.rotate(&mandate.identity, &secret, token)).await
+    /// [`SourceErrorKind::StageMoved`] where the stage is no longer on `from`, and what AWS refuses.
+    pub async fn move_label(
+        &self,
+        authorization: &WriteAuthorization,
+        stage: &str,
+        from: &str,
+        to: &str,
+    ) -> Result<(), SourceError> {
+        self.move_stage(authorization, StageMove { stage, from: Some(from), to: Some(to) }).await
     }
 
-    async fn recorded<F>(&self, mandate: &Mandate, order: Order<'_>, attempt: impl Fn() -> F) -> Result<(), SourceError>
+    /// Adds a version stage that no other version has.
+    ///
+    /// # Errors
+    /// [`SourceErrorKind::StageMoved`] where another version has the stage, [`SourceErrorKind::LimitExceeded`] where
+    /// the secret has 20 stages already, and what AWS refuses.
+    pub async fn add_label(
+        &self,
+        authorization: &WriteAuthorization,
+        stage: &str,
+        version: &str,
+    ) -> Result<(), SourceError> {
+        self.move_stage(authorization, StageMove { stage, from: None, to: Some(version) }).await
+    }
+
+    /// Removes a version stage from a version.
+    ///
+    /// # Errors
+    /// [`SourceErrorKind::StageMoved`] where the version does not have the stage, and what AWS refuses.
+    pub async fn remove_label(
+        &self,
+        authorization: &WriteAuthorization,
+        stage: &str,
+        version: &str,
+    ) -> Result<(), SourceError> {
+        self.move_stage(authorization, StageMove { stage, from: Some(version), to: None }).await
+    }
+
+    async fn move_stage(&self, authorization: &WriteAuthorization, stage: StageMove<'_>) -> Result<(), SourceError> {
+        let secret = secret(authorization)?;
+        let StageMove { from, to, .. } = stage;
+        let summary = WriteSummary { operation: WriteOperation::MoveStage, version: to, from, stages: &[stage.stage] };
+        self.send(authorization, summary, || self.api.move_stage(&authorization.identity, &secret, stage)).await
+    }
+
+    /// Starts the rotation by Secrets Manager, once for each token. The token is the id of the new version.
+    ///
+    /// # Errors
+    /// [`SourceErrorKind::NotRotatable`] where the secret has no rotation or a rotation is in progress, and what AWS
+    /// refuses.
+    pub async fn rotate(&self, authorization: &WriteAuthorization, token: &str) -> Result<(), SourceError> {
+        let secret = secret(authorization)?;
+        let operation = WriteOperation::Rotate;
+        let summary = WriteSummary { operation, version: Some(token), from: None, stages: &[] };
+        self.send(authorization, summary, || self.api.rotate(&authorization.identity, &secret, token)).await
+    }
+
+    /// Records the intent, sends the request and records the outcome.
+    async fn send<F>(
+        &self,
+        authorization: &WriteAuthorization,
+        summary: WriteSummary<'_>,
+        request: impl Fn() -> F,
+    ) -> Result<(), SourceError>
     where
         F: Future<Output = Result<Option<String>, SourceError>>,
     {
-        let described = mandate.identity.describe();
-        let mut record = WriteRecord {
-            time: Timestamp::now(),
-            kind: "write",
-            outcome: WriteOutcome::Intended,
-            operation: order.write.operation(),
-            secret: &mandate.arn,
-            version_id: order.version,
-            from_version_id: order.from,
-            version_stages: order.stages,
-            keys: &mandate.keys,
-            namespace: &mandate.binding.namespace,
-            binding: &mandate.binding.name,
-            rule: &mandate.rule,
-            due: mandate.due,
-            grant: &mandate.grant,
-            region: mandate.identity.region.as_deref(),
-            identity: &described,
-            code: None,
-            request_id: None,
-        };
+        let described = authorization.identity.describe();
+        let mut record = intent(authorization, summary, &described);
         self.record(&record)?;
-        let outcome = self.quotas.paced(&mandate.identity, QuotaClass::Write, attempt).await;
+        let result = self.limits.send(&authorization.identity, RateClass::Write, request).await;
         record.time = Timestamp::now();
-        match &outcome {
+        match &result {
             Ok(request_id) => {
                 record.outcome = WriteOutcome::Written;
                 record.request_id = request_id.as_deref();
@@ -159,20 +164,44 @@ impl Writer {
             }
         }
         self.record(&record)?;
-        outcome.map(|_| ())
+        result.map(|_| ())
     }
 
     fn record(&self, record: &WriteRecord<'_>) -> Result<(), SourceError> {
-        self.audit.write_of_write(record).map_err(|error| {
+        self.audit.record_write(record).map_err(|error| {
             tracing::error!(%error, "the audit log cannot be written; secrets are not written until it can");
             SourceError::new(SourceErrorKind::AuditFailed, record.secret)
         })
     }
 }
 
-/// The secret by its full ARN, so that no other of a similar name is written.
-fn secret(mandate: &Mandate) -> Result<SecretId, SourceError> {
-    let arn = SecretArn::try_from(mandate.arn.as_str());
+/// The record of an intended write. `identity` is the described identity of the request.
+fn intent<'a>(authorization: &'a WriteAuthorization, summary: WriteSummary<'a>, identity: &'a str) -> WriteRecord<'a> {
+    WriteRecord {
+        time: Timestamp::now(),
+        kind: "write",
+        outcome: WriteOutcome::Intended,
+        operation: summary.operation.name(),
+        secret: &authorization.arn,
+        version_id: summary.version,
+        from_version_id: summary.from,
+        version_stages: summary.stages,
+        keys: &authorization.keys,
+        namespace: &authorization.binding.namespace,
+        binding: &authorization.binding.name,
+        rule: &authorization.rule,
+        due: authorization.due,
+        grant: &authorization.grant,
+        region: authorization.identity.region.as_deref(),
+        identity,
+        code: None,
+        request_id: None,
+    }
+}
+
+/// The id of the secret by its full ARN, so that no secret with a similar name is written.
+fn secret(authorization: &WriteAuthorization) -> Result<SecretId, SourceError> {
+    let arn = SecretArn::try_from(authorization.arn.as_str());
     arn.map(|arn| SecretId::Arn(Box::new(arn)))
-        .map_err(|_| SourceError::new(SourceErrorKind::InvalidReference, mandate.arn.as_str()))
+        .map_err(|_| SourceError::new(SourceErrorKind::InvalidReference, authorization.arn.as_str()))
 }

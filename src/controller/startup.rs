@@ -53,7 +53,7 @@ pub async fn first_looks(context: &Context) {
             tracing::debug!("many bindings are still being looked at; others are all the same");
         }
         left -= part.len();
-        context.clients.reader.gather();
+        context.clients.reader.pause();
         demands.begin(part.iter().cloned());
         for binding in &part {
             context.state.requeue.trigger(binding);
@@ -87,7 +87,7 @@ async fn declare(context: &Context, name: &BindingName, asks: &mut bool) -> Vec<
     let Ok(access) = context.authorization.decide(&binding, &wants) else { return Vec::new() };
     let fresh = relied_on_for(interval(&context.settings, binding.refresh));
     let secrets = wants.into_keys().collect();
-    context.clients.reader.versions().interest(name, &access.identity, secrets, fresh);
+    context.clients.reader.versions().register(name, &access.identity, secrets, fresh);
     binding.mapping.sources().into_iter().map(|source| (access.identity.clone(), source.secret)).collect()
 }
 

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::api::SecretGrant;
 use crate::aws::audit::ReadReason;
-use crate::aws::read_request::{Asker, Judge, Selection};
+use crate::aws::read_request::{AnswerCheck, ReadRequest, Selection};
 use crate::aws::reader::Reader;
 use crate::domain::binding::Binding;
 use crate::domain::grant::{Access, GrantError, Home, RequestedKeys, Requester, decide, requested_keys};
@@ -140,12 +140,12 @@ impl Authorization {
     /// A check of an answer of AWS, made after the read: the grants may have changed since the request, and only the
     /// answer tells the ARN and the name. `select` names the JSON keys that the binding takes of it.
     #[must_use]
-    pub fn judge(
+    pub fn check(
         self: &Arc<Self>,
         binding: &AuthorizedBinding,
         secret: &SecretId,
         select: impl Fn(&SecretVersion) -> Selection + Send + Sync + 'static,
-    ) -> Judge {
+    ) -> AnswerCheck {
         let (authorization, binding, secret) = (self.clone(), binding.clone(), secret.clone());
         Arc::new(move |version| {
             if authorization.still_permits(&binding, &secret, version) {
@@ -158,9 +158,9 @@ impl Authorization {
 }
 
 impl AuthorizedBinding {
-    /// A request for a value, for this binding. `wanted` is the version, where it is known.
+    /// A request for a value, for this binding. `version_id` is the version, where it is known.
     #[must_use]
-    pub fn asks(&self, reason: ReadReason, wanted: Option<String>, judge: Judge) -> Asker {
-        Asker { binding: self.name.clone(), grant: self.access.grant.clone(), reason, wanted, judge }
+    pub fn asks(&self, reason: ReadReason, version_id: Option<String>, check: AnswerCheck) -> ReadRequest {
+        ReadRequest { binding: self.name.clone(), grant: self.access.grant.clone(), reason, version_id, check }
     }
 }

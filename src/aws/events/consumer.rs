@@ -1,7 +1,7 @@
-//! The events queue: messages are taken from SQS, handled, and deleted once they are.
+//! The consumer of an events queue: it receives messages from SQS, handles their events and deletes the messages.
 //!
-//! A message is deleted after its event was handled, never before. So each event is handled at least once, and nothing
-//! of it needs to outlive the process: what was under way when it ended is [delivered again][visibility].
+//! It deletes a message after its event was handled, never before. So it handles each event at least once and keeps no
+//! state beyond the process: SQS [delivers][visibility] the messages in flight again.
 //!
 //! [visibility]: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html
 
@@ -22,23 +22,23 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::aws::events::address::QueueName;
 use crate::aws::events::address::region_of;
-use crate::aws::events::failure::{Call, Failed, complaint};
+use crate::aws::events::failure::{QueueFailure, QueueOperation, warning};
 use crate::aws::events::health::QueueHealth;
 use crate::aws::events::health::seconds_between;
 use crate::aws::events::message::{Ignored, SecretEvent, parse};
 use crate::domain::secret::error::SourceErrorKind;
 use crate::metrics::Metrics;
 
-/// How long SQS waits for a message before it answers that there is none, in seconds. The longest that it takes, so that
-/// an idle queue costs three calls a minute.
+/// How long a receive call waits for a message, in seconds. This is the maximum of SQS, so that an idle queue costs three
+/// calls a minute.
 const WAIT_SECONDS: i32 = 20;
-/// The most messages of one call, to receive and to delete.
+/// The most messages of one receive or delete call.
 const BATCH: u8 = 10;
-/// A handled message waits this long for others to be deleted with it.
+/// How long a delete call waits for further handled messages.
 const BATCH_WINDOW: Duration = Duration::from_millis(200);
-/// Messages that may be under way at once, from the call that receives them to the end of the one that deletes them.
-const UNDER_WAY: usize = 100;
-/// What is found out about an event takes calls to AWS, each with a deadline of its own. This one holds where they do not.
+/// The most messages in flight, from their receive call to the end of their delete call.
+const IN_FLIGHT: usize = 100;
+/// The deadline of one event. The calls to AWS have shorter deadlines of their own.
 const HANDLE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// One attempt may take this long: a long poll of [`WAIT_SECONDS`], and half of it again.
@@ -69,106 +69,107 @@ pub fn client(config: &SdkConfig, url: &str) -> Client {
     Client::from_conf(builder.build())
 }
 
-/// How long to wait after this many failures in a row: twice as long each time, from a second to a minute, less up to a
-/// half by `jitter`, of which all values are as likely.
+/// The pause after this many failures in a row. It doubles with each failure, from a second to a minute. `jitter`, drawn
+/// uniformly, shortens it by up to a half.
 fn pause(failures: u32, jitter: u16) -> Duration {
     let doublings = failures.saturating_sub(1).min(6);
     let longest = (FIRST_PAUSE * 2_u32.pow(doublings)).min(MAX_PAUSE);
     longest / 2 + longest / 2 * u32::from(u16::MAX - jitter) / u32::from(u16::MAX)
 }
 
-/// A message that is done with, and what it holds of [`UNDER_WAY`].
-struct Taken {
+/// A received message, with its permit of [`IN_FLIGHT`].
+struct ReceivedMessage {
     receipt: String,
     permit: OwnedSemaphorePermit,
 }
 
-/// One events queue.
-pub struct Queue {
+/// The consumer of one events queue.
+pub struct EventConsumer {
     client: Client,
     url: String,
     name: QueueName,
     metrics: Arc<Metrics>,
     health: Arc<QueueHealth>,
-    told_malformed: AtomicBool,
-    told_foreign: AtomicBool,
+    warned_malformed: AtomicBool,
+    warned_foreign: AtomicBool,
 }
 
-impl Queue {
-    /// The queue with this URL. `client` must be one for the region of the queue, whose attempts may take longer than
-    /// the 20 s of a long poll and do end some time: [`client`] makes it, with 30 s for an attempt and 60 s for a call.
+impl EventConsumer {
+    /// A consumer of the queue with this URL. `client` must be a client of the region of the queue, with an attempt timeout
+    /// above the 20 s of a long poll. [`client`] builds it, with 30 s for an attempt and 60 s for a call.
     ///
-    /// Its identity needs `sqs:ReceiveMessage` and `sqs:DeleteMessage` on the queue, and `kms:Decrypt` where the queue
+    /// The identity of the client needs `sqs:ReceiveMessage` and `sqs:DeleteMessage` on the queue, and `kms:Decrypt` where the queue
     /// is encrypted with a key of KMS.
     #[must_use]
     pub fn new(client: Client, url: String, metrics: Arc<Metrics>, health: Arc<QueueHealth>) -> Self {
-        // So that it has its line from the start.
+        // The queue has its line in the health from the start.
         health.with(&url, |_| ());
         let name = QueueName::of(&url);
-        let (told_malformed, told_foreign) = (AtomicBool::default(), AtomicBool::default());
-        Self { client, url, name, metrics, health, told_malformed, told_foreign }
+        let (warned_malformed, warned_foreign) = (AtomicBool::default(), AtomicBool::default());
+        Self { client, url, name, metrics, health, warned_malformed, warned_foreign }
     }
 
-    /// Takes messages until it is dropped, which also ends the handling of those under way: they come again.
+    /// Consumes messages until the future is dropped. That also ends the handling of the messages in flight, which SQS
+    /// delivers again.
     ///
-    /// `handle` answers whether what the event says is known now. If not, or if it takes more than two minutes, or
-    /// panics, the message is left in the queue and delivered again after the queue's visibility time-out. The same
-    /// event can come more than once, at the same time too, and events come in any order.
+    /// `handle` returns whether the event is handled. A message stays in the queue where `handle` returns false, panics or
+    /// takes more than two minutes; SQS delivers it again after the visibility timeout of the queue. The same event can
+    /// arrive more than once, also at the same time, and events arrive in any order.
     pub async fn consume<F, Fut>(self, handle: F)
     where
         F: Fn(SecretEvent) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = bool> + Send + 'static,
     {
-        let queue = Arc::new(self);
-        // There is room for all, so nobody waits to hand a message over.
-        let (done, handled) = mpsc::channel(UNDER_WAY);
-        tokio::join!(queue.clone().take(handle, done), queue.clone().delete_taken(handled));
+        let consumer = Arc::new(self);
+        // The channel has room for all messages in flight, so no sender waits.
+        let (done, handled) = mpsc::channel(IN_FLIGHT);
+        tokio::join!(consumer.clone().receive_all(handle, done), consumer.clone().delete_all(handled));
     }
 
-    async fn take<F, Fut>(self: Arc<Self>, handle: F, done: mpsc::Sender<Taken>)
+    async fn receive_all<F, Fut>(self: Arc<Self>, handle: F, done: mpsc::Sender<ReceivedMessage>)
     where
         F: Fn(SecretEvent) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = bool> + Send + 'static,
     {
-        let room = Arc::new(Semaphore::new(UNDER_WAY));
+        let in_flight = Arc::new(Semaphore::new(IN_FLIGHT));
         let mut tasks = JoinSet::new();
         loop {
             while let Some(ended) = tasks.try_join_next() {
                 if ended.is_err() {
                     self.metrics.event("left");
-                    tracing::error!(queue = %self.name, "handling an event failed in a way that is an error of the program; its message comes again");
+                    tracing::error!(queue = %self.name, "handling an event failed by a panic; SQS delivers its message again");
                 }
             }
-            // Never closed.
-            let Ok(mut permits) = room.clone().acquire_many_owned(u32::from(BATCH)).await else { return };
+            // The semaphore is never closed.
+            let Ok(mut permits) = in_flight.clone().acquire_many_owned(u32::from(BATCH)).await else { return };
             let messages = match self.receive().await {
                 Ok(answer) => answer.messages.unwrap_or_default(),
-                Err(failed) => {
+                Err(failure) => {
                     drop(permits);
-                    let failures = self.failed(&failed);
+                    let failures = self.record_failure(&failure);
                     sleep(pause(failures, fastrand::u16(..))).await;
                     continue;
                 }
             };
             for message in messages {
-                // SQS gives no more than was asked for. If it did, the rest would come again.
+                // SQS answers no more messages than the call allows. It would deliver a surplus again.
                 let (Some(permit), Some(receipt)) = (permits.split(1), message.receipt_handle.clone()) else {
                     continue;
                 };
-                let taken = Taken { receipt, permit };
-                match self.look_at(&message) {
+                let received = ReceivedMessage { receipt, permit };
+                match self.parse(&message) {
                     Ok(event) => {
-                        let (queue, handle, done) = (self.clone(), handle.clone(), done.clone());
-                        tasks.spawn(async move { queue.handle(handle(event), taken, done).await });
+                        let (consumer, handle, done) = (self.clone(), handle.clone(), done.clone());
+                        tasks.spawn(async move { consumer.handle(handle(event), received, done).await });
                     }
-                    Err(_) if done.send(taken).await.is_err() => return,
+                    Err(_) if done.send(received).await.is_err() => return,
                     Err(_) => {}
                 }
             }
         }
     }
 
-    async fn receive(&self) -> Result<ReceiveMessageOutput, Failed> {
+    async fn receive(&self) -> Result<ReceiveMessageOutput, QueueFailure> {
         let started = Instant::now();
         let result = self
             .client
@@ -180,18 +181,18 @@ impl Queue {
             .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
             .send()
             .await
-            .map_err(|error| Failed::new(Call::Receive, &error));
-        self.count(Call::Receive, started, result.as_ref().err());
+            .map_err(|error| QueueFailure::new(QueueOperation::Receive, &error));
+        self.count(QueueOperation::Receive, started, result.as_ref().err());
         let answer = result?;
         let now = Timestamp::now();
         self.health.with(&self.url, |state| state.received = Some(now));
         self.metrics.queue_read(&self.name.region, &self.name.name, now.as_second());
-        self.succeeded(Call::Receive);
+        self.record_success(QueueOperation::Receive);
         Ok(answer)
     }
 
-    /// Reads one message, and notes how old it is.
-    fn look_at(&self, message: &Message) -> Result<SecretEvent, Ignored> {
+    /// Parses one message and records its age.
+    fn parse(&self, message: &Message) -> Result<SecretEvent, Ignored> {
         let parsed = parse(message.body().unwrap_or_default());
         let now = Timestamp::now();
         let sent = attribute(message, &MessageSystemAttributeName::SentTimestamp);
@@ -206,69 +207,77 @@ impl Queue {
         });
         if let Err(ignored) = parsed {
             self.metrics.event(ignored.as_str());
-            let told = match ignored {
-                Ignored::Malformed => &self.told_malformed,
-                Ignored::Foreign => &self.told_foreign,
+            let warned = match ignored {
+                Ignored::Malformed => &self.warned_malformed,
+                Ignored::Foreign => &self.warned_foreign,
                 Ignored::Failed | Ignored::Irrelevant => return parsed,
             };
-            if !told.swap(true, Ordering::Relaxed) {
+            if !warned.swap(true, Ordering::Relaxed) {
                 tracing::warn!(
                     "the queue {} holds other messages than events of Secrets Manager ({ignored}); they are deleted, and only counted from now on; let Bindery's rule alone fill it, without an input transformer",
                     self.name
                 );
             }
         } else if let Some(times @ 2..) = attribute(message, &MessageSystemAttributeName::ApproximateReceiveCount) {
-            tracing::debug!(queue = %self.name, times, "a message comes again");
+            tracing::debug!(queue = %self.name, times, "SQS delivered a message again");
         }
         parsed
     }
 
-    async fn handle(&self, handling: impl Future<Output = bool>, taken: Taken, done: mpsc::Sender<Taken>) {
+    async fn handle(
+        &self,
+        handling: impl Future<Output = bool>,
+        message: ReceivedMessage,
+        done: mpsc::Sender<ReceivedMessage>,
+    ) {
         if timeout(HANDLE_TIMEOUT, handling).await.unwrap_or(false) {
             self.metrics.event("handled");
-            // Where nobody takes it any more, it comes again.
-            let _ = done.send(taken).await;
+            // Without a receiver the consumer ended, and SQS delivers the message again.
+            let _ = done.send(message).await;
         } else {
             self.metrics.event("left");
         }
     }
 
-    async fn delete_taken(self: Arc<Self>, mut handled: mpsc::Receiver<Taken>) {
-        // A call that hangs must not keep the others waiting. Their number is bounded by the messages under way.
+    async fn delete_all(self: Arc<Self>, mut handled: mpsc::Receiver<ReceivedMessage>) {
+        // A slow call must not delay the others. The messages in flight bound their number.
         let mut calls = JoinSet::new();
         while let Some(batch) = next_batch(&mut handled).await {
             while calls.try_join_next().is_some() {}
-            let queue = self.clone();
-            calls.spawn(async move { queue.delete(batch).await });
+            let consumer = self.clone();
+            calls.spawn(async move { consumer.delete(batch).await });
         }
     }
 
-    async fn delete(&self, batch: Vec<Taken>) {
+    async fn delete(&self, batch: Vec<ReceivedMessage>) {
         let mut call = self.client.delete_message_batch().queue_url(&self.url);
-        for (index, taken) in batch.iter().enumerate() {
-            let entry =
-                DeleteMessageBatchRequestEntry::builder().id(index.to_string()).receipt_handle(&taken.receipt).build();
-            // Only without an id or a receipt there is none.
+        for (index, message) in batch.iter().enumerate() {
+            let entry = DeleteMessageBatchRequestEntry::builder()
+                .id(index.to_string())
+                .receipt_handle(&message.receipt)
+                .build();
+            // The builder fails only without an id or a receipt.
             let Ok(entry) = entry else { continue };
             call = call.entries(entry);
         }
         let started = Instant::now();
-        let result = call.send().await.map_err(|error| Failed::new(Call::Delete, &error));
-        self.count(Call::Delete, started, result.as_ref().err());
+        let result = call.send().await.map_err(|error| QueueFailure::new(QueueOperation::Delete, &error));
+        self.count(QueueOperation::Delete, started, result.as_ref().err());
         let undeleted = match result {
-            Err(failed) => {
-                self.failed(&failed);
+            Err(failure) => {
+                self.record_failure(&failure);
                 batch.len()
             }
             Ok(answer) => {
-                // One receipt can be too old, where handling took longer than the visibility time-out.
+                // A single receipt can expire, where handling took longer than the visibility timeout.
                 if answer.successful.is_empty()
                     && let Some(entry) = answer.failed.first()
                 {
                     let code = entry.code().chars().filter(char::is_ascii_alphanumeric).take(64).collect();
-                    self.failed(&Failed { call: Call::Delete, kind: SourceErrorKind::Unavailable, code });
+                    let (operation, kind) = (QueueOperation::Delete, SourceErrorKind::Unavailable);
+                    self.record_failure(&QueueFailure { operation, kind, code });
                 } else {
-                    self.succeeded(Call::Delete);
+                    self.record_success(QueueOperation::Delete);
                 }
                 answer.failed.len()
             }
@@ -276,44 +285,45 @@ impl Queue {
         for _ in 0..undeleted {
             self.metrics.event("undeleted");
         }
-        // Only now there is room for others.
-        drop(batch.into_iter().map(|taken| taken.permit).collect::<Vec<_>>());
+        // The permits make room for other messages only now.
+        drop(batch.into_iter().map(|message| message.permit).collect::<Vec<_>>());
     }
 
-    fn count(&self, call: Call, started: Instant, failed: Option<&Failed>) {
-        let code = failed.map_or("ok", |failed| failed.code.as_str());
-        self.metrics.aws_request(call.operation(), code, started.elapsed());
+    fn count(&self, operation: QueueOperation, started: Instant, failure: Option<&QueueFailure>) {
+        let code = failure.map_or("ok", |failure| failure.code.as_str());
+        self.metrics.aws_request(operation.name(), code, started.elapsed());
     }
 
-    /// Notes a failure and tells what is news of it. How many there are in a row.
-    fn failed(&self, failed: &Failed) -> u32 {
-        let (news, failures) = self.health.with(&self.url, |state| {
-            let episode = state.episode(failed.call);
-            (episode.failed(&failed.code, Timestamp::now()), episode.failures)
+    /// Records a failure, and logs it where it is new. Returns the number of failures in a row.
+    fn record_failure(&self, failure: &QueueFailure) -> u32 {
+        let (is_new, failures) = self.health.with(&self.url, |state| {
+            let episode = state.episode(failure.operation);
+            (episode.record_failure(&failure.code, Timestamp::now()), episode.failures)
         });
-        if news {
-            tracing::warn!("{}", complaint(&self.name, failed));
+        if is_new {
+            tracing::warn!("{}", warning(&self.name, failure));
         }
         failures
     }
 
-    fn succeeded(&self, call: Call) {
-        if let Some(failures) = self.health.with(&self.url, |state| state.episode(call).succeeded()) {
-            let again = match call {
-                Call::Receive => "can be read again",
-                Call::Delete => "lets its messages be deleted again",
+    /// Records a success, and logs it where it ends a series of failures.
+    fn record_success(&self, operation: QueueOperation) {
+        if let Some(failures) = self.health.with(&self.url, |state| state.episode(operation).record_success()) {
+            let recovery = match operation {
+                QueueOperation::Receive => "can be read again",
+                QueueOperation::Delete => "lets its messages be deleted again",
             };
-            tracing::info!(failures, "the queue {} {again}", self.name);
+            tracing::info!(failures, "the queue {} {recovery}", self.name);
         }
     }
 }
 
-/// A whole number that SQS says of a message.
+/// An attribute of a message that is a whole number.
 fn attribute(message: &Message, name: &MessageSystemAttributeName) -> Option<i64> {
     message.attributes()?.get(name)?.parse().ok()
 }
 
-/// Waits for one, and then up to [`BATCH_WINDOW`] for up to [`BATCH`] in all. None when there will be no more.
+/// Waits for a first item, and then up to [`BATCH_WINDOW`] for up to [`BATCH`] items in all. `None` at the end of the channel.
 async fn next_batch<T>(from: &mut mpsc::Receiver<T>) -> Option<Vec<T>> {
     let mut batch = vec![from.recv().await?];
     let end = Instant::now() + BATCH_WINDOW;

@@ -1,4 +1,4 @@
-//! What is known of the queues, for `/readyz`.
+//! The health of the events queues, for `/readyz`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
@@ -6,66 +6,74 @@ use std::sync::{Mutex, PoisonError};
 use k8s_openapi::jiff::{SpanRound, Timestamp, Unit};
 
 use crate::aws::events::address::QueueName;
-use crate::aws::events::failure::Call;
+use crate::aws::events::failure::QueueOperation;
 
-/// Failures in a row after which a queue counts as broken, and not as one whose answer was lost.
+/// The failures in a row after which a queue counts as broken. Fewer can be lost answers.
 const BROKEN: u32 = 3;
-/// Codes of failures that are told apart in one episode. AWS gives the same few.
-pub(super) const TOLD: usize = 8;
+/// The error codes that one episode reports. AWS answers few.
+const MAX_CODES: usize = 8;
 
-/// Failures of one call in a row, up to the next success.
+/// The failures of one operation in a row, up to the next success.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Episode {
+pub(super) struct FailureEpisode {
     pub(super) failures: u32,
-    pub(super) since: Option<Timestamp>,
-    pub(super) code: String,
-    pub(super) told: BTreeSet<String>,
+    since: Option<Timestamp>,
+    /// The last error code.
+    code: String,
+    /// The error codes that were reported.
+    reported: BTreeSet<String>,
 }
 
-impl Episode {
-    /// Notes a failure. Whether it is news: the first of the episode, or the first with this code.
-    pub(super) fn failed(&mut self, code: &str, now: Timestamp) -> bool {
+impl FailureEpisode {
+    /// Records a failure. Returns whether to report it: it is the first of the episode with this code.
+    pub(super) fn record_failure(&mut self, code: &str, now: Timestamp) -> bool {
         self.failures = self.failures.saturating_add(1);
         self.since.get_or_insert(now);
         code.clone_into(&mut self.code);
-        self.told.len() < TOLD && self.told.insert(code.to_owned())
+        self.reported.len() < MAX_CODES && self.reported.insert(code.to_owned())
     }
 
-    /// Notes a success: after how many failures, none if there was none.
-    pub(super) fn succeeded(&mut self) -> Option<u32> {
+    /// Records a success. Returns the number of failures before it, if there were any.
+    pub(super) fn record_success(&mut self) -> Option<u32> {
         let failures = std::mem::take(self).failures;
         (failures > 0).then_some(failures)
     }
 }
 
-/// What is known of one queue.
+/// The state of one queue.
 #[derive(Clone, Debug, Default)]
-pub(super) struct State {
+pub(super) struct QueueState {
+    /// The last successful receive call.
     pub(super) received: Option<Timestamp>,
+    /// The last message.
     pub(super) message: Option<Timestamp>,
-    /// Seconds.
+    /// The time that the last message was in the queue, in seconds.
     pub(super) in_queue: Option<f64>,
-    /// Seconds.
+    /// The age of the last event, in seconds.
     pub(super) since_event: Option<f64>,
-    pub(super) receive: Episode,
-    pub(super) delete: Episode,
+    pub(super) receive: FailureEpisode,
+    pub(super) delete: FailureEpisode,
 }
 
-impl State {
-    pub(super) fn episode(&mut self, call: Call) -> &mut Episode {
-        match call {
-            Call::Receive => &mut self.receive,
-            Call::Delete => &mut self.delete,
+impl QueueState {
+    pub(super) fn episode(&mut self, operation: QueueOperation) -> &mut FailureEpisode {
+        match operation {
+            QueueOperation::Receive => &mut self.receive,
+            QueueOperation::Delete => &mut self.delete,
         }
     }
 
-    pub(super) fn line(&self, queue: &QueueName, now: Timestamp) -> String {
-        let failing = [(Call::Receive, &self.receive), (Call::Delete, &self.delete)].into_iter().filter_map(
-            |(call, Episode { failures, since, code, .. })| {
+    fn line(&self, queue: &QueueName, now: Timestamp) -> String {
+        let failing = [(QueueOperation::Receive, &self.receive), (QueueOperation::Delete, &self.delete)]
+            .into_iter()
+            .filter_map(|(operation, FailureEpisode { failures, since, code, .. })| {
                 let since = age((*since)?, now);
-                Some(format!("{} for {since} ({code}, {failures} in a row); {}", call.cannot(), call.meanwhile()))
-            },
-        );
+                Some(format!(
+                    "{} for {since} ({code}, {failures} in a row); {}",
+                    operation.symptom(),
+                    operation.fallback()
+                ))
+            });
         let received = match self.received {
             Some(received) => format!("last read {} ago", age(received, now)),
             None => "not read yet".to_owned(),
@@ -84,47 +92,113 @@ impl State {
     }
 }
 
-/// Whole seconds, in the largest units that they fill.
-pub(super) fn age(then: Timestamp, now: Timestamp) -> String {
+/// The time between, in whole seconds and the largest units that fit.
+fn age(then: Timestamp, now: Timestamp) -> String {
     let span = now
         .since(then.min(now))
         .and_then(|span| span.round(SpanRound::new().smallest(Unit::Second).largest(Unit::Hour)));
     span.map_or_else(|_| "long".to_owned(), |span| format!("{span:#}"))
 }
 
+/// The seconds between, not less than 0.
 pub(super) fn seconds_between(then: Timestamp, now: Timestamp) -> f64 {
     now.duration_since(then).as_secs_f64().max(0.0)
 }
 
-/// What is known of all queues: for the text of `/readyz`. A queue that cannot be read is no reason not to be ready,
-/// since changes are found without it.
+/// The health of all queues, for the text of `/readyz`. The operator stays ready while a queue is broken, since it finds
+/// changes without the queue.
 #[derive(Debug, Default)]
 pub struct QueueHealth {
-    queues: Mutex<BTreeMap<String, State>>,
+    queues: Mutex<BTreeMap<String, QueueState>>,
 }
 
 impl QueueHealth {
-    /// One sentence for each queue, by its URL: since when it cannot be read and why, when it was last read, how old its
-    /// last message was. Empty where there is no queue.
+    /// One sentence for each queue: its failures, its last read, and the age of its last message. Empty without queues.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         self.lines_at(Timestamp::now())
     }
 
-    /// Whether a queue cannot be read, or its messages not be deleted, and three calls in a row say so.
+    /// Whether three receive or delete calls in a row failed for a queue.
     #[must_use]
     pub fn is_broken(&self) -> bool {
         let queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
         queues.values().any(|state| state.receive.failures >= BROKEN || state.delete.failures >= BROKEN)
     }
 
-    pub(super) fn lines_at(&self, now: Timestamp) -> Vec<String> {
+    fn lines_at(&self, now: Timestamp) -> Vec<String> {
         let queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
         queues.iter().map(|(url, state)| state.line(&QueueName::of(url), now)).collect()
     }
 
-    pub(super) fn with<T>(&self, url: &str, change: impl FnOnce(&mut State) -> T) -> T {
+    /// Changes the state of the queue with this URL. An unknown queue is added.
+    pub(super) fn with<T>(&self, url: &str, change: impl FnOnce(&mut QueueState) -> T) -> T {
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
         change(queues.entry(url.to_owned()).or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const URL: &str = "https://sqs.eu-west-1.amazonaws.com/123456789012/bindery-events";
+    const DENIED: &str = "AccessDeniedException";
+    const GONE: &str = "AWS.SimpleQueueService.NonExistentQueue";
+
+    #[test]
+    fn an_episode_tells_each_code_once_and_ends_with_the_first_success() {
+        let mut episode = FailureEpisode::default();
+        let now = Timestamp::UNIX_EPOCH;
+        assert_eq!(episode.record_success(), None);
+        assert!(episode.record_failure(GONE, now));
+        assert!(!episode.record_failure(GONE, now));
+        assert!(episode.record_failure(DENIED, now));
+        assert!(!episode.record_failure(GONE, now));
+        for n in 0..100 {
+            episode.record_failure(&n.to_string(), now);
+        }
+        assert_eq!(episode.reported.len(), MAX_CODES);
+        assert_eq!(episode.record_success(), Some(104));
+        assert!(episode.record_failure(GONE, now));
+    }
+
+    #[test]
+    fn the_lines_say_what_is_known_of_each_queue() {
+        let health = QueueHealth::default();
+        let at = |seconds: i64| Timestamp::from_second(1_800_000_000 + seconds).unwrap();
+        assert_eq!((health.lines_at(at(0)), health.is_broken()), (vec![], false));
+        health.with(URL, |_| ());
+        assert_eq!(health.lines_at(at(0)), ["events queue bindery-events (eu-west-1): not read yet"]);
+        health.with(URL, |state| {
+            state.received = Some(at(0));
+            state.message = Some(at(0));
+            state.in_queue = Some(0.4);
+            state.since_event = Some(95.0);
+        });
+        assert_eq!(
+            health.lines_at(at(3723)),
+            [
+                "events queue bindery-events (eu-west-1): last read 1h 2m 3s ago; last message 1h 2m 3s ago (95.0 s after \
+                  its event, 0.4 s in the queue)"
+            ]
+        );
+        health.with(URL, |state| state.receive.record_failure(GONE, at(5)));
+        health.with(URL, |state| state.receive.record_failure(GONE, at(6)));
+        assert!(!health.is_broken());
+        health.with(URL, |state| state.receive.record_failure(DENIED, at(7)));
+        assert!(health.is_broken());
+        assert_eq!(
+            health.lines_at(at(45)),
+            [
+                "events queue bindery-events (eu-west-1): cannot be read for 40s (AccessDeniedException, 3 in a row); changes \
+                  are found by the sweep until it can; last read 45s ago; last message 45s ago (95.0 s after its event, \
+                  0.4 s in the queue)"
+            ]
+        );
+        // A clock that goes back makes nothing negative.
+        assert!(health.lines_at(at(-10))[0].contains("last read 0s ago"), "{:?}", health.lines_at(at(-10)));
+        health.with(URL, |state| state.receive.record_success());
+        assert!(!health.is_broken());
     }
 }

@@ -1,10 +1,10 @@
-//! What a message of the events queue says: which secret changed, and how.
+//! The messages of the events queue: the secret that changed, and the action that changed it.
 //!
-//! Secrets Manager sends no events of its own. CloudTrail reports its calls and its rotations to EventBridge, and a rule
-//! puts them into the queue ([events of Secrets Manager][events], [the records of CloudTrail][record]). An event is a
-//! hint: it may be lost, late, doubled or out of order, so it tells where to look and never what is there.
+//! Secrets Manager sends no events. CloudTrail reports its calls and rotations to EventBridge, and a rule sends them to
+//! the queue ([events of Secrets Manager][events], [the records of CloudTrail][record]). An event is a hint: it may be
+//! lost, late, duplicated or out of order. So it names the secret to describe and never its state.
 //!
-//! Nothing here keeps text of a message but ids of secrets and versions, and no error holds any of it.
+//! A parsed event keeps only ids of secrets and versions. An error keeps no text of the message.
 //!
 //! [events]: https://docs.aws.amazon.com/secretsmanager/latest/userguide/monitoring-eventbridge.html
 //! [record]: https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-record-contents.html
@@ -12,21 +12,21 @@
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
-/// The longest body that is looked at, in bytes. EventBridge takes events of up to 256 KiB.
+/// The longest body that is parsed, in bytes. EventBridge takes events of up to 256 KiB.
 const MAX_BODY: usize = 256 * 1024;
 
-/// The longest `SecretId` that Secrets Manager takes, in characters.
+/// The longest `SecretId` of Secrets Manager, in characters.
 const MAX_ID: usize = 2048;
 
 /// The detail-type of events that report a call.
 const API_CALL: &str = "AWS API Call via CloudTrail";
 
-/// The detail-type of events that report what Secrets Manager did by itself.
+/// The detail-type of events that report an action of Secrets Manager itself.
 const SERVICE_EVENT: &str = "AWS Service Event via CloudTrail";
 
-/// The actions after which a secret may have another version in force, other versions, or another state of being.
+/// The actions that can change the versions of a secret, its version stages or its existence.
 ///
-/// Calls are named as in the [API]; the others as in [CloudTrail entries for Secrets Manager][entries].
+/// Calls have their names of the [API], other actions those of [CloudTrail entries for Secrets Manager][entries].
 ///
 /// [API]: https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_Operations.html
 /// [entries]: https://docs.aws.amazon.com/secretsmanager/latest/userguide/cloudtrail_log_entries.html
@@ -51,9 +51,9 @@ const RELEVANT: [&str; 18] = [
     "UpdateSecretVersionStage",
 ];
 
-/// Where an event names its secret: the object within `detail`, and the field. CloudTrail writes the names of answers
-/// as `arn` or `aRN`, by operation.
-const PLACES: [(&str, &str); 9] = [
+/// The fields that name the secret: the object within `detail`, and its field. In answers, CloudTrail writes `arn` or
+/// `aRN`, depending on the operation.
+const ID_FIELDS: [(&str, &str); 9] = [
     ("requestParameters", "secretId"),
     ("responseElements", "arn"),
     ("responseElements", "aRN"),
@@ -68,25 +68,25 @@ const PLACES: [(&str, &str); 9] = [
 /// A change of a secret, as CloudTrail reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretEvent {
-    /// The 12 digits of the account in which it happened.
+    /// The account, 12 digits.
     pub account: String,
-    /// The region in which it happened, such as `eu-west-1`.
+    /// The region, such as `eu-west-1`.
     pub region: String,
     /// The secret.
     pub secret: NamedSecret,
-    /// What happened: the `eventName`, one of those that can change a version or the existence of a secret.
+    /// The `eventName`: an action that can change a version or the existence of a secret.
     pub action: String,
-    /// When it happened, to the second.
+    /// The time of the action, in whole seconds.
     pub time: Option<Timestamp>,
-    /// The id of the version that the call wrote, where it is known: the [`ClientRequestToken`] of the request.
+    /// The id of the version that the call wrote, where the event has it: the [`ClientRequestToken`] of the request.
     ///
     /// [`ClientRequestToken`]: https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_PutSecretValue.html
     pub version_id: Option<String>,
 }
 
 impl SecretEvent {
-    /// Whether the event is about the secret with this full ARN and this name. As [`NamedSecret::means`]; and where the
-    /// event names the secret by its name alone, it is about a secret of the event's own account and region.
+    /// Whether the event is about the secret with this full ARN and this name, by [`NamedSecret::means`]. Where the event
+    /// has only the name of the secret, account and region of the event must match too.
     #[must_use]
     pub fn concerns(&self, arn: &str, name: &str) -> bool {
         let here = || {
@@ -97,20 +97,20 @@ impl SecretEvent {
     }
 }
 
-/// A secret in each form in which an event names it: as the caller typed it, and as AWS answered.
+/// The ids that an event gives a secret: those of the caller and those of the answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedSecret {
-    /// Names, partial ARNs and full ARNs, each once, in the order in which they were found. Never empty.
+    /// Names, partial ARNs and full ARNs, each once: those of the request before those of the answer. Never empty.
     pub ids: Vec<String>,
 }
 
 impl NamedSecret {
     /// Whether this is the secret with this full ARN and this name.
     ///
-    /// A full ARN must agree whole, a partial one up to the `-` and six characters at the end, a name exactly. Every
-    /// ARN has to agree, since what AWS answered corrects what the caller typed; names count only where there is no
-    /// ARN. One ARN alone that ends like a full one may be a partial one too, of a secret whose name ends like that,
-    /// and then means both: [AWS warns of such names][name].
+    /// A full ARN must match whole, a partial ARN up to the `-` and six characters at the end, a name exactly. All ARNs
+    /// must match, since the answer of AWS corrects the id of the caller. Names count only where there is no ARN. A
+    /// single ARN that looks full can also be partial, for a secret whose name ends like a full ARN, and then means both
+    /// secrets: [AWS warns of such names][name].
     ///
     /// [name]: https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_CreateSecret.html
     #[must_use]
@@ -119,7 +119,7 @@ impl NamedSecret {
         if arns.is_empty() {
             return names.contains(&name);
         }
-        // An ARN that is one of the names and a suffix is a full one, so it must not be taken for a partial one.
+        // An ARN that consists of one of the names and a suffix is full, so it never counts as partial.
         let is_full = |id: &str| {
             let resource = id.splitn(7, ':').nth(6);
             resource.is_some_and(|resource| {
@@ -130,25 +130,25 @@ impl NamedSecret {
     }
 }
 
-/// Why a message says nothing of a change. It holds nothing of the message.
+/// Why a message reports no change. It has no text of the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Ignored {
-    /// It is no event: not JSON, too long, or without account, region, action or a secret.
+    /// The message is no event: not JSON, too long, or without account, region, action or secret.
     #[error("the message is no event of EventBridge")]
     Malformed,
-    /// It is an event of something else, or one that contradicts itself on where it comes from.
+    /// The event is of another service, or contradicts itself about its origin.
     #[error("the event is not one of Secrets Manager")]
     Foreign,
-    /// The call was refused or failed, so it changed nothing.
+    /// The call failed, so it changed nothing.
     #[error("the event reports a call that failed")]
     Failed,
-    /// A read, or an action that changes neither a version nor the existence of a secret.
+    /// The action changes neither a version nor the existence of a secret.
     #[error("the event reports no change of a version")]
     Irrelevant,
 }
 
 impl Ignored {
-    /// The word for it in metrics.
+    /// The label in metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -160,13 +160,13 @@ impl Ignored {
     }
 }
 
-/// Reads the body of a message: an event of EventBridge, or [SNS's notification][sns] of one, where the rule fills a
-/// topic and the topic fills the queue.
+/// Parses the body of a message: an event of EventBridge, or a [notification of SNS][sns] with one, where a topic stands
+/// between the rule and the queue.
 ///
 /// [sns]: https://docs.aws.amazon.com/sns/latest/dg/sns-message-and-json-formats.html
 ///
 /// # Errors
-/// [`Ignored`] says why the message is none that Bindery acts on.
+/// [`Ignored`], where the message reports no change.
 pub fn parse(body: &str) -> Result<SecretEvent, Ignored> {
     let body = object(body)?;
     if body.get("Type").and_then(Value::as_str) == Some("Notification")
@@ -192,7 +192,7 @@ fn event(event: &Value) -> Result<SecretEvent, Ignored> {
         return Err(Ignored::Foreign);
     }
     let detail = event.get("detail").filter(|detail| detail.is_object()).ok_or(Ignored::Malformed)?;
-    // Either place will do, EventBridge's or CloudTrail's; where both say something it must be the same.
+    // EventBridge and CloudTrail both have this field. One is enough, and two must agree.
     let place = |outer: &str, inner: &str| {
         let (outer, inner) = (present(event, outer), present(detail, inner));
         let said = outer.or(inner).and_then(Value::as_str).ok_or(Ignored::Malformed)?;
@@ -208,7 +208,7 @@ fn event(event: &Value) -> Result<SecretEvent, Ignored> {
     if !(is_of_service && account_agrees && region_agrees) {
         return Err(Ignored::Foreign);
     }
-    // In a service event the error is that of the rotation which the event reports: the report itself holds.
+    // In a service event the error is that of the reported rotation, so the event counts.
     if is_call && (present(detail, "errorCode").is_some() || present(detail, "errorMessage").is_some()) {
         return Err(Ignored::Failed);
     }
@@ -230,10 +230,10 @@ fn event(event: &Value) -> Result<SecretEvent, Ignored> {
 }
 
 fn named(detail: &Value, action: &str) -> Option<NamedSecret> {
-    // Of a request, `name` is the secret's only where there is no secret yet.
+    // In a request, `name` names the secret only where the request creates it.
     let created = (action == "CreateSecret").then_some(("requestParameters", "name"));
     let mut ids: Vec<String> = Vec::new();
-    for (object, field) in created.into_iter().chain(PLACES) {
+    for (object, field) in created.into_iter().chain(ID_FIELDS) {
         let id = detail.get(object).and_then(|object| object.get(field)).and_then(Value::as_str);
         if let Some(id) = id.filter(|id| is_id(id) && !ids.iter().any(|known| known == id)) {
             ids.push(id.to_owned());
@@ -242,13 +242,13 @@ fn named(detail: &Value, action: &str) -> Option<NamedSecret> {
     (!ids.is_empty()).then_some(NamedSecret { ids })
 }
 
-/// A field that is there and not null.
+/// A field that exists and is not null.
 fn present<'a>(object: &'a Value, field: &str) -> Option<&'a Value> {
     object.get(field).filter(|value| !value.is_null())
 }
 
-/// Ids are printable, so that none can forge a line of a log. Services name their secrets with further characters than
-/// callers may use (`rds!cluster-…`), so the alphabet of names is not asked for.
+/// Whether the text can be an id. Ids are printable, so that none can forge a log line. Services name their secrets with
+/// more characters than callers may use (`rds!cluster-…`), so the alphabet of names is not checked.
 fn is_id(text: &str) -> bool {
     (1..=MAX_ID).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }

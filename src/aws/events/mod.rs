@@ -1,4 +1,4 @@
-//! Events of CloudTrail, from SQS queues.
+//! The events of CloudTrail, from SQS queues.
 
 pub mod address;
 pub mod consumer;

@@ -1,231 +1,256 @@
-//! What is known of the secrets, by identity, and who asks about them. Nothing here calls AWS.
+//! The index of snapshots by identity and secret, with the bindings that are registered for them. It makes no requests.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::aws::events::message::SecretEvent;
-use crate::aws::versions::sweep::{Finding, Wanted, compare};
-use crate::aws::versions::{Discovery, PAGE, PROBE_AGAIN, Seen, Want};
+use crate::aws::versions::listing::{ListRequest, Listing};
+use crate::aws::versions::snapshot::{DescribeRequest, DescribeStart, Discovery, Snapshot, SnapshotRequest};
+use crate::aws::versions::sweep::{Comparison, SecretLookup, compare};
 use crate::domain::name::BindingName;
-use crate::domain::secret::description::{Description, SecretRotation};
+use crate::domain::secret::description::{Description, RotationDates};
 use crate::domain::secret::error::{SourceError, SourceErrorKind};
 use crate::domain::secret::identity::Identity;
 use crate::domain::secret::reference::{SecretId, Source, VersionSelector};
 use crate::domain::secret::version::SecretVersion;
 
-/// One secret as one identity sees it.
+/// Bindery repeats a request that IAM denied after this time.
+pub(super) const DENIED_RETRY: Duration = Duration::from_secs(3600);
+/// The secrets of one page of a list.
+const PAGE_SIZE: usize = 100;
+
+/// One secret as one identity knows it.
 #[derive(Debug, Default)]
-pub(super) struct Entry {
-    pub(super) seen: Option<Seen>,
-    pub(super) failed: Option<(SourceError, Instant)>,
-    pub(super) describe_refused: Option<Instant>,
-    /// When the last `DescribeSecret` began, by both clocks.
-    pub(super) described: Option<(Instant, Timestamp)>,
-    pub(super) interested: HashSet<BindingName>,
-    /// The shortest time for which one of them relies on what was seen.
-    pub(super) fresh: Option<Duration>,
-    pub(super) turn: Arc<tokio::sync::Mutex<()>>,
+pub(super) struct SecretEntry {
+    pub(super) snapshot: Option<Snapshot>,
+    /// The last failure, with the time of its answer.
+    pub(super) failure: Option<(SourceError, Instant)>,
+    /// When IAM denied `DescribeSecret`.
+    pub(super) describe_denied: Option<Instant>,
+    pub(super) last_describe: Option<DescribeStart>,
+    /// The bindings that are registered.
+    pub(super) bindings: HashSet<BindingName>,
+    /// The shortest maximum age of their registrations.
+    pub(super) max_age: Option<Duration>,
+    /// One description at a time.
+    pub(super) lock: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// What is known through one identity.
+/// The secrets of one identity.
 #[derive(Debug, Default)]
-pub(super) struct View {
-    pub(super) secrets: HashMap<SecretId, Entry>,
-    pub(super) list_refused: Option<Instant>,
-    pub(super) list_failed: Option<(SourceError, Instant)>,
-    /// The pages of the last list.
+pub(super) struct IdentityView {
+    pub(super) secrets: HashMap<SecretId, SecretEntry>,
+    /// When IAM denied `ListSecrets`.
+    pub(super) list_denied: Option<Instant>,
+    /// The last failure, with the time of its answer.
+    pub(super) list_failure: Option<(SourceError, Instant)>,
+    /// The pages of the last list, with its start.
     pub(super) pages: Option<(usize, Instant)>,
-    pub(super) turn: Arc<tokio::sync::Mutex<()>>,
+    /// One list at a time.
+    pub(super) lock: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// What a binding depends on.
+/// The secrets that a binding depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Interest {
+pub(super) struct Registration {
     pub(super) identity: Identity,
     pub(super) secrets: BTreeSet<SecretId>,
-    pub(super) fresh: Duration,
+    /// The age up to which the binding relies on a snapshot.
+    pub(super) max_age: Duration,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Index {
-    pub(super) views: HashMap<Identity, View>,
-    pub(super) interests: HashMap<BindingName, Interest>,
-    /// The bindings that were told of a change and did not act on it yet.
-    pub(super) told: HashMap<BindingName, Instant>,
+pub(super) struct VersionIndex {
+    pub(super) views: HashMap<Identity, IdentityView>,
+    pub(super) registrations: HashMap<BindingName, Registration>,
+    /// The bindings with a notification that they did not act on yet, with its time.
+    pub(super) pending: HashMap<BindingName, Instant>,
 }
 
-/// What came of a description.
-pub(super) struct Told {
-    pub(super) outcome: Result<Option<Seen>, SourceError>,
+/// The outcome of a description.
+pub(super) struct DescribeOutcome {
+    pub(super) result: Result<Option<Snapshot>, SourceError>,
+    /// The bindings to notify of a change.
     pub(super) changed: Vec<BindingName>,
 }
 
-impl Index {
-    pub(super) fn view(&mut self, identity: &Identity) -> &mut View {
+impl VersionIndex {
+    pub(super) fn view(&mut self, identity: &Identity) -> &mut IdentityView {
         self.views.entry(identity.clone()).or_default()
     }
 
-    pub(super) fn entry(&mut self, identity: &Identity, secret: &SecretId) -> &mut Entry {
+    pub(super) fn entry(&mut self, identity: &Identity, secret: &SecretId) -> &mut SecretEntry {
         self.view(identity).secrets.entry(secret.clone()).or_default()
     }
 
-    pub(super) fn interest(&mut self, binding: &BindingName, interest: Interest) {
-        if self.interests.get(binding) == Some(&interest) {
+    pub(super) fn register(&mut self, binding: &BindingName, registration: Registration) {
+        if self.registrations.get(binding) == Some(&registration) {
             return;
         }
         self.forget(binding);
-        for secret in &interest.secrets {
-            let entry = self.entry(&interest.identity, secret);
-            entry.interested.insert(binding.clone());
-            entry.fresh = Some(entry.fresh.map_or(interest.fresh, |fresh| fresh.min(interest.fresh)));
+        for secret in &registration.secrets {
+            let entry = self.entry(&registration.identity, secret);
+            entry.bindings.insert(binding.clone());
+            entry.max_age = Some(entry.max_age.map_or(registration.max_age, |age| age.min(registration.max_age)));
         }
-        self.interests.insert(binding.clone(), interest);
+        self.registrations.insert(binding.clone(), registration);
     }
 
     pub(super) fn forget(&mut self, binding: &BindingName) {
-        self.told.remove(binding);
-        let Some(interest) = self.interests.remove(binding) else { return };
-        let Some(view) = self.views.get_mut(&interest.identity) else { return };
-        for secret in &interest.secrets {
+        self.pending.remove(binding);
+        let Some(registration) = self.registrations.remove(binding) else { return };
+        let Some(view) = self.views.get_mut(&registration.identity) else { return };
+        for secret in &registration.secrets {
             let Some(entry) = view.secrets.get_mut(secret) else { continue };
-            entry.interested.remove(binding);
-            let others = entry.interested.iter().filter_map(|other| self.interests.get(other));
-            entry.fresh = others.map(|other| other.fresh).min();
-            if entry.interested.is_empty() {
+            entry.bindings.remove(binding);
+            let others = entry.bindings.iter().filter_map(|other| self.registrations.get(other));
+            entry.max_age = others.map(|other| other.max_age).min();
+            if entry.bindings.is_empty() {
                 view.secrets.remove(secret);
             }
         }
         if view.secrets.is_empty() {
-            self.views.remove(&interest.identity);
+            self.views.remove(&registration.identity);
         }
     }
 
-    /// The answer to a want, where it is known.
+    /// The answer to a request made at `requested`, where the index has it.
     pub(super) fn known(
         &self,
         identity: &Identity,
         secret: &SecretId,
-        want: &Want<'_>,
-        asked: Instant,
-    ) -> Option<Result<Seen, SourceError>> {
+        request: &SnapshotRequest<'_>,
+        requested: Instant,
+    ) -> Option<Result<Snapshot, SourceError>> {
         let view = self.views.get(identity)?;
-        let of_list = view.list_failed.as_ref().filter(|(_, at)| *at >= asked);
+        let of_list = view.list_failure.as_ref().filter(|(_, at)| *at >= requested);
         let entry = view.secrets.get(secret);
-        let of_secret = entry.and_then(|entry| entry.failed.as_ref());
-        let failed = of_secret.filter(|(_, at)| *at >= asked || at.elapsed() <= want.failed).or(of_list);
-        if let Some((error, _)) = failed {
+        let of_secret = entry.and_then(|entry| entry.failure.as_ref());
+        let failure = of_secret.filter(|(_, at)| *at >= requested || at.elapsed() <= request.max_failure_age);
+        if let Some((error, _)) = failure.or(of_list) {
             return Some(Err(error.about(&secret.to_string())));
         }
-        let entry = entry.filter(|entry| entry.failed.is_none())?;
-        let seen = entry.seen.as_ref().filter(|seen| {
-            (seen.at >= asked || seen.at.elapsed() < want.fresh) && (seen.confirmed || !want.confirmed)
+        let entry = entry.filter(|entry| entry.failure.is_none())?;
+        let snapshot = entry.snapshot.as_ref().filter(|snapshot| {
+            (snapshot.at >= requested || snapshot.at.elapsed() < request.max_age)
+                && (snapshot.confirmed || !request.confirmed)
         })?;
-        // A version that was not read may be there all the same.
-        let complete = !seen.partial
-            || want.versions.iter().all(|version| {
-                matches!(version, VersionSelector::Id(_)) || seen.description.version_id(version).is_some()
+        // A version that was not read can exist all the same.
+        let complete = !snapshot.partial
+            || request.versions.iter().all(|version| {
+                matches!(version, VersionSelector::Id(_)) || snapshot.description.version_id(version).is_some()
             });
-        complete.then(|| Ok(seen.clone()))
+        complete.then(|| Ok(snapshot.clone()))
     }
 
     /// Whether one list costs fewer calls than the descriptions that are due.
-    pub(super) fn prefers_sweep(&self, identity: &Identity, now: Instant) -> bool {
+    pub(super) fn prefers_list(&self, identity: &Identity, now: Instant) -> bool {
         let Some(view) = self.views.get(identity) else { return false };
-        if view.list_refused.is_some_and(|at| now.duration_since(at) < PROBE_AGAIN) {
+        if view.list_denied.is_some_and(|at| now.duration_since(at) < DENIED_RETRY) {
             return false;
         }
-        let estimate = view.secrets.len().div_ceil(PAGE);
-        let pages = view.pages.filter(|(_, at)| now.duration_since(*at) < PROBE_AGAIN).map_or(estimate, |(p, _)| p);
+        let estimate = view.secrets.len().div_ceil(PAGE_SIZE);
+        let pages = view.pages.filter(|(_, at)| now.duration_since(*at) < DENIED_RETRY).map_or(estimate, |(p, _)| p);
         pages < view.due(now)
     }
 
-    pub(super) fn sweeping(&self, identity: &Identity, now: Instant) -> (Wanted, usize) {
-        let Some(view) = self.views.get(identity) else { return (Wanted::default(), 1) };
-        (Wanted::new(view.secrets.keys().cloned()), view.due(now).max(1))
+    pub(super) fn list_request(&self, identity: &Identity, now: Instant) -> ListRequest {
+        let Some(view) = self.views.get(identity) else {
+            return ListRequest { lookup: SecretLookup::default(), max_pages: 1 };
+        };
+        ListRequest { lookup: SecretLookup::new(view.secrets.keys().cloned()), max_pages: view.due(now).max(1) }
     }
 
-    /// Takes over a list that began at `started`; `pages` is its length where it is whole. Answers the secrets that
-    /// are to be confirmed.
-    pub(super) fn swept(
-        &mut self,
-        identity: &Identity,
-        mut listed: HashMap<SecretId, Description>,
-        started: Instant,
-        pages: Option<usize>,
-    ) -> Vec<SecretId> {
+    /// Records a list. Returns the secrets that a description has to confirm.
+    pub(super) fn record_list(&mut self, identity: &Identity, mut listing: Listing) -> Vec<SecretId> {
+        let started = listing.started;
         let view = self.view(identity);
-        view.list_failed = None;
-        view.pages = Some((pages.unwrap_or(usize::MAX), started));
-        let mut suspects = Vec::new();
+        view.list_failure = None;
+        view.pages = Some((if listing.complete { listing.pages } else { usize::MAX }, started));
+        let mut unconfirmed = Vec::new();
         for (secret, entry) in &mut view.secrets {
-            let listed = listed.remove(secret);
-            let known = entry.seen.as_ref().map(|seen| (&*seen.description, seen.partial));
+            let listed = listing.secrets.remove(secret);
+            let known = entry.snapshot.as_ref().map(|snapshot| (&*snapshot.description, snapshot.partial));
             match (compare(known, listed.as_ref()), listed) {
-                (Finding::Same, Some(listed)) => {
-                    if let Some(seen) = entry.seen.as_mut().filter(|seen| seen.at < started) {
-                        seen.at = started;
-                        // What the versions are called besides is known from now on.
-                        if std::mem::take(&mut seen.partial) || *seen.description != listed {
-                            seen.description = Arc::new(listed);
+                (Comparison::Same, Some(listed)) => {
+                    if let Some(snapshot) = entry.snapshot.as_mut().filter(|snapshot| snapshot.at < started) {
+                        snapshot.at = started;
+                        // The list names the other version stages too.
+                        if std::mem::take(&mut snapshot.partial) || *snapshot.description != listed {
+                            snapshot.description = Arc::new(listed);
                         }
                     }
                 }
-                (Finding::FirstSight, Some(listed)) if !listed.pending_deletion => {
+                (Comparison::New, Some(listed)) if !listed.pending_deletion => {
                     let description = Arc::new(listed);
-                    let (confirmed, partial, by) = (false, false, Discovery::Look);
-                    entry.seen = Some(Seen { description, at: started, confirmed, by, partial });
+                    let (confirmed, partial, discovery) = (false, false, Discovery::Request);
+                    entry.snapshot = Some(Snapshot { description, at: started, confirmed, discovery, partial });
                 }
-                (Finding::Missing, _) if entry.seen.is_none() || pages.is_none() => {}
-                _ => suspects.push(secret.clone()),
+                (Comparison::Missing, _) if entry.snapshot.is_none() || !listing.complete => {}
+                _ => unconfirmed.push(secret.clone()),
             }
         }
-        suspects
+        unconfirmed
     }
 
-    pub(super) fn described(
+    /// The outcome of a description that serves `request` too. `None` where AWS has to be asked.
+    pub(super) fn known_description(
         &mut self,
-        identity: &Identity,
-        secret: &SecretId,
-        described: Result<Description, SourceError>,
-        began: (Instant, Timestamp),
-        by: Discovery,
-    ) -> Told {
-        let entry = self.entry(identity, secret);
-        let (started, _) = began;
-        entry.described = Some(began);
+        request: &DescribeRequest<'_>,
+    ) -> Option<Result<Option<Snapshot>, SourceError>> {
+        let entry = self.entry(request.identity, request.secret);
+        if entry.describe_denied.is_some_and(|at| at.elapsed() < DENIED_RETRY) {
+            return Some(Ok(None));
+        }
+        entry.last_describe.filter(|start| start.at >= request.requested)?;
+        Some(match (&entry.failure, &entry.snapshot) {
+            (Some((error, _)), _) => Err(error.clone()),
+            (None, snapshot) => Ok(snapshot.clone()),
+        })
+    }
+
+    /// Records the answer of a description.
+    pub(super) fn record_description(
+        &mut self,
+        request: &DescribeRequest<'_>,
+        start: DescribeStart,
+        answer: Result<Description, SourceError>,
+    ) -> DescribeOutcome {
+        let entry = self.entry(request.identity, request.secret);
+        entry.last_describe = Some(start);
         let mut changed = false;
-        let outcome = match described {
+        let result = match answer {
             Ok(description) => {
-                let same = entry.seen.as_ref().is_some_and(|seen| {
-                    compare(Some((&seen.description, seen.partial)), Some(&description)) == Finding::Same
+                let same = entry.snapshot.as_ref().filter(|snapshot| {
+                    compare(Some((&snapshot.description, snapshot.partial)), Some(&description)) == Comparison::Same
                 });
-                changed = entry.failed.take().is_some() || (entry.seen.is_some() && !same);
-                let by = entry.seen.as_ref().filter(|_| same).map_or(by, |seen| seen.by);
+                let discovery = same.map_or(request.discovery, |snapshot| snapshot.discovery);
+                let same = same.is_some();
+                changed = entry.failure.take().is_some() || (entry.snapshot.is_some() && !same);
                 let description = Arc::new(description);
-                let seen = Seen { description, at: started, confirmed: true, by, partial: false };
-                entry.seen = Some(seen.clone());
-                Ok(Some(seen))
+                let snapshot = Snapshot { description, at: start.at, confirmed: true, discovery, partial: false };
+                entry.snapshot = Some(snapshot.clone());
+                Ok(Some(snapshot))
             }
             Err(error) if error.kind == SourceErrorKind::AccessDenied => {
-                entry.describe_refused = Some(started);
+                entry.describe_denied = Some(start.at);
                 Ok(None)
             }
             Err(error) => {
-                // Whoever asks when a call fails tries again by itself; of the end of a secret all must know.
-                changed = !error.is_passing() && entry.failed.is_none() && entry.seen.is_some();
-                entry.failed = Some((error.clone(), Instant::now()));
+                // A binding repeats a failed request by itself. The end of a secret concerns all of its bindings.
+                changed = !error.is_passing() && entry.failure.is_none() && entry.snapshot.is_some();
+                entry.failure = Some((error.clone(), Instant::now()));
                 Err(error)
             }
         };
-        let interested = || entry.interested.iter().cloned().collect();
-        Told { outcome, changed: if changed { interested() } else { Vec::new() } }
+        DescribeOutcome { result, changed: if changed { entry.registered() } else { Vec::new() } }
     }
 
-    pub(super) fn learned(
+    /// Records the version that a read answered at `now`. Returns the bindings to notify of a change.
+    pub(super) fn record_read(
         &mut self,
         identity: &Identity,
         source: &Source,
@@ -235,79 +260,108 @@ impl Index {
         let Some(entry) = self.views.get_mut(identity).and_then(|view| view.secrets.get_mut(&source.secret)) else {
             return Vec::new();
         };
-        entry.failed = None;
+        entry.failure = None;
         let VersionSelector::Stage(stage) = &source.version else { return Vec::new() };
-        match &mut entry.seen {
-            Some(seen) if seen.description.arn == version.arn => {
-                if seen.description.version_id(&source.version) == Some(&version.version_id) {
-                    seen.confirmed = true;
-                    if seen.partial || entry.describe_refused.is_some() {
-                        seen.at = now;
+        let known = entry.snapshot.as_mut().filter(|snapshot| snapshot.description.arn == version.arn);
+        let (description, changed) = match known {
+            Some(snapshot) => {
+                let known = snapshot.description.version_id(&source.version);
+                if known == Some(&version.version_id) {
+                    snapshot.confirmed = true;
+                    if snapshot.partial || entry.describe_denied.is_some() {
+                        snapshot.at = now;
                     }
                     return Vec::new();
                 }
-                let known = seen.description.version_id(&source.version).is_some();
-                let mut description = (*seen.description).clone();
-                for stages in description.versions.values_mut() {
-                    stages.remove(stage);
-                }
-                description.versions.entry(version.version_id.clone()).or_default().insert(stage.clone());
-                let (by, description) = (Discovery::Look, Arc::new(description));
-                // The other labels may have moved too: only those of versions that were read are sure.
-                *seen = Seen { description, at: now, confirmed: true, by, partial: true };
-                if known { entry.interested.iter().cloned().collect() } else { Vec::new() }
+                (with_stage(&snapshot.description, stage, &version.version_id), known.is_some())
             }
-            seen => {
-                let versions = [(version.version_id.clone(), BTreeSet::from([stage.clone()]))].into();
-                let description = Arc::new(Description {
-                    arn: version.arn.clone(),
-                    name: version.name.clone(),
-                    versions,
-                    pending_deletion: false,
-                    created: None,
-                    rotation: SecretRotation::default(),
-                });
-                *seen = Some(Seen { description, at: now, confirmed: true, by: Discovery::Look, partial: true });
-                Vec::new()
-            }
-        }
+            None => (description_of(version, stage), false),
+        };
+        // Other version stages can have moved too. Only the versions that were read are certain.
+        let (description, discovery) = (Arc::new(description), Discovery::Request);
+        entry.snapshot = Some(Snapshot { description, at: now, confirmed: true, discovery, partial: true });
+        if changed { entry.registered() } else { Vec::new() }
     }
 
-    /// The secrets that an event may be about and whose news is not known yet.
-    pub(super) fn concerned(&self, event: &SecretEvent, region: Option<&str>) -> Vec<(Identity, SecretId)> {
-        let mut concerned = Vec::new();
+    /// The registered secrets that an event can be about. `region` is the region of identities that name none.
+    pub(super) fn affected(&self, event: &SecretEvent, region: Option<&str>) -> Vec<(Identity, SecretId)> {
+        let mut affected = Vec::new();
         for (identity, view) in &self.views {
             if identity.region.as_deref().or(region).is_some_and(|region| region != event.region) {
                 continue;
             }
             for (secret, entry) in &view.secrets {
-                let means = match &entry.seen {
-                    // A secret that is made anew has another ARN than the one that is known.
-                    Some(seen) if entry.failed.is_some() || event.action == "CreateSecret" => {
-                        let account = seen.description.arn.split(':').nth(4);
-                        account == Some(event.account.as_str()) && may_mean(event, secret)
-                    }
-                    Some(seen) => event.concerns(&seen.description.arn, &seen.description.name),
-                    None => may_mean(event, secret),
-                };
-                if means && !entry.interested.is_empty() {
-                    concerned.push((identity.clone(), secret.clone()));
+                if !entry.bindings.is_empty() && entry.is_affected(secret, event) {
+                    affected.push((identity.clone(), secret.clone()));
                 }
             }
         }
-        concerned
+        affected
     }
 
-    /// Forgets what was seen of a secret; answers who asks about it.
-    pub(super) fn mistrust(&mut self, identity: &Identity, secret: &SecretId) -> Vec<BindingName> {
+    /// Removes the snapshot of a secret. Returns the bindings to notify.
+    pub(super) fn invalidate(&mut self, identity: &Identity, secret: &SecretId) -> Vec<BindingName> {
         let entry = self.entry(identity, secret);
-        entry.seen = None;
-        entry.interested.iter().cloned().collect()
+        entry.snapshot = None;
+        entry.registered()
     }
 }
 
-/// Whether an event may be about a secret of which nothing is known but how a binding names it.
-pub(super) fn may_mean(event: &SecretEvent, secret: &SecretId) -> bool {
+impl SecretEntry {
+    fn registered(&self) -> Vec<BindingName> {
+        self.bindings.iter().cloned().collect()
+    }
+
+    fn is_affected(&self, secret: &SecretId, event: &SecretEvent) -> bool {
+        match &self.snapshot {
+            // A secret that is created again has another ARN than the known one.
+            Some(snapshot) if self.failure.is_some() || event.action == "CreateSecret" => {
+                let account = snapshot.description.arn.split(':').nth(4);
+                account == Some(event.account.as_str()) && may_name(event, secret)
+            }
+            Some(snapshot) => event.concerns(&snapshot.description.arn, &snapshot.description.name),
+            None => may_name(event, secret),
+        }
+    }
+}
+
+impl IdentityView {
+    /// The number of secrets whose snapshot is due for a refresh, or nearly so. Failures are retried by the bindings.
+    fn due(&self, now: Instant) -> usize {
+        let due = |entry: &&SecretEntry| match (&entry.snapshot, entry.max_age) {
+            _ if entry.failure.is_some() => false,
+            (None, _) => true,
+            (Some(snapshot), Some(max_age)) => now.duration_since(snapshot.at) >= max_age.mul_f64(0.8),
+            (Some(_), None) => false,
+        };
+        self.secrets.values().filter(due).count()
+    }
+}
+
+/// The known description after a version stage moved to `version_id`.
+fn with_stage(known: &Description, stage: &str, version_id: &str) -> Description {
+    let mut description = known.clone();
+    for stages in description.versions.values_mut() {
+        stages.remove(stage);
+    }
+    description.versions.entry(version_id.to_owned()).or_default().insert(stage.to_owned());
+    description
+}
+
+/// The description of a secret of which one version was read.
+fn description_of(version: &SecretVersion, stage: &str) -> Description {
+    Description {
+        arn: version.arn.clone(),
+        name: version.name.clone(),
+        versions: [(version.version_id.clone(), BTreeSet::from([stage.to_owned()]))].into(),
+        pending_deletion: false,
+        created: None,
+        rotation: RotationDates::default(),
+    }
+}
+
+/// Whether an event can be about a secret, by the name that a binding uses.
+fn may_name(event: &SecretEvent, secret: &SecretId) -> bool {
     event.secret.ids.iter().any(|id| {
         let resource = id.splitn(7, ':').nth(6).unwrap_or(id);
         let name = resource.len().checked_sub(7).map_or(resource, |end| resource.get(..end).unwrap_or(resource));
@@ -316,17 +370,4 @@ pub(super) fn may_mean(event: &SecretEvent, secret: &SecretId) -> bool {
             SecretId::Arn(arn) => arn.possible_names().any(|wanted| wanted == resource || wanted == name),
         }
     })
-}
-
-impl View {
-    /// How many secrets are due to be looked at, or nearly so. What fails is looked at by itself.
-    pub(super) fn due(&self, now: Instant) -> usize {
-        let due = |entry: &&Entry| match (&entry.seen, entry.fresh) {
-            _ if entry.failed.is_some() => false,
-            (None, _) => true,
-            (Some(seen), Some(fresh)) => now.duration_since(seen.at) >= fresh.mul_f64(0.8),
-            (Some(_), None) => false,
-        };
-        self.secrets.values().filter(due).count()
-    }
 }

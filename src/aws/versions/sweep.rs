@@ -1,8 +1,8 @@
-//! What one list of all secrets tells of those that matter. Pure.
+//! The comparison of one list of all secrets with the index. Pure.
 //!
-//! [`ListSecrets`][list] costs one call for a hundred secrets, whoever wants them, and names the versions of each. But
-//! what it shows may be up to five minutes old, and it leaves out secrets that are pending deletion and those of other
-//! accounts. So agreement is good news, and anything else is a hint that `DescribeSecret` confirms.
+//! [`ListSecrets`][list] answers a hundred secrets with one call, for all bindings, and names the versions of each. The
+//! answer may be up to five minutes old. It leaves out secrets that are pending deletion and secrets of other accounts.
+//! So a list proves only that nothing changed. Any difference is a hint, which `DescribeSecret` confirms.
 //!
 //! [list]: https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_ListSecrets.html
 
@@ -11,52 +11,56 @@ use std::collections::{BTreeSet, HashMap};
 use crate::domain::secret::description::{Description, answers};
 use crate::domain::secret::reference::SecretId;
 
-/// The most values that one filter of ListSecrets takes.
+/// The most values that one filter of `ListSecrets` takes.
 const MAX_PREFIXES: usize = 10;
 
-/// What a list tells of one secret.
+/// How a description of a secret differs from the known one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Finding {
-    /// It has the versions that are known.
+pub enum Comparison {
+    /// The versions are the known ones.
     Same,
-    /// It has other versions than those that are known.
+    /// The versions are not the known ones.
     Differs,
-    /// Nothing was known of it.
-    FirstSight,
-    /// It is not listed.
+    /// No description was known.
+    New,
+    /// The list leaves the secret out.
     Missing,
 }
 
-/// Compares what is known of a secret with what a list says. Of a `partial` knowledge, which reads leave, only what is
-/// known counts.
+/// Compares the known description of a secret with a listed one. The flag says that the known description is partial,
+/// as reads leave it: then only the known versions count.
 #[must_use]
-pub fn compare(known: Option<(&Description, bool)>, listed: Option<&Description>) -> Finding {
+pub fn compare(known: Option<(&Description, bool)>, listed: Option<&Description>) -> Comparison {
     match (known, listed) {
-        (_, None) => Finding::Missing,
-        (None, Some(_)) => Finding::FirstSight,
+        (_, None) => Comparison::Missing,
+        (None, Some(_)) => Comparison::New,
         (Some((known, partial)), Some(listed)) => {
             let agrees = if partial {
                 known.versions.iter().all(|(id, stages)| {
                     listed.versions.get(id).is_some_and(|listed| stages.is_subset(listed))
-                        // A version without a label is not listed.
+                        // A list leaves out versions without a version stage.
                         || stages.is_empty()
                 })
             } else {
                 known.versions == listed.versions
             };
-            if agrees && known.arn == listed.arn && !listed.pending_deletion { Finding::Same } else { Finding::Differs }
+            if agrees && known.arn == listed.arn && !listed.pending_deletion {
+                Comparison::Same
+            } else {
+                Comparison::Differs
+            }
         }
     }
 }
 
-/// The secrets that are looked for, by the names that they may have.
+/// References to secrets, by the names that the secrets may have.
 #[derive(Debug, Default)]
-pub struct Wanted {
+pub struct SecretLookup {
     by_name: HashMap<String, Vec<SecretId>>,
 }
 
-impl Wanted {
-    /// The secrets to look for.
+impl SecretLookup {
+    /// A lookup of these references.
     #[must_use]
     pub fn new(secrets: impl IntoIterator<Item = SecretId>) -> Self {
         let mut by_name: HashMap<String, Vec<SecretId>> = HashMap::new();
@@ -72,14 +76,14 @@ impl Wanted {
         Self { by_name }
     }
 
-    /// The references that mean a listed secret.
-    pub fn meaning<'a>(&'a self, listed: &'a Description) -> impl Iterator<Item = &'a SecretId> {
+    /// The references that name a listed secret.
+    pub fn matches<'a>(&'a self, listed: &'a Description) -> impl Iterator<Item = &'a SecretId> {
         let of_name = self.by_name.get(&listed.name).map(Vec::as_slice).unwrap_or_default();
         of_name.iter().filter(|secret| answers(secret, &listed.arn, &listed.name))
     }
 
-    /// At most ten prefixes that all the names begin with, as long as possible; none where there is no such prefix.
-    /// The names of one folder, up to the last `/`, are one prefix.
+    /// At most ten prefixes that cover all names, as long as possible. Empty where the names have no common prefixes.
+    /// The names of one folder share the prefix up to the last `/`.
     #[must_use]
     pub fn prefixes(&self) -> Vec<String> {
         let folders = self.by_name.keys().map(|name| match name.rfind('/') {
@@ -87,7 +91,7 @@ impl Wanted {
             None => name.clone(),
         });
         let mut prefixes: Vec<String> = folders.collect::<BTreeSet<_>>().into_iter().collect();
-        // Sorted, a prefix stands right before those that it covers.
+        // In sorted order a prefix precedes the names that it covers.
         prefixes.dedup_by(|later, earlier| later.starts_with(earlier.as_str()));
         while prefixes.len() > MAX_PREFIXES {
             let closest = (1..prefixes.len()).max_by_key(|&i| common(&prefixes[i - 1], &prefixes[i])).unwrap_or(1);
@@ -103,7 +107,7 @@ impl Wanted {
     }
 }
 
-/// The length of the common beginning. Names of secrets are ASCII, so every length is a boundary.
+/// The length of the common prefix. Names of secrets are ASCII, so every length is a character boundary.
 fn common(a: &str, b: &str) -> usize {
     a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count()
 }
@@ -123,7 +127,7 @@ mod tests {
                 .collect::<BTreeMap<_, _>>(),
             pending_deletion: false,
             created: None,
-            rotation: crate::domain::secret::description::SecretRotation::default(),
+            rotation: crate::domain::secret::description::RotationDates::default(),
         }
     }
 
@@ -133,29 +137,29 @@ mod tests {
         let moved = description(&[("v3", &["AWSCURRENT"]), ("v2", &["AWSPREVIOUS"])]);
         let of_a_read = description(&[("v2", &["AWSCURRENT"])]);
         let deleted = Description { pending_deletion: true, ..known.clone() };
-        assert_eq!(compare(Some((&known, false)), Some(&known)), Finding::Same);
-        assert_eq!(compare(Some((&known, false)), Some(&moved)), Finding::Differs);
-        assert_eq!(compare(Some((&of_a_read, false)), Some(&known)), Finding::Differs);
-        assert_eq!(compare(Some((&of_a_read, true)), Some(&known)), Finding::Same);
-        assert_eq!(compare(Some((&of_a_read, true)), Some(&moved)), Finding::Differs);
-        assert_eq!(compare(Some((&known, false)), Some(&deleted)), Finding::Differs);
-        assert_eq!(compare(Some((&known, false)), None), Finding::Missing);
-        assert_eq!(compare(None, Some(&known)), Finding::FirstSight);
+        assert_eq!(compare(Some((&known, false)), Some(&known)), Comparison::Same);
+        assert_eq!(compare(Some((&known, false)), Some(&moved)), Comparison::Differs);
+        assert_eq!(compare(Some((&of_a_read, false)), Some(&known)), Comparison::Differs);
+        assert_eq!(compare(Some((&of_a_read, true)), Some(&known)), Comparison::Same);
+        assert_eq!(compare(Some((&of_a_read, true)), Some(&moved)), Comparison::Differs);
+        assert_eq!(compare(Some((&known, false)), Some(&deleted)), Comparison::Differs);
+        assert_eq!(compare(Some((&known, false)), None), Comparison::Missing);
+        assert_eq!(compare(None, Some(&known)), Comparison::New);
     }
 
     #[test]
     fn a_listed_secret_is_found_by_each_form_of_reference_and_look_alikes_are_not() {
         let arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:app";
         let texts = ["app", arn, &format!("{arn}-AbCdEf"), &format!("{arn}-XXXXXX"), "app2", "App"];
-        let wanted = Wanted::new(texts.iter().map(|text| text.parse().unwrap()));
-        let mut found: Vec<String> = wanted.meaning(&description(&[])).map(std::string::ToString::to_string).collect();
+        let lookup = SecretLookup::new(texts.iter().map(|text| text.parse().unwrap()));
+        let mut found: Vec<String> = lookup.matches(&description(&[])).map(std::string::ToString::to_string).collect();
         found.sort();
         assert_eq!(found, ["app".to_owned(), arn.to_owned(), format!("{arn}-AbCdEf")]);
     }
 
     #[test]
     fn prefixes_are_as_long_as_ten_of_them_can_be() {
-        let prefixes = |names: &[String]| Wanted::new(names.iter().map(|name| name.parse().unwrap())).prefixes();
+        let prefixes = |names: &[String]| SecretLookup::new(names.iter().map(|name| name.parse().unwrap())).prefixes();
         let names: Vec<String> = ["a/production/app", "a/production/worker", "a/staging/app", "plain"]
             .iter()
             .map(ToString::to_string)

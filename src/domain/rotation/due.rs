@@ -8,7 +8,7 @@ use k8s_openapi::jiff::{Timestamp, Unit};
 use crate::api::{KeyAge, Reason, RotationState};
 use crate::domain::render::key::TargetKey;
 use crate::domain::rotation::rule::Rule;
-use crate::domain::secret::description::SecretRotation;
+use crate::domain::secret::description::RotationDates;
 
 /// The action or the overlap of a rule that is under way.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub struct AwsRotation {
     /// The name of the secret.
     pub name: String,
     /// Its settings and times.
-    pub rotation: SecretRotation,
+    pub rotation: RotationDates,
     /// Whether a version labelled AWSPENDING waits to become the current one.
     pub pending: bool,
 }

@@ -22,14 +22,14 @@ pub struct Description {
     /// When the secret was created.
     pub created: Option<Timestamp>,
     /// AWS's own rotation of it.
-    pub rotation: SecretRotation,
+    pub rotation: RotationDates,
 }
 
 /// [AWS's own rotation][rotation] of a secret, as `DescribeSecret` and `ListSecrets` report it.
 ///
 /// [rotation]: https://docs.aws.amazon.com/secretsmanager/latest/userguide/rotating-secrets.html
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SecretRotation {
+pub struct RotationDates {
     /// Whether it is turned on.
     pub enabled: bool,
     /// `NextRotationDate`: by when it comes. It lies in the past where a rotation failed.

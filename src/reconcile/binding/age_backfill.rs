@@ -13,8 +13,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::api::KeyAge;
 use crate::aws::audit::ReadReason;
-use crate::aws::read_request::{Asker, Selection};
-use crate::aws::versions::Want;
+use crate::aws::read_request::{ReadRequest, Selection};
+use crate::aws::versions::snapshot::SnapshotRequest;
 use crate::domain::name::BindingName;
 use crate::domain::rotation::age::UnknownAge;
 use crate::domain::rotation::backfill::{Backfill, BackfillEnd, backfill_end, older_versions};
@@ -228,7 +228,7 @@ async fn look_into(
     Ok(())
 }
 
-fn request_of(cx: &Arc<Context>, request: &BackfillRequest, version: &ListedVersion) -> Asker {
+fn request_of(cx: &Arc<Context>, request: &BackfillRequest, version: &ListedVersion) -> ReadRequest {
     let BackfillRequest { binding, name, access, .. } = request;
     let authorized = AuthorizedBinding { binding: binding.clone(), name: name.clone(), access: access.clone() };
     let entries = || request.unknown.values().map(|one| &one.trace.entry);
@@ -237,7 +237,7 @@ fn request_of(cx: &Arc<Context>, request: &BackfillRequest, version: &ListedVers
         whole_payload: entries().any(|entry| entry.json_key.is_none()),
     };
     let judge = match entries().next() {
-        Some(entry) => cx.authorization.judge(&authorized, &entry.source.secret, move |_| selection.clone()),
+        Some(entry) => cx.authorization.check(&authorized, &entry.source.secret, move |_| selection.clone()),
         None => Arc::new(|_: &_| Err(SourceErrorKind::NotGranted)),
     };
     authorized.asks(ReadReason::Age, Some(version.id.clone()), judge)
@@ -245,8 +245,9 @@ fn request_of(cx: &Arc<Context>, request: &BackfillRequest, version: &ListedVers
 
 /// When the secret was created. `None` where IAM does not allow to ask.
 async fn secret_created(cx: &Arc<Context>, path: &BackfillPath) -> Result<Option<Timestamp>, SourceError> {
-    let want = Want { fresh: Duration::ZERO, failed: Duration::ZERO, confirmed: true, versions: &[] };
-    match cx.clients.reader.versions().look(&path.identity, &path.secret, &want).await {
+    let want =
+        SnapshotRequest { max_age: Duration::ZERO, max_failure_age: Duration::ZERO, confirmed: true, versions: &[] };
+    match cx.clients.reader.versions().snapshot(&path.identity, &path.secret, &want).await {
         Ok(seen) => Ok(seen.and_then(|seen| seen.description.created)),
         Err(error) if is_final(&error) => Ok(None),
         Err(error) => Err(error),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::aws::audit::ReadReason;
-use crate::aws::reader::SharedVersion;
+use crate::aws::shared_version::SharedVersion;
 use crate::domain::secret::error::{SourceError, SourceErrorKind};
 use crate::domain::secret::reference::Source;
 use crate::domain::secret::version::VersionRef;
@@ -30,7 +30,7 @@ pub async fn fetch(
     let reads = binding.mapping.sources().into_iter().map(|source| {
         let (mapping, access, of) = (binding.clone(), access.clone(), source.clone());
         let select = move |version: &_| selection(&mapping.mapping, &access, &of, version);
-        let judge = cx.authorization.judge(authorized, &source.secret, select);
+        let judge = cx.authorization.check(authorized, &source.secret, select);
         let wanted = wanted.get(&source).map(|known| known.version_id.clone());
         let request = authorized.asks(reason, wanted, judge);
         async move {
@@ -42,7 +42,7 @@ pub async fn fetch(
     // The requests are made with the first poll.
     let first = futures::poll!(reads.as_mut());
     cx.state.warmup.demands.arrived(name);
-    cx.clients.reader.versions().asks(name);
+    cx.clients.reader.versions().record_request(name);
     let read = match first {
         std::task::Poll::Ready(read) => read,
         std::task::Poll::Pending => reads.await,

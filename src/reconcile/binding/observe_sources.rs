@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::aws::versions::{Discovery, Seen, Want};
+use crate::aws::versions::snapshot::{Discovery, Snapshot, SnapshotRequest};
 use crate::domain::grant::requested_keys;
 use crate::domain::inputs::source_text;
 use crate::domain::rotation::due::AwsRotation;
@@ -50,7 +50,7 @@ pub fn register(cx: &Context, authorized: &AuthorizedBinding) {
     let AuthorizedBinding { binding, name, access } = authorized;
     let fresh = relied_on_for(interval(&cx.settings, binding.refresh));
     let secrets = requested_keys(&binding.mapping).into_keys().collect();
-    cx.clients.reader.versions().interest(name, &access.identity, secrets, fresh);
+    cx.clients.reader.versions().register(name, &access.identity, secrets, fresh);
 }
 
 /// What is asked of the sources.
@@ -92,7 +92,7 @@ async fn observe_secrets(
     cx: &Context,
     authorized: &AuthorizedBinding,
     freshness: Freshness,
-) -> Result<Option<BTreeMap<SecretId, Seen>>, SourceError> {
+) -> Result<Option<BTreeMap<SecretId, Snapshot>>, SourceError> {
     let AuthorizedBinding { binding, access, .. } = authorized;
     let sources = binding.mapping.sources();
     let mut seen = BTreeMap::new();
@@ -100,13 +100,13 @@ async fn observe_secrets(
         let versions: Vec<&VersionSelector> =
             sources.iter().filter(|source| source.secret == secret).map(|source| &source.version).collect();
         let unconfirmed = access.unconfirmed.contains(&secret);
-        let want = Want {
-            fresh: freshness.fresh,
-            failed: freshness.failed,
+        let want = SnapshotRequest {
+            max_age: freshness.fresh,
+            max_failure_age: freshness.failed,
             confirmed: freshness.confirmed || unconfirmed,
             versions: &versions,
         };
-        let Some(found) = cx.clients.reader.versions().look(&access.identity, &secret, &want).await? else {
+        let Some(found) = cx.clients.reader.versions().snapshot(&access.identity, &secret, &want).await? else {
             if unconfirmed {
                 return Err(SourceError::new(SourceErrorKind::AccessDenied, secret.to_string()));
             }
@@ -122,12 +122,15 @@ async fn observe_secrets(
 }
 
 /// The versions that the sources mean in these secrets.
-fn of_sources(authorized: &AuthorizedBinding, seen: &BTreeMap<SecretId, Seen>) -> Result<ObservedSources, SourceError> {
+fn of_sources(
+    authorized: &AuthorizedBinding,
+    seen: &BTreeMap<SecretId, Snapshot>,
+) -> Result<ObservedSources, SourceError> {
     let rotations = seen.iter().map(|(secret, found)| {
         let Description { name, rotation, .. } = &*found.description;
         let pending = found.description.has_pending();
         let of = AwsRotation { name: name.clone(), rotation: rotation.clone(), pending };
-        found.tells_rotation().then(|| (secret.clone(), of))
+        found.has_rotation_dates().then(|| (secret.clone(), of))
     });
     let rotations = rotations.collect();
     let mut versions = BTreeMap::new();
@@ -151,6 +154,6 @@ fn of_sources(authorized: &AuthorizedBinding, seen: &BTreeMap<SecretId, Seen>) -
         at: seen.values().map(|found| found.at).min().unwrap_or_else(tokio::time::Instant::now).into_std(),
         confirmed: seen.values().all(|found| found.confirmed),
         rotations,
-        by_event: seen.values().any(|found| found.by == Discovery::Event),
+        by_event: seen.values().any(|found| found.discovery == Discovery::Event),
     })
 }

@@ -15,8 +15,8 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use crate::api::{OverlapStrategy, RotationAction};
 use crate::aws::audit::ReadReason;
 use crate::aws::read_request::Selection;
-use crate::aws::versions::Want;
-use crate::aws::writer::Mandate;
+use crate::aws::versions::snapshot::SnapshotRequest;
+use crate::aws::writer::WriteAuthorization;
 use crate::domain::binding::Binding;
 use crate::domain::grant::Access;
 use crate::domain::name::BindingName;
@@ -200,8 +200,13 @@ async fn participant(
 async fn look_again(cx: &Arc<Context>, _subject: &Subject<'_>, party: &Participant) {
     let secrets: BTreeSet<&SecretId> = party.sources.values().map(|source| &source.source.secret).collect();
     for secret in secrets {
-        let want = Want { fresh: Duration::ZERO, failed: Duration::ZERO, confirmed: true, versions: &[] };
-        if let Err(error) = cx.clients.reader.versions().look(&party.of.access.identity, secret, &want).await {
+        let want = SnapshotRequest {
+            max_age: Duration::ZERO,
+            max_failure_age: Duration::ZERO,
+            confirmed: true,
+            versions: &[],
+        };
+        if let Err(error) = cx.clients.reader.versions().snapshot(&party.of.access.identity, secret, &want).await {
             tracing::debug!(%error, "a secret that was written is looked at at the next refresh");
         }
     }
@@ -289,8 +294,8 @@ async fn rotate_one(
 ) -> Outcome {
     let (context, secret) = (cx, &source.name);
     let identity = &party.of.access.identity;
-    let want = Want { fresh: POLL / 2, failed: Duration::ZERO, confirmed: true, versions: &[] };
-    let seen = match context.clients.reader.versions().look(identity, &source.source.secret, &want).await {
+    let want = SnapshotRequest { max_age: POLL / 2, max_failure_age: Duration::ZERO, confirmed: true, versions: &[] };
+    let seen = match context.clients.reader.versions().snapshot(identity, &source.source.secret, &want).await {
         Ok(Some(seen)) => seen,
         Ok(None) => {
             return Outcome::failed(format!(
@@ -514,8 +519,8 @@ fn refusal_of(party: &Participant, keys: &[TargetKey], action: RotationAction) -
     })
 }
 
-fn mandate(party: &Participant, source: &KeySource, due: &Due<'_>, keys: Vec<String>) -> Mandate {
-    Mandate {
+fn mandate(party: &Participant, source: &KeySource, due: &Due<'_>, keys: Vec<String>) -> WriteAuthorization {
+    WriteAuthorization {
         binding: party.of.name.clone(),
         rule: due.rule.name.clone(),
         due: due.due,
@@ -564,7 +569,7 @@ fn places(context: &Arc<Context>, parties: &[Participant], due: &Due<'_>) -> Res
                     secret: source.source.secret.clone(),
                     mandate: mandate(party, source, due, Vec::new()),
                     slots: Vec::new(),
-                    judge: context.authorization.judge(&party.of, &source.source.secret, |_| Selection::default()),
+                    judge: context.authorization.check(&party.of, &source.source.secret, |_| Selection::default()),
                 });
                 let last = places.len() - 1;
                 &mut places[last]

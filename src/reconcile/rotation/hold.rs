@@ -10,8 +10,8 @@ use std::time::Duration;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::api::RotationAction;
-use crate::aws::versions::Want;
-use crate::aws::writer::Mandate;
+use crate::aws::versions::snapshot::SnapshotRequest;
+use crate::aws::writer::WriteAuthorization;
 use crate::domain::fingerprint::hex;
 use crate::domain::grant::Access;
 use crate::domain::name::BindingName;
@@ -59,8 +59,8 @@ impl Hold<'_> {
             .any(|action| self.access.permits_rotation(action, &self.secret.name, key))
     }
 
-    fn mandate(&self) -> Mandate {
-        Mandate {
+    fn mandate(&self) -> WriteAuthorization {
+        WriteAuthorization {
             binding: self.binding.clone(),
             rule: self.rule.to_owned(),
             due: Timestamp::now(),
@@ -74,9 +74,14 @@ impl Hold<'_> {
     /// Where the label is at present.
     async fn holder(&self, context: &Context) -> Result<Option<String>, SourceError> {
         let Ok(secret) = self.secret.arn.parse::<SecretId>() else { return Ok(None) };
-        let want = Want { fresh: Duration::ZERO, failed: Duration::ZERO, confirmed: true, versions: &[] };
+        let want = SnapshotRequest {
+            max_age: Duration::ZERO,
+            max_failure_age: Duration::ZERO,
+            confirmed: true,
+            versions: &[],
+        };
         let versions = context.clients.reader.versions();
-        let seen = versions.look(&self.access.identity, &secret, &want).await?;
+        let seen = versions.snapshot(&self.access.identity, &secret, &want).await?;
         let label = self.label();
         let versions = seen.iter().flat_map(|seen| &seen.description.versions);
         Ok(versions.filter(|(_, labels)| labels.contains(&label)).map(|(version, _)| version.clone()).next())

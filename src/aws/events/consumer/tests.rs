@@ -1,3 +1,5 @@
+mod sqs;
+
 use std::io::Write;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
@@ -7,48 +9,18 @@ use aws_credential_types::Credentials;
 use aws_sdk_sqs::config::StalledStreamProtectionConfig;
 use aws_sdk_sqs::config::retry::RetryConfig;
 use aws_smithy_async::rt::sleep::TokioSleep;
-use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn};
-use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
-use aws_smithy_types::body::SdkBody;
-use serde_json::{Value, json};
+use aws_smithy_runtime_api::client::http::{SharedHttpConnector, http_client_fn};
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::*;
-use crate::aws::events::health::{Episode, TOLD};
+use crate::aws::events::consumer::tests::sqs::{Sqs, Wire};
 
 const URL: &str = "https://sqs.eu-west-1.amazonaws.com/123456789012/bindery-events";
 const DENIED: &str = "AccessDeniedException";
 const GONE: &str = "AWS.SimpleQueueService.NonExistentQueue";
-
-#[test]
-fn the_region_of_a_queue_stands_in_its_url() {
-    for (url, region) in [
-        (URL, Some("eu-west-1")),
-        ("https://sqs.cn-north-1.amazonaws.com.cn/123456789012/q", Some("cn-north-1")),
-        ("https://sqs.us-gov-east-1.amazonaws.com/123456789012/q", Some("us-gov-east-1")),
-        ("https://sqs.us-iso-east-1.c2s.ic.gov/123456789012/q", Some("us-iso-east-1")),
-        ("https://sqs-fips.us-east-2.amazonaws.com/123456789012/q", Some("us-east-2")),
-        ("https://sqs.eu-west-1.api.aws/123456789012/q", Some("eu-west-1")),
-        ("https://vpce-0a1b-2c3d.sqs.eu-west-1.vpce.amazonaws.com/123456789012/q", Some("eu-west-1")),
-        ("https://eu-west-1.queue.amazonaws.com/123456789012/q", Some("eu-west-1")),
-        ("https://queue.amazonaws.com/123456789012/q", Some("us-east-1")),
-        ("http://sqs.eu-west-1.localhost.localstack.cloud:4566/000000000000/q", Some("eu-west-1")),
-        ("http://user@sqs.eu-west-1.example.com:1/q", Some("eu-west-1")),
-        ("http://localhost:4566/000000000000/sqs.eu-west-1.q", None),
-        ("http://127.0.0.1:5000/123456789012/q", None),
-        ("http://[::1]:5000/123456789012/q", None),
-        ("https://sqs.amazonaws.com/123456789012/q", None),
-        ("https://sqs.eu-west.amazonaws.com/123456789012/q", None),
-        ("sqs.eu-west-1.amazonaws.com/123456789012/q", None),
-        ("https://", None),
-        ("", None),
-    ] {
-        assert_eq!(region_of(url).as_deref(), region, "{url}");
-    }
-}
 
 #[test]
 fn pauses_double_from_a_second_to_a_minute_less_up_to_a_half() {
@@ -74,7 +46,7 @@ async fn a_batch_is_whole_with_ten_and_waits_no_longer_than_200_ms_for_them() {
     assert_eq!(next_batch(&mut take).await, Some(vec![20, 21, 22]));
     assert!(started.elapsed() < Duration::from_millis(202), "{:?}", started.elapsed());
 
-    // One that comes in time does not put off the end for the others.
+    // A later message does not delay the batch.
     let giving = async {
         for n in 0..3 {
             sleep(Duration::from_millis(150)).await;
@@ -91,179 +63,7 @@ async fn a_batch_is_whole_with_ten_and_waits_no_longer_than_200_ms_for_them() {
     assert_eq!(next_batch(&mut take).await, None);
 }
 
-#[test]
-fn a_complaint_says_what_is_wrong_what_happens_meanwhile_and_what_to_do() {
-    use SourceErrorKind as K;
-    let said = |call, kind, code: &str| complaint(&QueueName::of(URL), &Failed { call, kind, code: code.to_owned() });
-    assert_eq!(
-        said(Call::Receive, K::Unavailable, GONE),
-        "the queue bindery-events (eu-west-1) cannot be read (AWS.SimpleQueueService.NonExistentQueue); changes \
-             are found by the sweep until it can; check --events-queue-url and the right sqs:ReceiveMessage"
-    );
-    for (call, kind, code, cure) in [
-        (Call::Receive, K::AccessDenied, DENIED, "allow sqs:ReceiveMessage on the queue"),
-        (Call::Delete, K::AccessDenied, DENIED, "allow sqs:DeleteMessage on the queue"),
-        (Call::Receive, K::Unavailable, "KMS.AccessDeniedException", "allow kms:Decrypt"),
-        (Call::Receive, K::CredentialsFailed, "ExpiredToken", "valid AWS credentials"),
-        (Call::Receive, K::Throttled, "ThrottlingException", "passes by itself"),
-        (Call::Receive, K::Unavailable, "NotReached", "network, proxy, endpoint"),
-    ] {
-        assert!(said(call, kind, code).contains(cure), "{}", said(call, kind, code));
-    }
-}
-
-#[test]
-fn an_episode_tells_each_code_once_and_ends_with_the_first_success() {
-    let mut episode = Episode::default();
-    let now = Timestamp::UNIX_EPOCH;
-    assert_eq!(episode.succeeded(), None);
-    assert!(episode.failed(GONE, now));
-    assert!(!episode.failed(GONE, now));
-    assert!(episode.failed(DENIED, now));
-    assert!(!episode.failed(GONE, now));
-    for n in 0..100 {
-        episode.failed(&n.to_string(), now);
-    }
-    assert_eq!(episode.told.len(), TOLD);
-    assert_eq!(episode.succeeded(), Some(104));
-    assert!(episode.failed(GONE, now));
-}
-
-#[test]
-fn the_lines_say_what_is_known_of_each_queue() {
-    let health = QueueHealth::default();
-    let at = |seconds: i64| Timestamp::from_second(1_800_000_000 + seconds).unwrap();
-    assert_eq!((health.lines_at(at(0)), health.is_broken()), (vec![], false));
-    health.with(URL, |_| ());
-    assert_eq!(health.lines_at(at(0)), ["events queue bindery-events (eu-west-1): not read yet"]);
-    health.with(URL, |state| {
-        state.received = Some(at(0));
-        state.message = Some(at(0));
-        state.in_queue = Some(0.4);
-        state.since_event = Some(95.0);
-    });
-    assert_eq!(
-        health.lines_at(at(3723)),
-        ["events queue bindery-events (eu-west-1): last read 1h 2m 3s ago; last message 1h 2m 3s ago (95.0 s after \
-              its event, 0.4 s in the queue)"]
-    );
-    health.with(URL, |state| state.receive.failed(GONE, at(5)));
-    health.with(URL, |state| state.receive.failed(GONE, at(6)));
-    assert!(!health.is_broken());
-    health.with(URL, |state| state.receive.failed(DENIED, at(7)));
-    assert!(health.is_broken());
-    assert_eq!(
-        health.lines_at(at(45)),
-        [
-            "events queue bindery-events (eu-west-1): cannot be read for 40s (AccessDeniedException, 3 in a row); changes \
-              are found by the sweep until it can; last read 45s ago; last message 45s ago (95.0 s after its event, \
-              0.4 s in the queue)"
-        ]
-    );
-    // A clock that goes back makes nothing negative.
-    assert!(health.lines_at(at(-10))[0].contains("last read 0s ago"), "{:?}", health.lines_at(at(-10)));
-    health.with(URL, |state| state.receive.succeeded());
-    assert!(!health.is_broken());
-}
-
-/// SQS as far as the consumer sees it. Times are tokio's, so that hours pass at once.
-#[derive(Default, Debug)]
-struct Sqs {
-    /// Bodies that wait, with how often each was given.
-    waiting: Mutex<Vec<(usize, String, u32)>>,
-    deleted: Mutex<Vec<usize>>,
-    receives: AtomicUsize,
-    batches: Mutex<Vec<usize>>,
-    /// Codes of the next calls to receive.
-    receive_fails: Mutex<Vec<&'static str>>,
-    delete_fails: Mutex<Option<&'static str>>,
-}
-
-impl Sqs {
-    fn put(&self, body: &str) {
-        let mut waiting = self.waiting.lock().unwrap();
-        let id = waiting.len();
-        waiting.push((id, body.to_owned(), 0));
-    }
-
-    async fn answer(&self, operation: &str, request: Value) -> Result<Value, &'static str> {
-        if operation == "AmazonSQS.ReceiveMessage" {
-            self.receives.fetch_add(1, Ordering::Relaxed);
-            assert_eq!((&request["WaitTimeSeconds"], &request["MaxNumberOfMessages"]), (&json!(20), &json!(10)));
-            assert_eq!(request["VisibilityTimeout"], Value::Null);
-            {
-                let mut fails = self.receive_fails.lock().unwrap();
-                if !fails.is_empty() {
-                    return Err(fails.remove(0));
-                }
-            }
-            let given: Vec<Value> = {
-                let mut waiting = self.waiting.lock().unwrap();
-                let given = waiting.iter_mut().filter(|(.., times)| *times == 0).take(10);
-                given
-                    .map(|(id, body, times)| {
-                        *times += 1;
-                        let attributes = json!({"SentTimestamp": "1800000000000", "ApproximateReceiveCount": "1"});
-                        json!({"ReceiptHandle": id.to_string(), "Body": body, "Attributes": attributes})
-                    })
-                    .collect()
-            };
-            if given.is_empty() {
-                sleep(Duration::from_secs(20)).await;
-            }
-            return Ok(json!({"Messages": given}));
-        }
-        assert_eq!(operation, "AmazonSQS.DeleteMessageBatch");
-        let entries = request["Entries"].as_array().unwrap();
-        self.batches.lock().unwrap().push(entries.len());
-        if let Some(code) = *self.delete_fails.lock().unwrap() {
-            if code != "entry" {
-                return Err(code);
-            }
-            let failed: Vec<Value> = entries
-                .iter()
-                .map(|entry| json!({"Id": entry["Id"], "SenderFault": true, "Code": "ReceiptHandleIsInvalid"}))
-                .collect();
-            return Ok(json!({"Failed": failed, "Successful": []}));
-        }
-        self.deleted
-            .lock()
-            .unwrap()
-            .extend(entries.iter().map(|entry| entry["ReceiptHandle"].as_str().unwrap().parse::<usize>().unwrap()));
-        let successful: Vec<Value> = entries.iter().map(|entry| json!({"Id": entry["Id"]})).collect();
-        Ok(json!({"Failed": [], "Successful": successful}))
-    }
-
-    fn deleted(&self) -> Vec<usize> {
-        let mut deleted = self.deleted.lock().unwrap().clone();
-        deleted.sort_unstable();
-        deleted
-    }
-}
-
-#[derive(Debug)]
-struct Wire(Arc<Sqs>);
-
-impl HttpConnector for Wire {
-    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let sqs = self.0.clone();
-        HttpConnectorFuture::new(async move {
-            let operation = request.headers().get("x-amz-target").unwrap().to_owned();
-            let body = serde_json::from_slice(request.body().bytes().unwrap()).unwrap();
-            let (status, code, body) = match sqs.answer(&operation, body).await {
-                Ok(body) => (200, None, body),
-                Err(code) => (400, Some(code), json!({"__type": code, "message": "told-by-aws"})),
-            };
-            let mut response = HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body.to_string()));
-            if let Some(code) = code {
-                response.headers_mut().insert("x-amzn-query-error", format!("{code};Sender"));
-            }
-            Ok(response)
-        })
-    }
-}
-
-/// What is logged on this thread.
+/// The log of this thread.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -310,7 +110,7 @@ impl Bench {
         }
     }
 
-    fn queue(&self) -> Queue {
+    fn consumer(&self) -> EventConsumer {
         let connector = SharedHttpConnector::new(Wire(self.sqs.clone()));
         let config = aws_sdk_sqs::Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
@@ -321,7 +121,7 @@ impl Bench {
             .sleep_impl(TokioSleep::new())
             .http_client(http_client_fn(move |_, _| connector.clone()))
             .build();
-        Queue::new(Client::from_conf(config), URL.to_owned(), self.metrics.clone(), self.health.clone())
+        EventConsumer::new(Client::from_conf(config), URL.to_owned(), self.metrics.clone(), self.health.clone())
     }
 
     /// Consumes for this long.
@@ -330,7 +130,7 @@ impl Bench {
         F: Fn(SecretEvent) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = bool> + Send + 'static,
     {
-        let _ = timeout(Duration::from_secs(seconds), self.queue().consume(handle)).await;
+        let _ = timeout(Duration::from_secs(seconds), self.consumer().consume(handle)).await;
     }
 
     fn logged(&self, text: &str) -> usize {
@@ -362,7 +162,7 @@ async fn only_what_was_handled_or_says_nothing_is_deleted_and_no_word_of_it_is_l
     for (result, count) in [("handled", 1), ("left", 1), ("malformed", 2), ("foreign", 1), ("undeleted", 0)] {
         assert_eq!(bench.counted(result), count, "{result}");
     }
-    // Each kind of strange message is told once.
+    // Each kind of foreign message is reported once.
     assert_eq!(bench.logged("holds other messages"), 2);
     for text in ["garbage-body", "autorepost", "203.0.113.7"] {
         assert_eq!(bench.logged(text), 0, "{text}");
@@ -432,7 +232,7 @@ async fn ten_thousand_messages_are_handled_and_deleted_with_a_hundred_under_way_
             }
         })
         .await;
-    assert_eq!(most.load(Ordering::Relaxed), UNDER_WAY);
+    assert_eq!(most.load(Ordering::Relaxed), IN_FLIGHT);
     assert_eq!(bench.sqs.deleted(), (0..10_000).collect::<Vec<_>>());
     assert!(bench.sqs.batches.lock().unwrap().iter().all(|&size| size <= 10));
     assert_eq!(bench.sqs.batches.lock().unwrap().len(), 1000);
@@ -522,7 +322,7 @@ async fn the_client_is_for_the_region_of_the_queue_and_has_time_for_a_long_poll(
         assert_eq!(timeouts.operation_timeout(), Some(Duration::from_secs(60)));
         assert!(timeouts.read_timeout().is_none());
     }
-    // The future of a consumer can be spawned.
-    let queue = Queue::new(client(&config, URL), URL.to_owned(), Arc::default(), Arc::default());
-    tokio::spawn(queue.consume(|_| std::future::ready(true))).abort();
+    // The runtime can spawn the future of a consumer.
+    let consumer = EventConsumer::new(client(&config, URL), URL.to_owned(), Arc::default(), Arc::default());
+    tokio::spawn(consumer.consume(|_| std::future::ready(true))).abort();
 }

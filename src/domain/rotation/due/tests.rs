@@ -143,7 +143,7 @@ fn what_aws_itself_failed_to_do_is_said_when_it_matters_and_not_before() {
     let next = time("2026-11-20T00:00:00Z");
     let of = AwsRotation {
         name: "app".to_owned(),
-        rotation: SecretRotation { enabled: true, next: Some(next), last: None },
+        rotation: RotationDates { enabled: true, next: Some(next), last: None },
         pending: true,
     };
     let (ages, aws) = (ages(), [&of]);

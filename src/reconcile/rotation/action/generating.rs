@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::aws::audit::ReadReason;
-use crate::aws::read_request::{Asker, Judge, Selection};
-use crate::aws::reader::{Reader, SharedVersion};
-use crate::aws::writer::{Mandate, Writer};
+use crate::aws::read_request::{AnswerCheck, ReadRequest, Selection};
+use crate::aws::reader::Reader;
+use crate::aws::shared_version::SharedVersion;
+use crate::aws::writer::{WriteAuthorization, Writer};
 use crate::domain::payload::splice::SpliceError;
 use crate::domain::rotation::generate::{
     GenerationStep, NoRandomness, PENDING, Random, SeenSecret, SeenVersion, Slot, Ticket, known, next, value,
@@ -26,11 +27,11 @@ pub struct Place {
     /// The secret as its binding names it.
     pub secret: SecretId,
     /// For whom it is written; its `keys` are the JSON keys.
-    pub mandate: Mandate,
+    pub mandate: WriteAuthorization,
     /// Which of the new values each of those keys gets.
     pub slots: Vec<Slot>,
     /// Asked after each read, whether the grant still allows it.
-    pub judge: Judge,
+    pub judge: AnswerCheck,
 }
 
 impl Place {
@@ -259,12 +260,12 @@ fn seen_version(place: &Place, version: &SharedVersion) -> Result<SeenVersion, G
 
 async fn read(reader: &Reader, place: &Place, version: VersionSelector) -> Result<Arc<SharedVersion>, SourceError> {
     let (arn, keys, judge) = (place.mandate.arn.clone(), place.mandate.keys.clone(), place.judge.clone());
-    let asker = Asker {
+    let asker = ReadRequest {
         binding: place.mandate.binding.clone(),
         grant: place.mandate.grant.clone(),
         reason: ReadReason::Rotation,
-        wanted: None,
-        judge: Arc::new(move |version| {
+        version_id: None,
+        check: Arc::new(move |version| {
             if version.arn != arn {
                 return Err(SourceErrorKind::WrongSecret);
             }

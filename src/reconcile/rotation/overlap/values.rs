@@ -136,7 +136,7 @@ async fn older_value(
     let mapping = Arc::new(Mapping { data: vec![entry], ..Mapping::default() });
     let of = AuthorizedBinding { binding: subject.binding.clone(), name: subject.name.clone(), access: access.clone() };
     let (taken, by, from) = (mapping.clone(), access.clone(), source.clone());
-    let judge = cx.authorization.judge(&of, &source.secret, move |version| selection(&taken, &by, &from, version));
+    let judge = cx.authorization.check(&of, &source.secret, move |version| selection(&taken, &by, &from, version));
     let wanted = match &source.version {
         VersionSelector::Id(id) => Some(id.clone()),
         VersionSelector::Stage(_) => None,

@@ -1,273 +1,39 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
 use k8s_openapi::jiff::Timestamp;
-use tokio::sync::Notify;
 
 use super::*;
 use crate::api::GenerateEncoding;
-use crate::aws::api::{Batch, Page, SecretsApi};
+use crate::aws::api::SecretsApi;
 use crate::aws::audit::AuditLog;
-use crate::aws::rate_limit::Quotas;
+use crate::aws::fake::{FakeSecretsManager, FakeState, StopPoint, arn};
+use crate::aws::rate_limit::RateLimits;
 use crate::aws::versions::Versions;
 use crate::domain::name::BindingName;
-use crate::domain::payload::Payload;
-use crate::domain::secret::description::Description;
 use crate::domain::secret::identity::Identity;
-use crate::domain::secret::version::SecretVersion;
 
 const OLD: &str = "{ \"OTHER\" : 0,\n\"KEY\": \"old\",\"deep\":{\"KEY\":\"stays\"} }";
 
-#[derive(Clone, Default)]
-struct Secret {
-    /// The texts by version id.
-    versions: BTreeMap<String, String>,
-    labels: BTreeMap<String, String>,
-    promotions: u32,
-    edits: u32,
+/// The value of `KEY` at AWSCURRENT.
+fn key(aws: &FakeSecretsManager, name: &str) -> String {
+    let state = aws.state();
+    let json: serde_json::Value = serde_json::from_str(state.secrets[name].current()).unwrap();
+    json["KEY"].as_str().unwrap().to_owned()
 }
 
-#[derive(Default)]
-struct State {
-    secrets: BTreeMap<String, Secret>,
-    calls: usize,
-    writes: Vec<String>,
-    /// The operator ends at this call: before AWS has it, or after, so that the answer is lost.
-    dies_at: Option<(usize, bool)>,
-    /// Somebody edits another key just before these calls.
-    edits: Vec<(usize, String)>,
-    /// Somebody sets the ruled key just before this call.
-    overtakes_at: Option<usize>,
-    denied: Option<SourceErrorKind>,
-}
-
-/// Secrets Manager in memory, by its documented effects.
-#[derive(Clone, Default)]
-struct Aws {
-    state: Arc<Mutex<State>>,
-    died: Arc<Notify>,
-}
-
-impl Aws {
-    fn with(secrets: &[&str]) -> Self {
-        let aws = Self::default();
-        for name in secrets {
-            let secret = Secret {
-                versions: BTreeMap::from([("v0".to_owned(), OLD.to_owned())]),
-                labels: BTreeMap::from([(AWSCURRENT.to_owned(), "v0".to_owned())]),
-                ..Secret::default()
-            };
-            aws.state().secrets.insert((*name).to_owned(), secret);
-        }
-        aws
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap()
-    }
-
-    /// Does a call, and ends the operator around it where that is due.
-    async fn call<T>(&self, act: impl FnOnce(&mut State) -> Result<T, SourceError> + Send) -> Result<T, SourceError> {
-        let dies = {
-            let mut state = self.state();
-            let call = state.calls;
-            state.calls += 1;
-            let edited: Vec<String> =
-                state.edits.iter().filter(|(at, _)| *at == call).map(|(_, name)| name.clone()).collect();
-            for name in edited {
-                state.secrets.get_mut(&name).unwrap().edit("\"OTHER\" : ", "\"OTHER\" : 1", 1);
-            }
-            if state.overtakes_at == Some(call) {
-                let secret = state.secrets.values_mut().next().unwrap();
-                let current = secret.current().to_owned();
-                let key = current.split("\"KEY\": \"").nth(1).unwrap().split('"').next().unwrap().to_owned();
-                secret.edit(&format!("\"KEY\": \"{key}\""), "\"KEY\": \"by hand\"", 0);
-            }
-            state.dies_at.filter(|(at, _)| *at == call)
-        };
-        if dies.is_some_and(|(_, after)| !after) {
-            self.died.notify_one();
-            std::future::pending::<()>().await;
-        }
-        let result = act(&mut self.state());
-        if dies.is_some() {
-            self.died.notify_one();
-            std::future::pending::<()>().await;
-        }
-        result
-    }
-
-    fn key(&self, name: &str) -> String {
-        let state = self.state();
-        let json: serde_json::Value = serde_json::from_str(state.secrets[name].current()).unwrap();
-        json["KEY"].as_str().unwrap().to_owned()
-    }
-}
-
-impl Secret {
-    fn current(&self) -> &str {
-        &self.versions[&self.labels[AWSCURRENT]]
-    }
-
-    fn edit(&mut self, from: &str, to: &str, counts: u32) {
-        self.edits += counts;
-        let id = format!("edit-{}", self.versions.len());
-        let text = self.current().replace(from, to);
-        self.versions.insert(id.clone(), text);
-        self.move_current(&id);
-    }
-
-    fn move_current(&mut self, to: &str) {
-        let from = self.labels.insert(AWSCURRENT.to_owned(), to.to_owned());
-        self.labels.extend(from.map(|from| ("AWSPREVIOUS".to_owned(), from)));
-    }
-}
-
-fn arn(name: &str) -> String {
-    format!("arn:aws:secretsmanager:eu-west-1:123456789012:secret:{name}-AbCdEf")
-}
-
-fn name_of(secret: &SecretId) -> String {
-    match secret {
-        SecretId::Name(name) => name.clone(),
-        SecretId::Arn(arn) => arn.resource.trim_end_matches("-AbCdEf").to_owned(),
-    }
-}
-
-impl SecretsApi for Aws {
-    fn list_versions<'a>(
-        &'a self,
-        _: &'a Identity,
-        _: &'a SecretId,
-        _: Option<String>,
-    ) -> BoxFuture<'a, Result<crate::aws::api::VersionPage, SourceError>> {
-        unreachable!("nobody asks")
-    }
-
-    fn describe<'a>(&'a self, _: &'a Identity, _: &'a SecretId) -> BoxFuture<'a, Result<Description, SourceError>> {
-        unreachable!("nobody asks")
-    }
-
-    fn read<'a>(
-        &'a self,
-        _: &'a Identity,
-        secret: &'a SecretId,
-        version: &'a VersionSelector,
-    ) -> BoxFuture<'a, Result<SecretVersion, SourceError>> {
-        self.call(move |state| {
-            let name = name_of(secret);
-            let found = &state.secrets[&name];
-            let id = match version {
-                VersionSelector::Stage(stage) => found.labels.get(stage),
-                VersionSelector::Id(id) => Some(id),
-            };
-            let text = id.and_then(|id| Some((id, found.versions.get(id)?)));
-            let Some((id, text)) = text else {
-                return Err(SourceError::new(SourceErrorKind::VersionNotFound, name));
-            };
-            Ok(SecretVersion {
-                arn: arn(&name),
-                name,
-                version_id: id.clone(),
-                created: None,
-                payload: Payload::text(text.clone()),
-                request_id: None,
-                lost_attempts: 0,
-            })
-        })
-        .boxed()
-    }
-
-    fn read_batch<'a>(&'a self, _: &'a Identity, _: &'a [SecretId]) -> BoxFuture<'a, Result<Batch, SourceError>> {
-        unreachable!("batches hold the current versions of several secrets")
-    }
-
-    fn list<'a>(
-        &'a self,
-        _: &'a Identity,
-        _: &'a [String],
-        _: Option<String>,
-    ) -> BoxFuture<'a, Result<Page, SourceError>> {
-        unreachable!("nobody asks")
-    }
-
-    fn put<'a>(
-        &'a self,
-        _: &'a Identity,
-        secret: &'a SecretId,
-        token: &'a str,
-        text: &'a Value,
-        stages: &'a [&'a str],
-    ) -> BoxFuture<'a, Result<Option<String>, SourceError>> {
-        self.call(move |state| {
-            if let Some(kind) = state.denied {
-                return Err(SourceError::new(kind, "s"));
-            }
-            let text = String::from_utf8(text.expose().to_vec()).unwrap();
-            state.writes.push(format!("put {stages:?}"));
-            let found = state.secrets.get_mut(&name_of(secret)).unwrap();
-            if found.versions.get(token).is_some_and(|known| *known != text) {
-                return Err(SourceError::new(SourceErrorKind::TokenTaken, "s"));
-            }
-            found.versions.insert(token.to_owned(), text);
-            for stage in stages {
-                found.labels.insert((*stage).to_owned(), token.to_owned());
-            }
-            Ok(None)
-        })
-        .boxed()
-    }
-
-    fn label<'a>(
-        &'a self,
-        _: &'a Identity,
-        secret: &'a SecretId,
-        stage: &'a str,
-        from: Option<&'a str>,
-        to: Option<&'a str>,
-    ) -> BoxFuture<'a, Result<Option<String>, SourceError>> {
-        self.call(move |state| {
-            state.writes.push(format!("label {stage}"));
-            let found = state.secrets.get_mut(&name_of(secret)).unwrap();
-            if found.labels.get(stage).map(String::as_str) != from {
-                return Err(SourceError::new(SourceErrorKind::StageMoved, "s"));
-            }
-            match to {
-                Some(to) if stage == AWSCURRENT => {
-                    found.promotions += 1;
-                    found.move_current(to);
-                }
-                Some(to) => {
-                    found.labels.insert(stage.to_owned(), to.to_owned());
-                }
-                None => {
-                    found.labels.remove(stage);
-                }
-            }
-            Ok(None)
-        })
-        .boxed()
-    }
-
-    fn rotate<'a>(
-        &'a self,
-        _: &'a Identity,
-        _: &'a SecretId,
-        _: &'a str,
-    ) -> BoxFuture<'a, Result<Option<String>, SourceError>> {
-        unreachable!("nobody asks")
-    }
-
-    fn account<'a>(&'a self, _: &'a Identity) -> BoxFuture<'a, Result<String, SourceError>> {
-        unreachable!("nobody asks")
-    }
+/// Somebody sets the ruled key.
+fn set_key(state: &mut FakeState) {
+    let secret = state.secrets.values_mut().next().unwrap();
+    let key = secret.current().split("\"KEY\": \"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    secret.edit(&format!("\"KEY\": \"{key}\""), "\"KEY\": \"by hand\"");
 }
 
 struct Bench {
-    aws: Aws,
+    aws: FakeSecretsManager,
+    /// How often somebody edited another key of a secret.
+    edits: BTreeMap<String, Arc<AtomicUsize>>,
     audit: PathBuf,
     _folder: tempfile::TempDir,
     places: Vec<Place>,
@@ -279,7 +45,7 @@ impl Bench {
         let folder = tempfile::tempdir().unwrap();
         let place = |name: &&str| Place {
             secret: name.parse().unwrap(),
-            mandate: Mandate {
+            mandate: WriteAuthorization {
                 binding: BindingName::new("n", "worker"),
                 rule: "key".to_owned(),
                 due: Timestamp::UNIX_EPOCH,
@@ -291,8 +57,13 @@ impl Bench {
             slots: vec![0],
             judge: Arc::new(|_| Ok(Selection::default())),
         };
+        let aws = FakeSecretsManager::default();
+        for name in secrets {
+            aws.add_text(name, OLD);
+        }
         Self {
-            aws: Aws::with(secrets),
+            aws,
+            edits: secrets.iter().map(|name| ((*name).to_owned(), Arc::default())).collect(),
             audit: folder.path().join("audit.log"),
             _folder: folder,
             places: secrets.iter().map(place).collect(),
@@ -300,10 +71,19 @@ impl Bench {
         }
     }
 
+    /// Somebody edits another key of this secret right before the request with this number.
+    fn edit_before(&self, request: usize, name: &str) {
+        let (name, edits) = (name.to_owned(), self.edits[name].clone());
+        self.aws.edit_before(request, move |state| {
+            edits.fetch_add(1, Ordering::Relaxed);
+            state.secrets.get_mut(&name).unwrap().edit("\"OTHER\" : ", "\"OTHER\" : 1");
+        });
+    }
+
     /// One life of the operator; `None` where it was ended.
     async fn live(&mut self) -> Option<Result<End, GenerateError>> {
         let api: Arc<dyn SecretsApi> = Arc::new(self.aws.clone());
-        let (audit, quotas) = (Arc::new(AuditLog::file(self.audit.clone()).unwrap()), Arc::new(Quotas::default()));
+        let (audit, quotas) = (Arc::new(AuditLog::file(self.audit.clone()).unwrap()), Arc::new(RateLimits::default()));
         let (versions, _changes) = Versions::new(api.clone(), quotas.clone(), None);
         let writer = Writer::new(api.clone(), audit.clone(), quotas.clone());
         let reader = Reader::new(api, audit, quotas, Arc::new(versions));
@@ -319,7 +99,7 @@ impl Bench {
         let is_due = |_: usize, _: &str, value: &Value| value.expose() == b"old";
         tokio::select! {
             end = generate(&self.places, &is_due, hands) => Some(end),
-            () = self.aws.died.notified() => None,
+            () = self.aws.stopped() => None,
         }
     }
 
@@ -341,11 +121,13 @@ impl Bench {
             values.insert(key.to_owned());
             assert_eq!(key.len(), 32, "{case}: {name} is rotated");
             assert_eq!(secret.promotions, 1, "{case}: {name} once");
-            assert!(!secret.labels.contains_key(PENDING), "{case}: {name} keeps no label");
-            let ones = "1".repeat(secret.edits as usize);
+            assert!(!secret.stages.contains_key(PENDING), "{case}: {name} keeps no label");
+            let ones = "1".repeat(self.edits[name].load(Ordering::Relaxed));
             assert_eq!(text, OLD.replace("old", key).replace(": 0", &format!(": {ones}0")), "{case}: {name}");
         }
         assert_eq!(values.len(), 1, "{case}: one value");
+        let expected = |request: &String| ["read ", "put ", "move "].iter().any(|kind| request.starts_with(kind));
+        assert!(state.requests.iter().all(expected), "{case}: {:?}", state.requests);
     }
 }
 
@@ -354,7 +136,7 @@ async fn one_value_comes_into_all_secrets_and_every_write_is_recorded_twice() {
     let mut bench = Bench::new(&["app", "worker"]);
     assert_eq!(bench.live().await.unwrap(), Ok(End::Done));
     bench.check("undisturbed");
-    let writes = bench.aws.state().writes.clone();
+    let writes = bench.aws.state().writes();
     assert_eq!(writes.len(), 6, "{writes:?}");
     let records = bench.records();
     assert_eq!(records.len(), 12);
@@ -367,9 +149,9 @@ async fn one_value_comes_into_all_secrets_and_every_write_is_recorded_twice() {
             assert!(!pair[0][field].is_null(), "{field}");
         }
     }
-    assert!(!std::fs::read_to_string(&bench.audit).unwrap().contains(&bench.aws.key("app")));
+    assert!(!std::fs::read_to_string(&bench.audit).unwrap().contains(&key(&bench.aws, "app")));
     assert_eq!(bench.live().await.unwrap(), Ok(End::Done), "a second run finds nothing to do");
-    assert_eq!(bench.aws.state().writes.len(), 6);
+    assert_eq!(bench.aws.state().writes().len(), 6);
 }
 
 #[tokio::test(start_paused = true)]
@@ -377,16 +159,17 @@ async fn ended_at_any_call_it_goes_on_with_the_same_value() {
     for secrets in [&["app"][..], &["app", "worker"], &["a", "b", "c"]] {
         let mut undisturbed = Bench::new(secrets);
         undisturbed.live().await;
-        let calls = undisturbed.aws.state().calls;
+        let calls = undisturbed.aws.state().requests.len();
         for first in 0..calls {
             for second in [None, Some(1), Some(4)] {
                 for after in [false, true] {
                     let mut bench = Bench::new(secrets);
-                    bench.aws.state().dies_at = Some((first, after));
+                    bench.aws.state().stop = Some(StopPoint { request: first, applied: after });
                     assert!(bench.live().await.is_none());
-                    bench.aws.state().dies_at = second.map(|second| (first + second, after));
+                    let stop = second.map(|second| StopPoint { request: first + second, applied: after });
+                    bench.aws.state().stop = stop;
                     if bench.live().await.is_none() {
-                        bench.aws.state().dies_at = None;
+                        bench.aws.state().stop = None;
                         assert_eq!(bench.live().await.unwrap(), Ok(End::Done));
                     }
                     bench.check(&format!("{secrets:?} {first} {second:?} {after}"));
@@ -404,12 +187,12 @@ async fn edits_of_other_keys_are_kept_whenever_they_come() {
                 for again in [None, Some(1), Some(3)] {
                     for dies in [None, Some((5, false)), Some((7, true)), Some((9, true))] {
                         let mut bench = Bench::new(secrets);
-                        let edits = [Some(at), again.map(|again| at + again)];
-                        let edits = edits.into_iter().flatten().map(|at| (at, (*edited).to_owned())).collect();
-                        bench.aws.state().edits = edits;
-                        bench.aws.state().dies_at = dies;
+                        for at in [Some(at), again.map(|again| at + again)].into_iter().flatten() {
+                            bench.edit_before(at, edited);
+                        }
+                        bench.aws.state().stop = dies.map(|(request, applied)| StopPoint { request, applied });
                         while bench.live().await.is_none() {
-                            bench.aws.state().dies_at = None;
+                            bench.aws.state().stop = None;
                         }
                         bench.check(&format!("{secrets:?} {edited} {at} {again:?} {dies:?}"));
                     }
@@ -423,23 +206,23 @@ async fn edits_of_other_keys_are_kept_whenever_they_come() {
 async fn a_key_that_somebody_sets_meanwhile_is_left_to_them() {
     for at in 1..5 {
         let mut bench = Bench::new(&["app"]);
-        bench.aws.state().overtakes_at = Some(at);
+        bench.aws.edit_before(at, set_key);
         let end = bench.live().await.unwrap().unwrap();
         let overtaken = End::Overtaken { secret: "app".to_owned(), key: "KEY".to_owned() };
         assert!(end == overtaken || (at == 4 && end == End::Done), "{at}: {end:?}");
-        assert_eq!(bench.aws.key("app"), "by hand", "{at}");
-        assert!(!bench.aws.state().secrets["app"].labels.contains_key(PENDING), "{at}");
+        assert_eq!(key(&bench.aws, "app"), "by hand", "{at}");
+        assert!(!bench.aws.state().secrets["app"].stages.contains_key(PENDING), "{at}");
     }
     let mut bench = Bench::new(&["app"]);
-    bench.aws.state().overtakes_at = Some(0);
+    bench.aws.edit_before(0, set_key);
     assert_eq!(bench.live().await.unwrap(), Ok(End::NotDue));
-    assert!(bench.aws.state().writes.is_empty());
+    assert!(bench.aws.state().writes().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_written_where_it_cannot_be_recorded_or_is_refused() {
     let mut bench = Bench::new(&["app"]);
-    bench.aws.state().denied = Some(SourceErrorKind::WriteDenied);
+    bench.aws.state().put_error = Some(SourceErrorKind::WriteDenied);
     let error = bench.live().await.unwrap().unwrap_err();
     assert!(error.to_string().contains("secretsmanager:PutSecretValue"), "{error}");
     let outcomes: Vec<_> = bench.records().iter().map(|record| record["outcome"].clone()).collect();
@@ -451,7 +234,7 @@ async fn nothing_is_written_where_it_cannot_be_recorded_or_is_refused() {
     let writer = Writer::new(api, audit, Arc::default());
     let refused = writer.put(&bench.places[0].mandate, &"t".repeat(64), &Value::from("x"), &[PENDING]).await;
     assert_eq!(refused.unwrap_err().kind, SourceErrorKind::AuditFailed);
-    assert_eq!(bench.aws.state().calls, 0);
+    assert!(bench.aws.state().requests.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
