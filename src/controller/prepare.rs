@@ -30,7 +30,7 @@ use crate::state::requeue::Requeue;
 use crate::state::secret_names::SecretNames;
 use crate::state::slots::Slots;
 use crate::state::targets::Targets;
-use crate::state::warmup::FirstLooks;
+use crate::state::warmup::Warmup;
 
 /// The ways to AWS.
 pub struct AwsAccess {
@@ -104,7 +104,7 @@ pub fn prepare(client: Client, aws: AwsAccess, process: Process) -> (Arc<Context
             slots: Slots::new(settings.max_rollouts),
             absent_kinds: AbsentKinds::default(),
             backfills: AgeBackfills::default(),
-            warmup: FirstLooks::default(),
+            warmup: Warmup::default(),
             requeue,
         },
         settings,

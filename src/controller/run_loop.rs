@@ -1,4 +1,4 @@
-//! Leads: makes the reconciles that are asked for, until the end.
+//! The run loop of a process that leads: one task for each reconcile.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -9,20 +9,20 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::controller::prepare::Triggers;
-use crate::controller::work_queue::Queue;
+use crate::controller::work_queue::WorkQueue;
 use crate::controller::{grant_status, startup};
 use crate::domain::name::BindingName;
 use crate::reconcile::binding::entry::reconcile;
 use crate::reconcile::context::Context;
 
-/// How long the published Secrets are waited for.
+/// The time in which the watch of published Secrets must list all.
 const TARGETS_TIMEOUT: Duration = Duration::from_secs(10);
-/// No binding is left alone for longer; a point in time may not be any distance away.
+/// The longest pause between two reconciles; a point in time may not be any distance away.
 const LONGEST_PAUSE: Duration = Duration::from_hours(24);
-/// How many triggers are taken at once.
+/// The triggers that are taken at once.
 const AT_ONCE: usize = 1024;
 
-/// Makes passes until `shutdown`, then lets those under way end.
+/// Makes reconciles until `shutdown`, then waits for those under way.
 pub async fn lead(
     context: Arc<Context>,
     triggers: Triggers,
@@ -32,11 +32,11 @@ pub async fn lead(
     if !is_complete(&context).await {
         return;
     }
-    let running = passes(context.clone(), triggers, shutdown);
+    let running = reconciles(context.clone(), triggers, shutdown);
     // What changes from here on is triggered by the watches, and what was there before, from now on.
     context.state.requeue.begin();
-    let first_looks = async {
-        startup::first_looks(&context).await;
+    let warm_up = async {
+        startup::warm_up(&context).await;
         std::future::pending::<()>().await;
     };
     let changes = async {
@@ -46,7 +46,7 @@ pub async fn lead(
     };
     tokio::select! {
         () = running => {}
-        () = first_looks => {}
+        () = warm_up => {}
         () = changes => {}
         () = grant_status::tell(&context) => {}
         () = context.clients.events.publish(|| context.clients.kubernetes.is_busy()) => {}
@@ -55,11 +55,11 @@ pub async fn lead(
     context.clients.events.flush().await;
 }
 
-/// Makes the passes that are asked for, each as a task of its own: one that waits for AWS takes no place from those that
-/// need nothing of it.
-async fn passes(context: Arc<Context>, mut triggers: Triggers, shutdown: impl Future<Output = ()>) {
-    let (mut queue, mut under_way) = (Queue::default(), JoinSet::new());
-    let mut asked = Vec::new();
+/// Makes the reconciles that are triggered, each as a task of its own: one that waits for AWS takes no place from the
+/// others.
+async fn reconciles(context: Arc<Context>, mut triggers: Triggers, shutdown: impl Future<Output = ()>) {
+    let (mut queue, mut under_way) = (WorkQueue::default(), JoinSet::new());
+    let mut triggered = Vec::new();
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         while let Some(binding) = queue.next(Instant::now()) {
@@ -77,16 +77,16 @@ async fn passes(context: Arc<Context>, mut triggers: Triggers, shutdown: impl Fu
                 Ok((binding, next)) => {
                     queue.ended(&binding, next.map(|pause| Instant::now() + pause.min(LONGEST_PAUSE)));
                 }
-                // What a pass left undone nobody knows, so the process ends and begins anew.
+                // Nobody knows what a reconcile that panicked left undone, so the process ends and begins anew.
                 Err(error) => {
                     if let Ok(panic) = error.try_into_panic() {
                         std::panic::resume_unwind(panic);
                     }
                 }
             },
-            _ = triggers.recv_many(&mut asked, AT_ONCE) => {
+            _ = triggers.recv_many(&mut triggered, AT_ONCE) => {
                 let now = Instant::now();
-                for binding in asked.drain(..) {
+                for binding in triggered.drain(..) {
                     queue.ask(&binding, now);
                 }
             }

@@ -1,6 +1,6 @@
-//! The first looks after a start. Many bindings that share secrets are about to ask AWS: it is told beforehand which
-//! secrets all of them depend on, and reads wait until those who share a value have asked for it, so that each is read
-//! once. Passes begin in parts, since each that waits takes memory.
+//! The first reconciles after a start. All bindings register their secrets first, so that one list serves all. Reads
+//! wait until the bindings that share a value have requested it, so that each value is read once. Reconciles begin in
+//! parts, since each that waits takes memory.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -16,13 +16,13 @@ use crate::domain::secret::reference::SecretId;
 use crate::reconcile::binding::requeue::{interval, relied_on_for};
 use crate::reconcile::context::Context;
 use crate::state::bindings::name_of;
-use crate::state::warmup::FirstLooks;
+use crate::state::warmup::Warmup;
 
 /// How many bindings a part has at least, the last one aside.
 const PART: usize = 1500;
-/// The next part begins when no more passes are left of those before.
+/// The next part begins when no more reconciles than this are left of the parts before.
 const AHEAD: usize = 750;
-/// Nor does a part wait longer for those before: they may be waiting for AWS.
+/// A part waits no longer for the parts before: they may wait for AWS.
 const LONGEST_PART: Duration = Duration::from_secs(30);
 /// How long reads gather.
 const GATHERING: Duration = Duration::from_secs(10);
@@ -31,48 +31,48 @@ const FIRST_ROLLOUTS: Duration = Duration::from_secs(60);
 /// After so many bindings others get a turn.
 const AT_ONCE: usize = 64;
 
-/// Lets all bindings be looked at for the first time.
-pub async fn first_looks(context: &Context) {
-    let FirstLooks { targets, demands, passes, rollouts } = &context.state.warmup;
+/// Triggers the first reconcile of every binding.
+pub async fn warm_up(context: &Context) {
+    let Warmup { targets, reads, reconciles, rollouts } = &context.state.warmup;
     let bindings: Vec<BindingName> = context.state.bindings.all().map(|binding| name_of(&binding)).collect();
-    for gathering in [targets, passes, rollouts] {
-        gathering.begin(bindings.iter().cloned());
+    for barrier in [targets, reconciles, rollouts] {
+        barrier.begin(bindings.iter().cloned());
     }
-    let (mut concerned, mut asks) = (Vec::with_capacity(bindings.len()), true);
+    let (mut affected, mut asks) = (Vec::with_capacity(bindings.len()), true);
     for (number, binding) in bindings.into_iter().enumerate() {
         if number % AT_ONCE == AT_ONCE - 1 {
             tokio::task::yield_now().await;
         }
-        let secrets = declare(context, &binding, &mut asks).await;
-        concerned.push((binding, secrets));
+        let secrets = register(context, &binding, &mut asks).await;
+        affected.push((binding, secrets));
     }
-    let mut left = concerned.len();
-    for part in parts(concerned, PART) {
+    let mut left = affected.len();
+    for part in parts(affected, PART) {
         // Who waits for AWS is not waited for without end.
-        if timeout(LONGEST_PART, passes.all_but(left + AHEAD)).await.is_err() {
-            tracing::debug!("many bindings are still being looked at; others are all the same");
+        if timeout(LONGEST_PART, reconciles.all_but(left + AHEAD)).await.is_err() {
+            tracing::debug!("many bindings are still being reconciled; the next part begins all the same");
         }
         left -= part.len();
         context.clients.reader.pause();
-        demands.begin(part.iter().cloned());
+        reads.begin(part.iter().cloned());
         for binding in &part {
             context.state.requeue.trigger(binding);
         }
-        if timeout(GATHERING, demands.all()).await.is_err() {
-            tracing::debug!("not every binding was looked at yet; AWS is asked all the same");
-            demands.end();
+        if timeout(GATHERING, reads.all()).await.is_err() {
+            tracing::debug!("not every binding has requested its reads; AWS is asked all the same");
+            reads.end();
         }
         context.clients.reader.resume();
     }
     if timeout(FIRST_ROLLOUTS, rollouts.all()).await.is_err() {
-        tracing::debug!("not every binding was looked at yet; restarts begin all the same");
+        tracing::debug!("not every binding was observed; restarts begin all the same");
         rollouts.end();
     }
 }
 
-/// Tells which secrets a binding depends on before it is looked at, so that one list serves all. Answers them. Where
-/// it takes the operator's own account to know, AWS is asked for that, as long as it `asks`, and then no more.
-async fn declare(context: &Context, name: &BindingName, asks: &mut bool) -> Vec<(Identity, SecretId)> {
+/// Registers the secrets of a binding before its first reconcile, and returns them. Where the account of the operator
+/// is needed, AWS is asked for it once, while `asks` is true.
+async fn register(context: &Context, name: &BindingName, asks: &mut bool) -> Vec<(Identity, SecretId)> {
     let watched = context.state.bindings.get(name);
     let Some(Ok(manifest)) = watched.as_ref().map(|watched| &watched.0) else { return Vec::new() };
     if manifest.metadata.deletion_timestamp.is_some() || manifest.spec.suspend.unwrap_or_default() {
@@ -81,7 +81,7 @@ async fn declare(context: &Context, name: &BindingName, asks: &mut bool) -> Vec<
     let Ok(binding) = Binding::parse(manifest, &context.settings.denied_metadata) else { return Vec::new() };
     let wants = requested_keys(&binding.mapping);
     if wants.keys().any(|secret| matches!(secret, SecretId::Arn(_))) && std::mem::take(asks) {
-        // The pass says what is wrong where this fails.
+        // The reconcile reports a failure.
         let _ = timeout(GATHERING, Box::pin(context.authorization.access(&binding))).await;
     }
     let Ok(access) = context.authorization.decide(&binding, &wants) else { return Vec::new() };

@@ -1,4 +1,4 @@
-//! Which bindings a change concerns.
+//! Which bindings a change affects.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -14,18 +14,18 @@ use crate::domain::name::BindingName;
 use crate::kubernetes::binding_object::BindingObject;
 use crate::reconcile::context::Context;
 use crate::state::bindings::name_of;
-use crate::state::targets::Touched;
+use crate::state::targets::ChangedSecret;
 
-/// RestartScope a change of a grant or of a namespace concerns.
+/// The bindings that a change of a grant or of a namespace affects.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Concern {
+pub enum Affected {
     /// The bindings of these namespaces.
     Namespaces(Arc<BTreeSet<String>>),
-    /// All bindings: which namespaces a selector means is judged with each of them.
+    /// All bindings: each decides whether a selector means its namespace.
     All,
 }
 
-impl Concern {
+impl Affected {
     fn includes(&self, namespace: &str) -> bool {
         match self {
             Self::Namespaces(names) => names.contains(namespace),
@@ -33,7 +33,7 @@ impl Concern {
         }
     }
 
-    /// The concern of one namespace.
+    /// The bindings of one namespace.
     #[must_use]
     pub fn of(namespace: String) -> Self {
         Self::Namespaces(Arc::new(BTreeSet::from([namespace])))
@@ -46,23 +46,25 @@ impl Concern {
         }
     }
 
-    fn nobody() -> Self {
+    fn none() -> Self {
         Self::Namespaces(Arc::default())
     }
 
-    fn is_nobody(&self) -> bool {
+    fn is_none(&self) -> bool {
         matches!(self, Self::Namespaces(names) if names.is_empty())
     }
 }
 
-/// The bindings that a published Secret may belong to: that of its annotation, which is there also without an owner
-/// reference, and that of its owner reference, which is there also where somebody edited the annotation. Where both are
-/// gone, `aiming` tells which bindings aim at the Secret, by namespace and name.
+/// The bindings that a published Secret may belong to: the one that its annotation names, and the one that its owner
+/// reference names. Where both are gone, `aiming` finds the bindings with this target, by namespace and name.
 #[must_use]
-pub fn bindings_of_target(touched: &Touched, aiming: impl FnOnce(&str, &str) -> Vec<BindingName>) -> Vec<BindingName> {
-    let Touched { namespace, name, sighting } = touched;
-    let owner = sighting.owner.as_ref().map(|owner| &owner.name);
-    let names: BTreeSet<&String> = owner.into_iter().chain(&sighting.binding).collect();
+pub fn bindings_of_target(
+    touched: &ChangedSecret,
+    aiming: impl FnOnce(&str, &str) -> Vec<BindingName>,
+) -> Vec<BindingName> {
+    let ChangedSecret { namespace, name, secret } = touched;
+    let owner = secret.owner.as_ref().map(|owner| &owner.name);
+    let names: BTreeSet<&String> = owner.into_iter().chain(&secret.binding).collect();
     if names.is_empty() {
         return aiming(namespace, name);
     }
@@ -86,47 +88,47 @@ fn groups(binding: &BindingObject) -> BTreeSet<&str> {
     rules.filter_map(|rule| Some(rule.overlap.as_ref()?.group.as_ref().unwrap_or(&rule.name).as_str())).collect()
 }
 
-/// Triggers the other bindings of the groups of a binding, whose overlaps may wait for it.
-pub fn fellows_of(context: &Context, name: &BindingName) {
+/// Triggers the other bindings of the groups of a binding. Their overlaps may wait for it.
+pub fn trigger_group_members(context: &Context, name: &BindingName) {
     let Some(binding) = context.state.bindings.get(name) else { return };
     let own = groups(&binding);
     if own.is_empty() {
         return;
     }
-    for fellow in context.state.bindings.in_namespace(&name.namespace) {
-        let of = name_of(&fellow);
-        if of != *name && !groups(&fellow).is_disjoint(&own) {
+    for member in context.state.bindings.in_namespace(&name.namespace) {
+        let of = name_of(&member);
+        if of != *name && !groups(&member).is_disjoint(&own) {
             context.state.requeue.trigger(&of);
         }
     }
 }
 
-/// Triggers the bindings that a change of grants or namespaces concerns.
-pub fn bindings_of(context: &Context, concern: &Concern) {
+/// Triggers the bindings that a change of grants or namespaces affects.
+pub fn trigger_affected(context: &Context, affected: &Affected) {
     for scope in context.state.bindings.scopes() {
         for binding in scope.bindings.state() {
             let name = name_of(&binding);
-            if concern.includes(&name.namespace) {
+            if affected.includes(&name.namespace) {
                 context.state.requeue.trigger(&name);
             }
         }
     }
 }
 
-/// What was last seen of the grants, to tell whom a change concerns: those who gain and those who lose.
+/// The grants as last observed. A change affects the namespaces that gain access and those that lose it.
 #[derive(Debug, Default)]
-pub struct Grants {
-    known: HashMap<String, (Option<i64>, Concern)>,
+pub struct KnownGrants {
+    known: HashMap<String, (Option<i64>, Affected)>,
     listed: HashSet<String>,
 }
 
-impl Grants {
-    /// Notes an event of the watch. `None` where it concerns nobody, as a change of status does.
-    pub fn observe(&mut self, event: &Event<SecretGrant>) -> Option<Concern> {
-        let concern = match event {
+impl KnownGrants {
+    /// Takes in an event of the watch. `None` where it affects no binding, as a change of status does.
+    pub fn observe(&mut self, event: &Event<SecretGrant>) -> Option<Affected> {
+        let affected = match event {
             Event::Init => {
                 self.listed.clear();
-                Concern::nobody()
+                Affected::none()
             }
             Event::InitApply(grant) => {
                 self.listed.insert(grant.name_any());
@@ -134,46 +136,46 @@ impl Grants {
             }
             Event::Apply(grant) => self.applied(grant),
             Event::Delete(grant) => {
-                self.known.remove(&grant.name_any()).map_or_else(Concern::nobody, |(_, concern)| concern)
+                self.known.remove(&grant.name_any()).map_or_else(Affected::none, |(_, affected)| affected)
             }
             // What was deleted while the watch was interrupted is missing from the new list.
             Event::InitDone => {
                 let listed = &self.listed;
                 let gone = self.known.extract_if(|name, _| !listed.contains(name));
-                gone.map(|(_, (_, concern))| concern).fold(Concern::nobody(), Concern::and)
+                gone.map(|(_, (_, affected))| affected).fold(Affected::none(), Affected::and)
             }
         };
-        (!concern.is_nobody()).then_some(concern)
+        (!affected.is_none()).then_some(affected)
     }
 
-    fn applied(&mut self, grant: &SecretGrant) -> Concern {
+    fn applied(&mut self, grant: &SecretGrant) -> Affected {
         let generation = grant.metadata.generation;
-        let concern = match &grant.spec.namespaces.names {
-            Some(names) => Concern::Namespaces(Arc::new(names.iter().cloned().collect())),
-            None => Concern::All,
+        let affected = match &grant.spec.namespaces.names {
+            Some(names) => Affected::Namespaces(Arc::new(names.iter().cloned().collect())),
+            None => Affected::All,
         };
-        match self.known.insert(grant.name_any(), (generation, concern.clone())) {
-            Some((before, _)) if before == generation => Concern::nobody(),
-            Some((_, before)) => before.and(concern),
-            None => concern,
+        match self.known.insert(grant.name_any(), (generation, affected.clone())) {
+            Some((before, _)) if before == generation => Affected::none(),
+            Some((_, before)) => before.and(affected),
+            None => affected,
         }
     }
 }
 
-/// What was last seen of the labels of namespaces.
+/// The labels of namespaces as last observed.
 #[derive(Debug, Default)]
-pub struct Namespaces {
+pub struct KnownNamespaces {
     known: HashMap<String, BTreeMap<String, String>>,
 }
 
-impl Namespaces {
-    /// Notes an event of the watch; answers whose labels changed.
-    pub fn observe(&mut self, event: &Event<PartialObjectMeta<Namespace>>) -> Option<Concern> {
+impl KnownNamespaces {
+    /// Takes in an event of the watch. Returns the namespace whose labels changed.
+    pub fn observe(&mut self, event: &Event<PartialObjectMeta<Namespace>>) -> Option<Affected> {
         match event {
             Event::Apply(namespace) | Event::InitApply(namespace) => {
                 let (name, labels) = (namespace.name_any(), namespace.labels().clone());
                 let before = self.known.insert(name.clone(), labels.clone());
-                (before.as_ref() != Some(&labels)).then(|| Concern::of(name))
+                (before.as_ref() != Some(&labels)).then(|| Affected::of(name))
             }
             Event::Delete(namespace) => {
                 self.known.remove(&namespace.name_any());
@@ -201,17 +203,17 @@ mod tests {
         grant
     }
 
-    fn observe(grants: &mut Grants, event: &Event<SecretGrant>) -> Vec<String> {
+    fn observe(grants: &mut KnownGrants, event: &Event<SecretGrant>) -> Vec<String> {
         match grants.observe(event) {
-            Some(Concern::Namespaces(names)) => names.iter().cloned().collect(),
-            Some(Concern::All) => vec!["*".to_owned()],
+            Some(Affected::Namespaces(names)) => names.iter().cloned().collect(),
+            Some(Affected::All) => vec!["*".to_owned()],
             None => vec![],
         }
     }
 
     #[test]
     fn a_change_concerns_those_who_gain_and_those_who_lose() {
-        let mut grants = Grants::default();
+        let mut grants = KnownGrants::default();
         assert_eq!(observe(&mut grants, &Event::Apply(grant("g", 1, &["a", "b"]))), ["a", "b"]);
         assert!(observe(&mut grants, &Event::Apply(grant("g", 1, &["a", "b"]))).is_empty(), "only the status moved");
         assert_eq!(observe(&mut grants, &Event::Apply(grant("g", 2, &["b", "c"]))), ["a", "b", "c"]);
@@ -220,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_grant_by_label_concerns_all_and_so_does_its_end() {
-        let mut grants = Grants::default();
+        let mut grants = KnownGrants::default();
         let mut by_label = grant("g", 1, &[]);
         by_label.spec.namespaces = GrantedNamespaces { names: None, selector: Some(LabelSelector::default()) };
         assert_eq!(observe(&mut grants, &Event::Apply(by_label.clone())), ["*"]);
@@ -236,15 +238,15 @@ mod tests {
             serde_json::from_value(serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}))
                 .unwrap()
         };
-        let mut namespaces = Namespaces::default();
-        assert_eq!(namespaces.observe(&Event::InitApply(namespace("x", "1"))), Some(Concern::of("n".to_owned())));
+        let mut namespaces = KnownNamespaces::default();
+        assert_eq!(namespaces.observe(&Event::InitApply(namespace("x", "1"))), Some(Affected::of("n".to_owned())));
         assert_eq!(namespaces.observe(&Event::Apply(namespace("x", "2"))), None);
-        assert_eq!(namespaces.observe(&Event::Apply(namespace("y", "2"))), Some(Concern::of("n".to_owned())));
+        assert_eq!(namespaces.observe(&Event::Apply(namespace("y", "2"))), Some(Affected::of("n".to_owned())));
     }
 
     #[test]
     fn a_grant_deleted_while_nobody_watched_concerns_its_namespaces() {
-        let mut grants = Grants::default();
+        let mut grants = KnownGrants::default();
         grants.observe(&Event::Apply(grant("g", 1, &["a"])));
         grants.observe(&Event::Apply(grant("h", 1, &["b"])));
         assert!(observe(&mut grants, &Event::Init).is_empty());
@@ -258,8 +260,8 @@ mod tests {
         let leads_to = |metadata: serde_json::Value| -> Vec<String> {
             let meta =
                 serde_json::from_value(serde_json::json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata}));
-            let sighting = Arc::new(ObservedSecret::new(&meta.unwrap(), &key));
-            let touched = Touched { namespace: "n".to_owned(), name: "s".to_owned(), sighting };
+            let secret = Arc::new(ObservedSecret::new(&meta.unwrap(), &key));
+            let touched = ChangedSecret { namespace: "n".to_owned(), name: "s".to_owned(), secret };
             let aiming = |namespace: &str, name: &str| vec![BindingName::new(namespace, &format!("aims-at-{name}"))];
             bindings_of_target(&touched, aiming).iter().map(ToString::to_string).collect()
         };

@@ -1,4 +1,4 @@
-//! The watches: they keep the stores, and tell which bindings each change concerns. They run in every replica, so that
+//! The watches: they keep the stores, and tell which bindings each change affects. They run in every replica, so that
 //! one that takes over has seen all; only where passes are made do their triggers go anywhere.
 
 use std::fmt::Debug;
@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use crate::api::LABEL_MANAGED;
 use crate::controller::prepare::Watches;
 use crate::controller::trigger;
-use crate::controller::trigger::{Concern, Grants, Namespaces};
+use crate::controller::trigger::{Affected, KnownGrants, KnownNamespaces};
 use crate::domain::target::SecretMeta;
 use crate::kubernetes::binding_object::BindingObject;
 use crate::reconcile::context::Context;
@@ -37,10 +37,10 @@ where
 
 /// Watches until dropped.
 pub async fn watch(context: Arc<Context>, watches: Watches) {
-    let (mut grants, mut namespaces) = (Grants::default(), Namespaces::default());
-    let concerns = |concern: Option<Concern>| {
-        if let Some(concern) = concern {
-            trigger::bindings_of(&context, &concern);
+    let (mut grants, mut namespaces) = (KnownGrants::default(), KnownNamespaces::default());
+    let affects = |affected: Option<Affected>| {
+        if let Some(affected) = affected {
+            trigger::trigger_affected(&context, &affected);
         }
     };
     let health = watches.health.clone();
@@ -50,7 +50,7 @@ pub async fn watch(context: Arc<Context>, watches: Watches) {
             watches.grants,
             ("SecretGrant", &context, &health),
             |event| {
-                concerns(grants.observe(event));
+                affects(grants.observe(event));
             },
         )
         .boxed(),
@@ -59,7 +59,7 @@ pub async fn watch(context: Arc<Context>, watches: Watches) {
             watches.namespaces,
             ("Namespace", &context, &health),
             |event| {
-                concerns(namespaces.observe(event));
+                affects(namespaces.observe(event));
             },
         )
         .boxed(),
@@ -130,7 +130,7 @@ fn bindings(
         .for_each(move |binding| {
             if let Ok(binding) = binding {
                 of_trigger.state.requeue.trigger(&name_of(&binding));
-                trigger::fellows_of(&of_trigger, &name_of(&binding));
+                trigger::trigger_group_members(&of_trigger, &name_of(&binding));
             }
             ready(())
         })
@@ -146,13 +146,13 @@ async fn targets(context: &Arc<Context>, health: &WatchHealth, scope: &Scope) {
                     health.works("Secret");
                     let touched = context.state.targets.observe(scope.namespace.as_deref(), &event, &context.key);
                     for touched in touched {
-                        let concerned = trigger::bindings_of_target(&touched, |namespace, name| {
+                        let affected = trigger::bindings_of_target(&touched, |namespace, name| {
                             trigger::bindings_aiming_at(&scope.bindings, namespace, name)
                         });
-                        for binding in &concerned {
+                        for binding in &affected {
                             context.state.requeue.trigger(binding);
-                            if touched.sighting.observed.rotation_state.is_some() {
-                                trigger::fellows_of(context, binding);
+                            if touched.secret.observed.rotation_state.is_some() {
+                                trigger::trigger_group_members(context, binding);
                             }
                         }
                     }

@@ -1,4 +1,4 @@
-//! When which binding is looked at next. Pure: times are arguments.
+//! When which binding is reconciled next. Pure: times are arguments.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,9 +6,9 @@ use tokio::time::Instant;
 
 use crate::domain::name::BindingName;
 
-/// Of each binding the time of its next pass, and whether one is under way. Never are there two for one binding.
+/// The time of the next reconcile of each binding, and whether one is under way. There are never two for one binding.
 #[derive(Debug, Default)]
-pub struct Queue {
+pub struct WorkQueue {
     bindings: HashMap<BindingName, Entry>,
     /// What is due, the earliest first, and of the same time what was asked for first.
     due: BTreeMap<(Instant, u64), BindingName>,
@@ -17,13 +17,13 @@ pub struct Queue {
 
 #[derive(Debug, Default)]
 struct Entry {
-    /// The place in `due`, or during a pass the one to come.
+    /// The place in `due`, or during a reconcile the one to come.
     next: Option<(Instant, u64)>,
-    passing: bool,
+    running: bool,
 }
 
-impl Queue {
-    /// Asks for a pass over a binding. Of several times the earliest counts, and a pass that is under way ends first.
+impl WorkQueue {
+    /// Requests a reconcile of a binding. Of several times the earliest counts. A reconcile under way ends first.
     pub fn ask(&mut self, binding: &BindingName, at: Instant) {
         self.asked += 1;
         let entry = self.bindings.entry(binding.clone()).or_default();
@@ -32,7 +32,7 @@ impl Queue {
         }
         let place = (at, self.asked);
         let before = entry.next.replace(place);
-        if !entry.passing {
+        if !entry.running {
             if let Some(before) = before {
                 self.due.remove(&before);
             }
@@ -40,23 +40,23 @@ impl Queue {
         }
     }
 
-    /// Takes a binding whose time has come. Its pass is then under way.
+    /// Takes a binding whose time has come. Its reconcile is then under way.
     pub fn next(&mut self, now: Instant) -> Option<BindingName> {
         let (&place, _) = self.due.first_key_value().filter(|((at, _), _)| *at <= now)?;
         let binding = self.due.remove(&place)?;
         if let Some(entry) = self.bindings.get_mut(&binding) {
-            *entry = Entry { next: None, passing: true };
+            *entry = Entry { next: None, running: true };
         }
         Some(binding)
     }
 
-    /// Notes that a pass has ended, and when the next one is to be, if nobody asks for one before.
+    /// Ends a reconcile. The next one is at this time, or earlier on request.
     pub fn ended(&mut self, binding: &BindingName, next: Option<Instant>) {
         if let Some(next) = next {
             self.ask(binding, next);
         }
         let Some(entry) = self.bindings.get_mut(binding) else { return };
-        entry.passing = false;
+        entry.running = false;
         match entry.next {
             Some(place) => {
                 self.due.insert(place, binding.clone());
@@ -67,7 +67,7 @@ impl Queue {
         }
     }
 
-    /// When the next pass is due.
+    /// When the next reconcile is due.
     #[must_use]
     pub fn wakes(&self) -> Option<Instant> {
         self.due.first_key_value().map(|((at, _), _)| *at)
@@ -83,13 +83,13 @@ mod tests {
         BindingName::new("n", name)
     }
 
-    fn taken(queue: &mut Queue, now: Instant) -> Vec<String> {
+    fn taken(queue: &mut WorkQueue, now: Instant) -> Vec<String> {
         std::iter::from_fn(|| queue.next(now)).map(|binding| binding.name.to_string()).collect()
     }
 
     #[test]
     fn the_earliest_time_counts_and_at_the_same_time_who_came_first() {
-        let (mut queue, now) = (Queue::default(), Instant::now());
+        let (mut queue, now) = (WorkQueue::default(), Instant::now());
         let at = |seconds| now + Duration::from_secs(seconds);
         queue.ask(&name("b"), at(5));
         queue.ask(&name("a"), at(1));
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn two_passes_over_one_binding_are_never_under_way() {
-        let (mut queue, now) = (Queue::default(), Instant::now());
+        let (mut queue, now) = (WorkQueue::default(), Instant::now());
         let later = now + Duration::from_secs(60);
         queue.ask(&name("a"), now);
         assert_eq!(taken(&mut queue, now), ["a"]);
@@ -151,7 +151,7 @@ mod properties {
             let start = Instant::now();
             let at = |seconds: u64| start + Duration::from_secs(seconds);
             let name = |binding: u8| BindingName::new("n", &binding.to_string());
-            let (mut queue, mut wanted, mut passing) = (Queue::default(), Model::new(), BTreeSet::new());
+            let (mut queue, mut wanted, mut running) = (WorkQueue::default(), Model::new(), BTreeSet::new());
             let earlier = |wanted: &mut Model<BindingName, Instant>, binding: BindingName, at: Instant| {
                 let entry = wanted.entry(binding).or_insert(at);
                 *entry = at.min(*entry);
@@ -163,19 +163,19 @@ mod properties {
                         earlier(&mut wanted, name(binding), at(seconds));
                     }
                     Step::Next(seconds) => {
-                        let first = wanted.iter().filter(|(name, _)| !passing.contains(*name)).map(|(_, at)| *at).min();
+                        let first = wanted.iter().filter(|(name, _)| !running.contains(*name)).map(|(_, at)| *at).min();
                         match queue.next(at(seconds)) {
                             Some(binding) => {
-                                prop_assert!(!passing.contains(&binding));
+                                prop_assert!(!running.contains(&binding));
                                 let due = wanted.remove(&binding);
                                 prop_assert!(due.is_some() && due == first && due <= Some(at(seconds)));
-                                passing.insert(binding);
+                                running.insert(binding);
                             }
                             None => prop_assert!(first.is_none_or(|first| first > at(seconds))),
                         }
                     }
                     Step::Ended(binding, next) => {
-                        if passing.remove(&name(binding)) {
+                        if running.remove(&name(binding)) {
                             queue.ended(&name(binding), next.map(at));
                             if let Some(next) = next {
                                 earlier(&mut wanted, name(binding), at(next));
@@ -183,7 +183,7 @@ mod properties {
                         }
                     }
                 }
-                let free = wanted.iter().filter(|(name, _)| !passing.contains(*name)).map(|(_, at)| *at).min();
+                let free = wanted.iter().filter(|(name, _)| !running.contains(*name)).map(|(_, at)| *at).min();
                 prop_assert_eq!(queue.wakes(), free);
             }
         }

@@ -21,7 +21,7 @@ use crate::state::requeue::Requeue;
 use crate::state::secret_names::SecretNames;
 use crate::state::slots::Slots;
 use crate::state::targets::Targets;
-use crate::state::warmup::FirstLooks;
+use crate::state::warmup::Warmup;
 
 /// What all reconciles share.
 pub struct Context {
@@ -70,7 +70,7 @@ pub struct State {
     /// The age backfills under way.
     pub backfills: AgeBackfills,
     /// The bindings that were not reconciled since the start.
-    pub warmup: FirstLooks,
+    pub warmup: Warmup,
     /// The bindings that are to be reconciled again.
     pub requeue: Requeue,
 }
@@ -90,7 +90,7 @@ impl Context {
         self.state.histories.forget(binding);
         self.clients.reader.versions().forget(binding);
         self.state.backfills.forget(binding);
-        self.state.warmup.passed(binding);
+        self.state.warmup.reconciled(binding);
         self.state.release_slots(binding);
         self.metrics.forget(&binding.namespace, &binding.name);
     }

@@ -12,13 +12,13 @@ use crate::domain::target::{ObservedSecret, SecretMeta};
 
 /// A Secret that an event of the watch is about.
 #[derive(Clone, Debug)]
-pub struct Touched {
+pub struct ChangedSecret {
     /// Its namespace.
     pub namespace: String,
     /// Its name.
     pub name: String,
     /// As it is, or was when it was deleted.
-    pub sighting: Arc<ObservedSecret>,
+    pub secret: Arc<ObservedSecret>,
 }
 
 #[derive(Debug, Default)]
@@ -82,7 +82,7 @@ impl Targets {
     }
 
     /// Notes an event of the watch of one namespace (`None` = all); answers the Secrets that changed.
-    pub fn observe(&self, scope: Option<&str>, event: &Event<SecretMeta>, key: &FingerprintKey) -> Vec<Touched> {
+    pub fn observe(&self, scope: Option<&str>, event: &Event<SecretMeta>, key: &FingerprintKey) -> Vec<ChangedSecret> {
         let mut state = self.state();
         let scope = scope.map(str::to_owned);
         match event {
@@ -112,7 +112,7 @@ impl Targets {
 }
 
 impl State {
-    fn apply(&mut self, meta: &SecretMeta, key: &FingerprintKey) -> Vec<Touched> {
+    fn apply(&mut self, meta: &SecretMeta, key: &FingerprintKey) -> Vec<ChangedSecret> {
         let (namespace, name) = (meta.namespace().unwrap_or_default(), meta.name_any());
         let version = meta.resource_version().unwrap_or_default();
         let own = self.written.remove(&(namespace.clone(), name.clone())).is_some_and(|written| written == version);
@@ -121,19 +121,19 @@ impl State {
         if targets.get(&name).is_some_and(|known| known.observed.resource_version == version) {
             return Vec::new();
         }
-        let sighting = Arc::new(ObservedSecret::new(meta, key));
-        targets.insert(name.clone(), sighting.clone());
-        if own { Vec::new() } else { vec![Touched { namespace, name, sighting }] }
+        let secret = Arc::new(ObservedSecret::new(meta, key));
+        targets.insert(name.clone(), secret.clone());
+        if own { Vec::new() } else { vec![ChangedSecret { namespace, name, secret }] }
     }
 
-    fn remove(&mut self, namespace: String, name: String) -> Option<Touched> {
+    fn remove(&mut self, namespace: String, name: String) -> Option<ChangedSecret> {
         self.written.remove(&(namespace.clone(), name.clone()));
         let targets = self.namespaces.get_mut(&namespace)?;
-        let sighting = targets.remove(&name)?;
+        let secret = targets.remove(&name)?;
         if targets.is_empty() {
             self.namespaces.remove(&namespace);
         }
-        Some(Touched { namespace, name, sighting })
+        Some(ChangedSecret { namespace, name, secret })
     }
 
     /// What is known within a scope and not among `listed`.
@@ -157,7 +157,7 @@ mod tests {
         serde_json::from_value(json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata})).unwrap()
     }
 
-    fn names(touched: &[Touched]) -> Vec<String> {
+    fn names(touched: &[ChangedSecret]) -> Vec<String> {
         touched.iter().map(|touched| format!("{}/{}", touched.namespace, touched.name)).collect()
     }
 

@@ -1,4 +1,4 @@
-//! What every binding comes to once after a start.
+//! The warmup after a start: barriers that every binding reaches once.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -7,20 +7,20 @@ use tokio::sync::watch;
 
 use crate::domain::name::BindingName;
 
-/// Something that every binding comes to once after a start.
+/// A point that every binding reaches once after a start.
 #[derive(Debug)]
-pub struct Gathering {
+pub struct Barrier {
     left: Mutex<HashSet<BindingName>>,
     count: watch::Sender<usize>,
 }
 
-impl Default for Gathering {
+impl Default for Barrier {
     fn default() -> Self {
         Self { left: Mutex::default(), count: watch::channel(0).0 }
     }
 }
 
-impl Gathering {
+impl Barrier {
     /// Begins with these bindings.
     pub fn begin(&self, bindings: impl IntoIterator<Item = BindingName>) {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
@@ -28,7 +28,7 @@ impl Gathering {
         self.count.send_replace(left.len());
     }
 
-    /// Notes that a binding came to it, or that it never will.
+    /// Counts a binding that reached the point, or never will.
     pub fn arrived(&self, binding: &BindingName) {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         if left.remove(binding) {
@@ -39,56 +39,56 @@ impl Gathering {
         }
     }
 
-    /// How many of a namespace are still to come.
+    /// The number of bindings of a namespace that have not reached it.
     #[must_use]
     pub fn left_in(&self, namespace: &str) -> usize {
         let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         left.iter().filter(|binding| &*binding.namespace == namespace).count()
     }
 
-    /// Ends it, whoever is still to come.
+    /// Opens the barrier for all.
     pub fn end(&self) {
         *self.left.lock().unwrap_or_else(PoisonError::into_inner) = HashSet::new();
         self.count.send_replace(0);
     }
 
-    /// Whether all have arrived.
+    /// Whether all bindings have reached it.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         *self.count.borrow() == 0
     }
 
-    /// Waits until all have arrived.
+    /// Waits until all bindings have reached it.
     pub async fn all(&self) {
         self.all_but(0).await;
     }
 
-    /// Waits until all but so many have arrived.
+    /// Waits until all but `few` bindings have reached it.
     pub async fn all_but(&self, few: usize) {
         // The sender lives as long as what is waited for here.
         let _ = self.count.subscribe().wait_for(|left| *left <= few).await;
     }
 }
 
-/// What bindings come to on their first looks.
+/// The barriers of the first reconciles.
 #[derive(Debug, Default)]
-pub struct FirstLooks {
-    /// It was looked at what a binding's target is.
-    pub targets: Gathering,
-    /// It is known which values it needs.
-    pub demands: Gathering,
-    /// Its pass has ended.
-    pub passes: Gathering,
-    /// It is known which workloads it restarts at present.
-    pub rollouts: Gathering,
+pub struct Warmup {
+    /// The target was observed.
+    pub targets: Barrier,
+    /// The reads were requested.
+    pub reads: Barrier,
+    /// The reconcile has ended.
+    pub reconciles: Barrier,
+    /// The restarts under way were observed.
+    pub rollouts: Barrier,
 }
 
-impl FirstLooks {
-    /// Notes that a pass over a binding has ended, or that there will be none.
-    pub fn passed(&self, binding: &BindingName) {
+impl Warmup {
+    /// Counts a binding whose reconcile has ended, or that gets none.
+    pub fn reconciled(&self, binding: &BindingName) {
         self.targets.arrived(binding);
-        self.demands.arrived(binding);
-        self.passes.arrived(binding);
+        self.reads.arrived(binding);
+        self.reconciles.arrived(binding);
         self.rollouts.arrived(binding);
     }
 }
@@ -103,7 +103,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_is_complete_with_the_last_to_arrive() {
-        let gathering = Gathering::default();
+        let gathering = Barrier::default();
         let complete = async || timeout(Duration::from_secs(1), gathering.all()).await.is_ok();
         assert!(complete().await, "without a start nobody is waited for");
         let (a, b) = (BindingName::new("n", "a"), BindingName::new("n", "b"));

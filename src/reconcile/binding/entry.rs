@@ -42,7 +42,7 @@ pub async fn reconcile(name: &BindingName, cx: &Arc<Context>) -> Option<Duration
         }
         Some(Ok(_)) | None => None,
     };
-    cx.state.warmup.passed(name);
+    cx.state.warmup.reconciled(name);
     cx.clients.reader.versions().record_reconcile(name, began);
     // The binding may have been deleted during the reconcile.
     if cx.state.bindings.get(name).is_none() {

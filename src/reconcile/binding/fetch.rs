@@ -41,7 +41,7 @@ pub async fn fetch(
     let mut reads = std::pin::pin!(futures::future::try_join_all(reads));
     // The requests are made with the first poll.
     let first = futures::poll!(reads.as_mut());
-    cx.state.warmup.demands.arrived(name);
+    cx.state.warmup.reads.arrived(name);
     cx.clients.reader.versions().record_request(name);
     let read = match first {
         std::task::Poll::Ready(read) => read,
