@@ -51,8 +51,8 @@ impl Intercept for LostAttempts {
     }
 }
 
-/// Forbids the SDK to repeat a throttled call. The [rate limit](crate::aws::rate_limit) of the identity slows down before
-/// the next attempt.
+/// Forbids the SDK to repeat a throttled call. The [rate limit](crate::aws::rate_limit) of the identity slows down
+/// before the next attempt.
 #[derive(Debug)]
 pub struct ThrottlingIsPaced;
 

@@ -50,8 +50,8 @@ pub enum ReadOutcome {
     Unknown,
 }
 
-/// One line of the audit log: a value that AWS sent or may have sent, and the bindings that it served. It names keys and
-/// has no field for a value.
+/// One line of the audit log: a value that AWS sent or may have sent, and the bindings that it served. It names keys
+/// and has no field for a value.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReadRecord<'a> {
@@ -116,8 +116,8 @@ pub enum WriteOutcome {
     Unknown,
 }
 
-/// One line of the audit log: the intent or the outcome of a write to Secrets Manager. It names keys and has no field for
-/// a value.
+/// One line of the audit log: the intent or the outcome of a write to Secrets Manager. It names keys and has no field
+/// for a value.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WriteRecord<'a> {
@@ -209,8 +209,8 @@ impl AuditLog {
         self.append(record)
     }
 
-    /// Writes and flushes a record of a write. The caller sends the request only after `Ok` for the intent, and uses the
-    /// result only after `Ok` for the outcome.
+    /// Writes and flushes a record of a write. The caller sends the request only after `Ok` for the intent, and uses
+    /// the result only after `Ok` for the outcome.
     ///
     /// # Errors
     /// Where the record could not be written whole.

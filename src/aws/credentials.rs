@@ -34,8 +34,8 @@ pub async fn assume_role(config: &SdkConfig, role: &Role) -> SharedCredentialsPr
     SharedCredentialsProvider::new(builder.build().await)
 }
 
-/// Credentials for a ServiceAccount, by [TokenRequest] and [AssumeRoleWithWebIdentity]. The token stays in memory for one
-/// request.
+/// Credentials for a ServiceAccount, by [TokenRequest] and [AssumeRoleWithWebIdentity]. The token stays in memory for
+/// one request.
 ///
 /// [TokenRequest]: https://kubernetes.io/docs/reference/kubernetes-api/authentication-resources/token-request-v1/
 /// [AssumeRoleWithWebIdentity]: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html

@@ -235,7 +235,7 @@ impl SecretsApi for FakeSecretsManager {
             tokio::time::sleep(LATENCY).await;
             let name = name_of(secret);
             self.handle(format!("describe {name}"), |state| {
-                let not_found = state.secrets.get(&name).is_none().then_some(SourceErrorKind::SecretNotFound);
+                let not_found = (!state.secrets.contains_key(&name)).then_some(SourceErrorKind::SecretNotFound);
                 if let Some(kind) = state.describe_errors.get(&name).copied().or(not_found) {
                     return Err(SourceError::new(kind, name));
                 }

@@ -139,8 +139,8 @@ impl Pace {
         }
     }
 
-    /// Lowers the rate to nine tenths of the answers of the last second. The refusals of one second lower it once. A few
-    /// refusals among many answers do not lower it.
+    /// Lowers the rate to nine tenths of the answers of the last second. The refusals of one second lower it once. A
+    /// few refusals among many answers do not lower it.
     fn record_refusal(&mut self, now: Instant) {
         self.refused.push_back(now);
         self.forget(now);
@@ -357,7 +357,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_throttled_identity_slows_down_alone_and_stays_below_what_was_let_through() {
         let limits = limits(500.0);
-        // The other side lets 10 calls a second through, after a burst of 10.
+        // AWS accepts 10 calls a second, after a burst of 10.
         let mut allowed = Bucket::new(10.0, Instant::now());
         let (mut refused, mut served) = (Vec::new(), 0);
         let started = Instant::now();

@@ -215,7 +215,7 @@ impl ReaderInner {
         match self.read_batch(identity, &ids).await {
             Ok((batch, memory)) => {
                 let unanswered = self.finish_batch(identity, groups, batch, memory);
-                // A single read tells why the batch left a secret out.
+                // A single read explains why the batch left a secret out.
                 for group in unanswered {
                     Box::pin(self.serve(identity, vec![group])).await;
                 }
@@ -244,8 +244,8 @@ impl ReaderInner {
         }
     }
 
-    /// Finishes the reads that a batch answered, and returns the others. ARN and name match an answer to its read, never
-    /// the order of the answers.
+    /// Finishes the reads that a batch answered, and returns the others. ARN and name match an answer to its read,
+    /// never the order of the answers.
     fn finish_batch(
         &self,
         identity: &Identity,

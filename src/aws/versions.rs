@@ -1,9 +1,9 @@
 //! The versions of the secrets, found without reading a value, once for all bindings.
 //!
-//! Each identity uses the cheapest request that IAM allows: one list of all secrets, compared by the
-//! [sweep](crate::aws::versions::sweep); else `DescribeSecret` for each secret; else only reads find versions. The index
-//! keeps the answers as snapshots without values. A snapshot serves every binding whose refresh interval allows its age.
-//! A change notifies all bindings of the secret, whichever request found it.
+//! Each identity uses the cheapest request that IAM allows: one list of all secrets, compared by the [`sweep`]; else
+//! `DescribeSecret` for each secret; else only reads find versions. The index keeps the answers as snapshots without
+//! values. A snapshot serves every binding whose refresh interval allows its age. A change notifies all bindings of the
+//! secret, whichever request found it.
 
 mod history;
 mod index;

@@ -29,8 +29,8 @@ use crate::aws::events::message::{Ignored, SecretEvent, parse};
 use crate::domain::secret::error::SourceErrorKind;
 use crate::metrics::Metrics;
 
-/// How long a receive call waits for a message, in seconds. This is the maximum of SQS, so that an idle queue costs three
-/// calls a minute.
+/// How long a receive call waits for a message, in seconds. This is the maximum of SQS, so that an idle queue costs
+/// three calls a minute.
 const WAIT_SECONDS: i32 = 20;
 /// The most messages of one receive or delete call.
 const BATCH: u8 = 10;
@@ -69,8 +69,8 @@ pub fn client(config: &SdkConfig, url: &str) -> Client {
     Client::from_conf(builder.build())
 }
 
-/// The pause after this many failures in a row. It doubles with each failure, from a second to a minute. `jitter`, drawn
-/// uniformly, shortens it by up to a half.
+/// The pause after this many failures in a row. It doubles with each failure, from a second to a minute. `jitter`,
+/// drawn uniformly, shortens it by up to a half.
 fn pause(failures: u32, jitter: u16) -> Duration {
     let doublings = failures.saturating_sub(1).min(6);
     let longest = (FIRST_PAUSE * 2_u32.pow(doublings)).min(MAX_PAUSE);
@@ -95,11 +95,11 @@ pub struct EventConsumer {
 }
 
 impl EventConsumer {
-    /// A consumer of the queue with this URL. `client` must be a client of the region of the queue, with an attempt timeout
-    /// above the 20 s of a long poll. [`client`] builds it, with 30 s for an attempt and 60 s for a call.
+    /// A consumer of the queue with this URL. `client` must be a client of the region of the queue, with an attempt
+    /// timeout above the 20 s of a long poll. [`client`] builds it, with 30 s for an attempt and 60 s for a call.
     ///
-    /// The identity of the client needs `sqs:ReceiveMessage` and `sqs:DeleteMessage` on the queue, and `kms:Decrypt` where the queue
-    /// is encrypted with a key of KMS.
+    /// The identity of the client needs `sqs:ReceiveMessage` and `sqs:DeleteMessage` on the queue, and `kms:Decrypt`
+    /// where the queue is encrypted with a key of KMS.
     #[must_use]
     pub fn new(client: Client, url: String, metrics: Arc<Metrics>, health: Arc<QueueHealth>) -> Self {
         // The queue has its line in the health from the start.
@@ -112,9 +112,9 @@ impl EventConsumer {
     /// Consumes messages until the future is dropped. That also ends the handling of the messages in flight, which SQS
     /// delivers again.
     ///
-    /// `handle` returns whether the event is handled. A message stays in the queue where `handle` returns false, panics or
-    /// takes more than two minutes; SQS delivers it again after the visibility timeout of the queue. The same event can
-    /// arrive more than once, also at the same time, and events arrive in any order.
+    /// `handle` returns whether the event is handled. A message stays in the queue where `handle` returns false, panics
+    /// or takes more than two minutes; SQS delivers it again after the visibility timeout of the queue. The same event
+    /// can arrive more than once, also at the same time, and events arrive in any order.
     pub async fn consume<F, Fut>(self, handle: F)
     where
         F: Fn(SecretEvent) -> Fut + Clone + Send + Sync + 'static,
@@ -323,7 +323,8 @@ fn attribute(message: &Message, name: &MessageSystemAttributeName) -> Option<i64
     message.attributes()?.get(name)?.parse().ok()
 }
 
-/// Waits for a first item, and then up to [`BATCH_WINDOW`] for up to [`BATCH`] items in all. `None` at the end of the channel.
+/// Waits for a first item, and then up to [`BATCH_WINDOW`] for up to [`BATCH`] items in all. `None` at the end of the
+/// channel.
 async fn next_batch<T>(from: &mut mpsc::Receiver<T>) -> Option<Vec<T>> {
     let mut batch = vec![from.recv().await?];
     let end = Instant::now() + BATCH_WINDOW;

@@ -105,8 +105,8 @@ pub(super) fn seconds_between(then: Timestamp, now: Timestamp) -> f64 {
     now.duration_since(then).as_secs_f64().max(0.0)
 }
 
-/// The health of all queues, for the text of `/readyz`. The operator stays ready while a queue is broken, since it finds
-/// changes without the queue.
+/// The health of all queues, for the text of `/readyz`. The operator stays ready while a queue is broken, since it
+/// finds changes without the queue.
 #[derive(Debug, Default)]
 pub struct QueueHealth {
     queues: Mutex<BTreeMap<String, QueueState>>,

@@ -85,8 +85,8 @@ pub struct SecretEvent {
 }
 
 impl SecretEvent {
-    /// Whether the event is about the secret with this full ARN and this name, by [`NamedSecret::means`]. Where the event
-    /// has only the name of the secret, account and region of the event must match too.
+    /// Whether the event is about the secret with this full ARN and this name, by [`NamedSecret::means`]. Where the
+    /// event has only the name of the secret, account and region of the event must match too.
     #[must_use]
     pub fn concerns(&self, arn: &str, name: &str) -> bool {
         let here = || {
@@ -109,8 +109,8 @@ impl NamedSecret {
     ///
     /// A full ARN must match whole, a partial ARN up to the `-` and six characters at the end, a name exactly. All ARNs
     /// must match, since the answer of AWS corrects the id of the caller. Names count only where there is no ARN. A
-    /// single ARN that looks full can also be partial, for a secret whose name ends like a full ARN, and then means both
-    /// secrets: [AWS warns of such names][name].
+    /// single ARN that looks full can also be partial, for a secret whose name ends like a full ARN, and then means
+    /// both secrets: [AWS warns of such names][name].
     ///
     /// [name]: https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_CreateSecret.html
     #[must_use]
@@ -160,8 +160,8 @@ impl Ignored {
     }
 }
 
-/// Parses the body of a message: an event of EventBridge, or a [notification of SNS][sns] with one, where a topic stands
-/// between the rule and the queue.
+/// Parses the body of a message: an event of EventBridge, or a [notification of SNS][sns] with one, where a topic
+/// stands between the rule and the queue.
 ///
 /// [sns]: https://docs.aws.amazon.com/sns/latest/dg/sns-message-and-json-formats.html
 ///
@@ -247,8 +247,8 @@ fn present<'a>(object: &'a Value, field: &str) -> Option<&'a Value> {
     object.get(field).filter(|value| !value.is_null())
 }
 
-/// Whether the text can be an id. Ids are printable, so that none can forge a log line. Services name their secrets with
-/// more characters than callers may use (`rds!cluster-…`), so the alphabet of names is not checked.
+/// Whether the text can be an id. Ids are printable, so that none can forge a log line. Services name their secrets
+/// with more characters than callers may use (`rds!cluster-…`), so the alphabet of names is not checked.
 fn is_id(text: &str) -> bool {
     (1..=MAX_ID).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::aws::events::message::SecretEvent;
 use crate::aws::versions::listing::{ListRequest, Listing};
 use crate::aws::versions::snapshot::{DescribeRequest, DescribeStart, Discovery, Snapshot, SnapshotRequest};
-use crate::aws::versions::sweep::{Comparison, SecretLookup, compare};
+use crate::aws::versions::sweep::{SecretLookup, VersionComparison, compare};
 use crate::domain::name::BindingName;
 use crate::domain::secret::description::{Description, RotationDates};
 use crate::domain::secret::error::{SourceError, SourceErrorKind};
@@ -175,7 +175,7 @@ impl VersionIndex {
             let listed = listing.secrets.remove(secret);
             let known = entry.snapshot.as_ref().map(|snapshot| (&*snapshot.description, snapshot.partial));
             match (compare(known, listed.as_ref()), listed) {
-                (Comparison::Same, Some(listed)) => {
+                (VersionComparison::Same, Some(listed)) => {
                     if let Some(snapshot) = entry.snapshot.as_mut().filter(|snapshot| snapshot.at < started) {
                         snapshot.at = started;
                         // The list names the other version stages too.
@@ -184,19 +184,19 @@ impl VersionIndex {
                         }
                     }
                 }
-                (Comparison::New, Some(listed)) if !listed.pending_deletion => {
+                (VersionComparison::New, Some(listed)) if !listed.pending_deletion => {
                     let description = Arc::new(listed);
                     let (confirmed, partial, discovery) = (false, false, Discovery::Request);
                     entry.snapshot = Some(Snapshot { description, at: started, confirmed, discovery, partial });
                 }
-                (Comparison::Missing, _) if entry.snapshot.is_none() || !listing.complete => {}
+                (VersionComparison::Missing, _) if entry.snapshot.is_none() || !listing.complete => {}
                 _ => unconfirmed.push(secret.clone()),
             }
         }
         unconfirmed
     }
 
-    /// The outcome of a description that serves `request` too. `None` where AWS has to be asked.
+    /// The outcome of a description that serves `request` too. `None` where a request is needed.
     pub(super) fn known_description(
         &mut self,
         request: &DescribeRequest<'_>,
@@ -225,7 +225,8 @@ impl VersionIndex {
         let result = match answer {
             Ok(description) => {
                 let same = entry.snapshot.as_ref().filter(|snapshot| {
-                    compare(Some((&snapshot.description, snapshot.partial)), Some(&description)) == Comparison::Same
+                    compare(Some((&snapshot.description, snapshot.partial)), Some(&description))
+                        == VersionComparison::Same
                 });
                 let discovery = same.map_or(request.discovery, |snapshot| snapshot.discovery);
                 let same = same.is_some();
@@ -326,7 +327,7 @@ impl SecretEntry {
 }
 
 impl IdentityView {
-    /// The number of secrets whose snapshot is due for a refresh, or nearly so. Failures are retried by the bindings.
+    /// The number of secrets whose snapshot is due for a refresh, or nearly so. The bindings retry failures.
     fn due(&self, now: Instant) -> usize {
         let due = |entry: &&SecretEntry| match (&entry.snapshot, entry.max_age) {
             _ if entry.failure.is_some() => false,
@@ -366,8 +367,8 @@ fn may_name(event: &SecretEvent, secret: &SecretId) -> bool {
         let resource = id.splitn(7, ':').nth(6).unwrap_or(id);
         let name = resource.len().checked_sub(7).map_or(resource, |end| resource.get(..end).unwrap_or(resource));
         match secret {
-            SecretId::Name(wanted) => wanted == resource || wanted == name,
-            SecretId::Arn(arn) => arn.possible_names().any(|wanted| wanted == resource || wanted == name),
+            SecretId::Name(own) => own == resource || own == name,
+            SecretId::Arn(arn) => arn.possible_names().any(|own| own == resource || own == name),
         }
     })
 }

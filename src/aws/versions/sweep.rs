@@ -11,12 +11,12 @@ use std::collections::{BTreeSet, HashMap};
 use crate::domain::secret::description::{Description, answers};
 use crate::domain::secret::reference::SecretId;
 
-/// The most values that one filter of `ListSecrets` takes.
+/// The most values of one filter of `ListSecrets`.
 const MAX_PREFIXES: usize = 10;
 
 /// How a description of a secret differs from the known one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Comparison {
+pub enum VersionComparison {
     /// The versions are the known ones.
     Same,
     /// The versions are not the known ones.
@@ -30,10 +30,10 @@ pub enum Comparison {
 /// Compares the known description of a secret with a listed one. The flag says that the known description is partial,
 /// as reads leave it: then only the known versions count.
 #[must_use]
-pub fn compare(known: Option<(&Description, bool)>, listed: Option<&Description>) -> Comparison {
+pub fn compare(known: Option<(&Description, bool)>, listed: Option<&Description>) -> VersionComparison {
     match (known, listed) {
-        (_, None) => Comparison::Missing,
-        (None, Some(_)) => Comparison::New,
+        (_, None) => VersionComparison::Missing,
+        (None, Some(_)) => VersionComparison::New,
         (Some((known, partial)), Some(listed)) => {
             let agrees = if partial {
                 known.versions.iter().all(|(id, stages)| {
@@ -45,9 +45,9 @@ pub fn compare(known: Option<(&Description, bool)>, listed: Option<&Description>
                 known.versions == listed.versions
             };
             if agrees && known.arn == listed.arn && !listed.pending_deletion {
-                Comparison::Same
+                VersionComparison::Same
             } else {
-                Comparison::Differs
+                VersionComparison::Differs
             }
         }
     }
@@ -137,14 +137,14 @@ mod tests {
         let moved = description(&[("v3", &["AWSCURRENT"]), ("v2", &["AWSPREVIOUS"])]);
         let of_a_read = description(&[("v2", &["AWSCURRENT"])]);
         let deleted = Description { pending_deletion: true, ..known.clone() };
-        assert_eq!(compare(Some((&known, false)), Some(&known)), Comparison::Same);
-        assert_eq!(compare(Some((&known, false)), Some(&moved)), Comparison::Differs);
-        assert_eq!(compare(Some((&of_a_read, false)), Some(&known)), Comparison::Differs);
-        assert_eq!(compare(Some((&of_a_read, true)), Some(&known)), Comparison::Same);
-        assert_eq!(compare(Some((&of_a_read, true)), Some(&moved)), Comparison::Differs);
-        assert_eq!(compare(Some((&known, false)), Some(&deleted)), Comparison::Differs);
-        assert_eq!(compare(Some((&known, false)), None), Comparison::Missing);
-        assert_eq!(compare(None, Some(&known)), Comparison::New);
+        assert_eq!(compare(Some((&known, false)), Some(&known)), VersionComparison::Same);
+        assert_eq!(compare(Some((&known, false)), Some(&moved)), VersionComparison::Differs);
+        assert_eq!(compare(Some((&of_a_read, false)), Some(&known)), VersionComparison::Differs);
+        assert_eq!(compare(Some((&of_a_read, true)), Some(&known)), VersionComparison::Same);
+        assert_eq!(compare(Some((&of_a_read, true)), Some(&moved)), VersionComparison::Differs);
+        assert_eq!(compare(Some((&known, false)), Some(&deleted)), VersionComparison::Differs);
+        assert_eq!(compare(Some((&known, false)), None), VersionComparison::Missing);
+        assert_eq!(compare(None, Some(&known)), VersionComparison::New);
     }
 
     #[test]

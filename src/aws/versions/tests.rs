@@ -89,7 +89,7 @@ async fn what_a_list_shows_otherwise_is_confirmed_in_either_direction_before_any
     snapshot_all(&versions, 10).await;
     fake.take_requests();
 
-    // A description knows of version 2; the list lags behind it for a while.
+    // The description has version 2. The list lags behind it.
     fake.set_described(&name(3), &[("v2", "AWSCURRENT"), ("v1", "AWSPREVIOUS")]);
     assert_eq!(snapshot(&versions, 3, true).await, Ok(Some("v2".to_owned())));
     assert_eq!(notified(&mut changes), ["a3", "b3"]);
@@ -99,12 +99,12 @@ async fn what_a_list_shows_otherwise_is_confirmed_in_either_direction_before_any
     assert_eq!(
         snapshot(&versions, 3, false).await,
         Ok(Some("v2".to_owned())),
-        "the older version of the list is no news"
+        "the older version of the list is no change"
     );
     assert!(notified(&mut changes).is_empty());
     assert_eq!(fake.take_requests(), ["describe team/s3", "list", "describe team/s3"]);
 
-    // A rollback is an older version too, and is followed.
+    // A rollback to an older version is a change too.
     fake.set_stages(&name(3), &[("v1", "AWSCURRENT"), ("v2", "AWSPREVIOUS")]);
     tokio::time::advance(MAX_AGE).await;
     snapshot(&versions, 0, false).await.unwrap();
@@ -148,7 +148,7 @@ async fn without_the_right_to_list_each_is_described_and_without_that_only_readi
     assert_eq!(snapshot(&versions, 0, false).await, Ok(None));
     assert_eq!(fake.take_requests(), ["describe team/s0"], "what IAM refused is remembered");
 
-    // What reads tell serves the others until it is too old.
+    // The answer of a read serves the other bindings until it is too old.
     let source = Source { secret: name(0).parse().unwrap(), version: VersionSelector::default() };
     versions.record_read(&Identity::default(), &source, &read(0, "v1"));
     assert_eq!(snapshot(&versions, 0, false).await, Ok(Some("v1".to_owned())));
@@ -192,7 +192,7 @@ async fn a_read_teaches_what_it_read_and_tells_the_others_of_a_change() {
     assert!(notified(&mut changes).is_empty(), "the first thing that is known is no change");
     assert_eq!(snapshot(&versions, 0, true).await, Ok(Some("v1".to_owned())));
     assert!(fake.take_requests().is_empty());
-    // Another stage may be there though it was not read.
+    // Another version stage can exist although no read answered it.
     let previous = VersionSelector::stage("AWSPREVIOUS").unwrap();
     let request =
         SnapshotRequest { max_age: MAX_AGE, max_failure_age: Duration::ZERO, confirmed: false, versions: &[&previous] };
@@ -311,7 +311,7 @@ async fn the_versions_of_a_secret_come_from_all_pages_the_newest_first() {
 #[test]
 fn a_version_that_waits_to_become_current_is_pending() {
     assert!(description("s", &[("v2", "AWSPENDING"), ("v1", "AWSCURRENT")]).has_pending());
-    // After a rotation that ended well the label may stay beside the current one.
+    // AWSPENDING can stay on the current version after a successful rotation.
     assert!(!description("s", &[("v2", "AWSPENDING"), ("v2", "AWSCURRENT"), ("v1", "AWSPREVIOUS")]).has_pending());
     assert!(!description("s", &[("v1", "AWSCURRENT")]).has_pending());
 }

@@ -35,32 +35,32 @@ fn pauses_double_from_a_second_to_a_minute_less_up_to_a_half() {
 
 #[tokio::test(start_paused = true)]
 async fn a_batch_is_whole_with_ten_and_waits_no_longer_than_200_ms_for_them() {
-    let (give, mut take) = mpsc::channel(100);
+    let (sender, mut receiver) = mpsc::channel(100);
     let started = Instant::now();
     for n in 0..23 {
-        give.send(n).await.unwrap();
+        sender.send(n).await.unwrap();
     }
-    assert_eq!(next_batch(&mut take).await, Some((0..10).collect()));
-    assert_eq!(next_batch(&mut take).await, Some((10..20).collect()));
+    assert_eq!(next_batch(&mut receiver).await, Some((0..10).collect()));
+    assert_eq!(next_batch(&mut receiver).await, Some((10..20).collect()));
     assert_eq!(started.elapsed(), Duration::ZERO);
-    assert_eq!(next_batch(&mut take).await, Some(vec![20, 21, 22]));
+    assert_eq!(next_batch(&mut receiver).await, Some(vec![20, 21, 22]));
     assert!(started.elapsed() < Duration::from_millis(202), "{:?}", started.elapsed());
 
     // A later message does not delay the batch.
-    let giving = async {
+    let sending = async {
         for n in 0..3 {
             sleep(Duration::from_millis(150)).await;
-            give.send(n).await.unwrap();
+            sender.send(n).await.unwrap();
         }
     };
-    let taking = async { (next_batch(&mut take).await, next_batch(&mut take).await) };
-    let ((), batches) = tokio::join!(giving, taking);
+    let receiving = async { (next_batch(&mut receiver).await, next_batch(&mut receiver).await) };
+    let ((), batches) = tokio::join!(sending, receiving);
     assert_eq!(batches, (Some(vec![0, 1]), Some(vec![2])));
 
-    give.send(7).await.unwrap();
-    drop(give);
-    assert_eq!(next_batch(&mut take).await, Some(vec![7]));
-    assert_eq!(next_batch(&mut take).await, None);
+    sender.send(7).await.unwrap();
+    drop(sender);
+    assert_eq!(next_batch(&mut receiver).await, Some(vec![7]));
+    assert_eq!(next_batch(&mut receiver).await, None);
 }
 
 /// The log of this thread.
@@ -154,10 +154,10 @@ async fn only_what_was_handled_or_says_nothing_is_deleted_and_no_word_of_it_is_l
     for body in [&event(), "garbage-body", &event().replace("aws.secretsmanager", "aws.other"), "", &event()] {
         bench.sqs.put(body);
     }
-    let seen = Arc::new(AtomicUsize::default());
-    let first = seen.clone();
+    let handled = Arc::new(AtomicUsize::default());
+    let first = handled.clone();
     bench.run(30, move |_| std::future::ready(first.fetch_add(1, Ordering::Relaxed) == 0)).await;
-    assert_eq!(seen.load(Ordering::Relaxed), 2);
+    assert_eq!(handled.load(Ordering::Relaxed), 2);
     assert_eq!(bench.sqs.deleted(), [0, 1, 2, 3]);
     for (result, count) in [("handled", 1), ("left", 1), ("malformed", 2), ("foreign", 1), ("undeleted", 0)] {
         assert_eq!(bench.counted(result), count, "{result}");
@@ -244,10 +244,10 @@ async fn a_handler_that_panics_or_does_not_end_leaves_its_message_and_the_others
     for _ in 0..40 {
         bench.sqs.put(&event());
     }
-    let seen = Arc::new(AtomicUsize::default());
+    let handled = Arc::new(AtomicUsize::default());
     bench
         .run(400, move |_| {
-            let n = seen.fetch_add(1, Ordering::Relaxed);
+            let n = handled.fetch_add(1, Ordering::Relaxed);
             async move {
                 match n {
                     0 => panic!("a defect"),
@@ -275,7 +275,7 @@ async fn messages_that_cannot_be_deleted_are_told_of_once_counted_and_hold_up_no
         let complaint = format!("gives its messages, which cannot be deleted ({code}); they come again");
         assert_eq!((bench.logged(&complaint), bench.logged(" WARN ")), (1, 1), "{code}");
         assert!(bench.health.is_broken());
-        assert_eq!(bench.logged("told-by-aws"), 0);
+        assert_eq!(bench.logged("said-by-aws"), 0);
 
         *bench.sqs.delete_fails.lock().unwrap() = None;
         bench.sqs.put(&event());
@@ -289,21 +289,21 @@ async fn messages_that_cannot_be_deleted_are_told_of_once_counted_and_hold_up_no
 async fn what_is_under_way_ends_with_the_consumer() {
     let bench = Bench::new();
     bench.sqs.put(&event());
-    let held = Arc::new(());
-    let hold = held.clone();
+    let guard = Arc::new(());
+    let handler = guard.clone();
     bench
         .run(10, move |_| {
-            let hold = hold.clone();
+            let handler = handler.clone();
             async move {
                 std::future::pending::<()>().await;
-                drop(hold);
+                drop(handler);
                 true
             }
         })
         .await;
-    // Aborted tasks are dropped when the runtime comes to them.
+    // The runtime drops aborted tasks on its next turn.
     tokio::task::yield_now().await;
-    assert_eq!(Arc::strong_count(&held), 1);
+    assert_eq!(Arc::strong_count(&guard), 1);
     assert_eq!(bench.sqs.deleted(), [] as [usize; 0]);
 }
 

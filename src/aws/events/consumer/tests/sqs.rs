@@ -96,7 +96,7 @@ impl HttpConnector for Wire {
             let body = serde_json::from_slice(request.body().bytes().unwrap()).unwrap();
             let (status, code, body) = match sqs.answer(&operation, body).await {
                 Ok(body) => (200, None, body),
-                Err(code) => (400, Some(code), json!({"__type": code, "message": "told-by-aws"})),
+                Err(code) => (400, Some(code), json!({"__type": code, "message": "said-by-aws"})),
             };
             let mut response = HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body.to_string()));
             if let Some(code) = code {
