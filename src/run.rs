@@ -17,7 +17,7 @@ use crate::aws::reader::Reader;
 use crate::aws::sdk::SecretsManager;
 use crate::aws::versions::{EventOutcome, Versions};
 use crate::aws::writer::Writer;
-use crate::controller::prepare::{AwsAccess, Process, prepare};
+use crate::controller::prepare::{AwsClients, Process, prepare};
 use crate::flags::{AuditTarget, RunArgs};
 use crate::http::Readiness;
 use crate::kubernetes::installation::{FingerprintKeyError, fingerprint_key, wait_for_kinds};
@@ -111,7 +111,7 @@ async fn operate(args: &RunArgs) -> Result<(), RunError> {
         let aws: Arc<dyn SecretsApi> = Arc::new(aws);
         let quotas = Arc::new(RateLimits::new(args.rates()));
         let (versions, changes) = Versions::new(aws.clone(), quotas.clone(), region);
-        let aws = AwsAccess {
+        let aws = AwsClients {
             writer: Writer::new(aws.clone(), audit.clone(), quotas.clone()),
             reader: Reader::new(aws, audit, quotas, Arc::new(versions)),
         };

@@ -33,7 +33,7 @@ use crate::state::targets::Targets;
 use crate::state::warmup::Warmup;
 
 /// The ways to AWS.
-pub struct AwsAccess {
+pub struct AwsClients {
     /// To what it holds.
     pub reader: Reader,
     /// To change it.
@@ -69,7 +69,7 @@ pub type Triggers = mpsc::UnboundedReceiver<BindingName>;
 
 /// Puts together what reconciles share, what watches write, and where triggers come out.
 #[must_use]
-pub fn prepare(client: Client, aws: AwsAccess, process: Process) -> (Arc<Context>, Watches, Triggers) {
+pub fn prepare(client: Client, aws: AwsClients, process: Process) -> (Arc<Context>, Watches, Triggers) {
     let Process { settings, metrics, key, health } = process;
     let namespaces = if settings.watch_namespaces.is_empty() {
         vec![None]

@@ -13,8 +13,8 @@ use crate::domain::grant::requested_keys;
 use crate::domain::name::BindingName;
 use crate::domain::secret::identity::Identity;
 use crate::domain::secret::reference::SecretId;
-use crate::reconcile::binding::requeue::{interval, relied_on_for};
 use crate::reconcile::context::Context;
+use crate::reconcile::refresh::{interval, relied_on_for};
 use crate::state::bindings::name_of;
 use crate::state::warmup::Warmup;
 

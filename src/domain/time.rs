@@ -1,4 +1,6 @@
-//! Times as Kubernetes keeps them.
+//! Times as Kubernetes keeps them, and the pauses until them.
+
+use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 
@@ -6,4 +8,10 @@ use k8s_openapi::jiff::Timestamp;
 #[must_use]
 pub fn to_second(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+/// How long until a time, which is a moment later where it has passed.
+#[must_use]
+pub fn until(time: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(time.duration_since(now)).unwrap_or_default() + Duration::from_millis(10)
 }

@@ -29,7 +29,7 @@ pub struct Candidate {
 
 /// What a candidate has seen of a lease that another holds.
 #[derive(Clone, Debug, PartialEq)]
-struct ObservedSecret {
+struct ObservedLease {
     spec: LeaseSpec,
     since: Instant,
 }
@@ -44,7 +44,7 @@ enum Step {
 }
 
 /// Decides from the lease as it stands; `seen` remembers what was seen before.
-fn step(identity: &str, spec: &LeaseSpec, seen: &mut Option<ObservedSecret>, now: Instant) -> Step {
+fn step(identity: &str, spec: &LeaseSpec, seen: &mut Option<ObservedLease>, now: Instant) -> Step {
     let holder = spec.holder_identity.as_deref().unwrap_or_default();
     if holder.is_empty() || holder == identity {
         return Step::Take;
@@ -58,7 +58,7 @@ fn step(identity: &str, spec: &LeaseSpec, seen: &mut Option<ObservedSecret>, now
             if now.duration_since(sighting.since) >= stands { Step::Take } else { Step::Wait }
         }
         _ => {
-            *seen = Some(ObservedSecret { spec: spec.clone(), since: now });
+            *seen = Some(ObservedLease { spec: spec.clone(), since: now });
             Step::Wait
         }
     }
@@ -133,7 +133,7 @@ impl Candidate {
         }
     }
 
-    async fn attempt(&self, seen: &mut Option<ObservedSecret>) -> Result<bool, kube::Error> {
+    async fn attempt(&self, seen: &mut Option<ObservedLease>) -> Result<bool, kube::Error> {
         let mut lease = self.api.get_opt(&self.name).await?.unwrap_or_else(|| Lease {
             metadata: ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() },
             ..Lease::default()

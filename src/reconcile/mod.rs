@@ -5,6 +5,7 @@ pub mod binding;
 pub mod consistency;
 pub mod context;
 pub mod error;
+pub mod refresh;
 pub mod rollout;
 pub mod rotation;
 pub mod selection;

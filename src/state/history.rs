@@ -42,7 +42,7 @@ pub struct History {
 
 /// What one reconcile leaves to remember. What it did not come to is `None`, and stays as it was.
 #[derive(Debug, Default)]
-pub struct Facts {
+pub struct HistoryUpdate {
     /// When the sources were known at their present versions.
     pub verified: Option<Instant>,
     /// The inputs that give no Secret; `None` inside where the present ones do give one.
@@ -64,7 +64,7 @@ pub struct Facts {
 impl History {
     /// The history after a reconcile that left these facts.
     #[must_use]
-    pub fn after(self, facts: Facts) -> Self {
+    pub fn after(self, facts: HistoryUpdate) -> Self {
         let changed = facts.unknown_ages.filter(|unknown| *unknown != self.ages.unknown);
         let ages = match (facts.ages, changed) {
             (Some(ages), _) => ages,

@@ -2,7 +2,7 @@
 
 /// A command: a verb, `-`, the name of a rule, and after a space any text that makes it a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Command<'a> {
+pub struct RotationCommand<'a> {
     /// What is to be done.
     pub verb: Verb,
     /// The rule.
@@ -20,7 +20,7 @@ pub enum Verb {
     Retire,
 }
 
-impl<'a> Command<'a> {
+impl<'a> RotationCommand<'a> {
     /// Parses the text of the annotation. `None` where it is no command.
     #[must_use]
     pub fn parse(text: &'a str) -> Option<Self> {
@@ -34,11 +34,11 @@ impl<'a> Command<'a> {
 
 #[cfg(test)]
 mod tests {
-    use crate::domain::rotation::command::{Command, Verb};
+    use crate::domain::rotation::command::{RotationCommand, Verb};
 
     #[test]
     fn a_command_is_a_verb_and_a_rule_and_the_rest_only_makes_it_new() {
-        let parsed = |text| Command::parse(text).map(|command| (command.verb, command.rule));
+        let parsed = |text| RotationCommand::parse(text).map(|command| (command.verb, command.rule));
         assert_eq!(parsed("emergency-tiktok-session"), Some((Verb::Emergency, "tiktok-session")));
         assert_eq!(parsed("emergency-tiktok-session 2026-11-24"), Some((Verb::Emergency, "tiktok-session")));
         assert_eq!(parsed("abort-a"), Some((Verb::Abort, "a")));

@@ -134,6 +134,23 @@ impl SeenSecret {
         versions.into_iter().flatten().find(|version| self.ticket.made(&version.id))
     }
 
+    /// Records a step that AWS took, in a secret whose keys get the values of these slots.
+    pub fn record(&mut self, step: &GenerationStep, slots: &[Slot], values: &BTreeMap<Slot, Value>) {
+        match step {
+            GenerationStep::Put { token, .. } => {
+                let values = slots.iter().filter_map(|slot| Some((*slot, values.get(slot)?.clone()))).collect();
+                self.pending = Some(SeenVersion { id: token.clone(), values });
+            }
+            GenerationStep::Move { .. } => {
+                if let Some(pending) = &self.pending {
+                    self.current = pending.clone();
+                }
+            }
+            GenerationStep::Unlabel { .. } => self.pending = None,
+            GenerationStep::Done => {}
+        }
+    }
+
     /// Whether the new values are in force.
     fn is_settled(&self, known: &BTreeMap<Slot, Value>) -> bool {
         self.ticket.made(&self.current.id) || has_values(&self.current, known)

@@ -10,7 +10,7 @@
 //! What makes this safe: the key becomes the new value only when every pod of every binding of the group was created
 //! while the new value stood beside the old one, so all can decrypt what any of them may now encrypt. The old value
 //! goes only when every pod encrypts with the new one, what was encrypted before is encrypted anew, and the hold is
-//! over. Going back ([abort](Command::Abort)) is a change in the other direction that begins at `Promoted`, since all
+//! over. Going back ([abort](OverlapCommand::Abort)) is a change in the other direction that begins at `Promoted`, since all
 //! pods have both values already.
 //!
 //! Each binding takes its own steps and records them on its target; a group has no leader. Two bindings of a group do
@@ -20,12 +20,12 @@
 use k8s_openapi::jiff::Timestamp;
 
 use crate::api::OverlapStrategy;
-use crate::domain::rotation::record::{Flight, Phase, Print, Record, Settings};
+use crate::domain::rotation::record::{Flight, OverlapSettings, Phase, Print, Record};
 use crate::domain::rotation::rule::Overlap;
 
 /// What somebody asks for by the annotation `bindery.dev/rotation`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command {
+pub enum OverlapCommand {
     /// Go back to the old value.
     Abort,
     /// Nothing needs the old value any more.
@@ -34,7 +34,7 @@ pub enum Command {
 
 /// What is recorded and observed of one key of one binding.
 #[derive(Clone, Debug)]
-pub struct Situation<'a> {
+pub struct OverlapSituation<'a> {
     /// The rule as it is now; `None` where it was removed.
     pub rule: Option<&'a Overlap>,
     /// The record; `None` where the key was not published under a rule yet.
@@ -49,12 +49,12 @@ pub struct Situation<'a> {
     pub others: &'a [Member],
     /// The name of this one.
     pub name: &'a str,
-    /// Where the pods stand; looked at while [`Situation::awaits_pods`].
+    /// Where the pods stand; looked at while [`OverlapSituation::awaits_pods`].
     pub gate: &'a Gate,
-    /// Where the Job of this flight stands; looked at while [`Situation::awaits_job`].
+    /// Where the Job of this flight stands; looked at while [`OverlapSituation::awaits_job`].
     pub job: &'a Job,
     /// What somebody asks for.
-    pub command: Option<Command>,
+    pub command: Option<OverlapCommand>,
     /// The time.
     pub now: Timestamp,
 }
@@ -105,7 +105,7 @@ pub enum Job {
 
 /// What a situation calls for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Step {
+pub struct OverlapStep {
     /// The record as it should be; `None` where there is none to keep.
     pub record: Option<Record>,
     /// What is waited for.
@@ -123,7 +123,7 @@ pub enum Wait {
     Blocked(String),
 }
 
-impl Situation<'_> {
+impl OverlapSituation<'_> {
     /// Whether the pods must be looked at.
     #[must_use]
     pub fn awaits_pods(&self) -> bool {
@@ -143,7 +143,7 @@ impl Situation<'_> {
 
     /// The next step. `name_flight` names a flight by the fingerprints of its old and new value.
     #[must_use]
-    pub fn step(&self, name_flight: impl Fn(&Print, &Print) -> String) -> Step {
+    pub fn step(&self, name_flight: impl Fn(&Print, &Print) -> String) -> OverlapStep {
         let Some(record) = self.record else { return self.first(&name_flight) };
         let mut next = record.clone();
         next.source.clone_from(&self.source.fingerprint);
@@ -157,8 +157,8 @@ impl Situation<'_> {
     }
 
     /// The first publication under a rule.
-    fn first(&self, name_flight: &impl Fn(&Print, &Print) -> String) -> Step {
-        let Some(rule) = self.rule else { return Step::default() };
+    fn first(&self, name_flight: &impl Fn(&Print, &Print) -> String) -> OverlapStep {
+        let Some(rule) = self.rule else { return OverlapStep::default() };
         let source = &self.source.fingerprint;
         let record = |settled| Record { source: source.clone(), settled, ignored: None, flight: None };
         let unversioned = |fingerprint: &str| Print { fingerprint: fingerprint.to_owned(), version: String::new() };
@@ -184,19 +184,19 @@ impl Situation<'_> {
                 return self.rest(record(unversioned(old)), name_flight);
             }
         }
-        Step { record: Some(record(self.source.clone())), ..Step::default() }
+        OverlapStep { record: Some(record(self.source.clone())), ..OverlapStep::default() }
     }
 
     /// Where no change is under way.
-    fn rest(&self, mut record: Record, name_flight: &impl Fn(&Print, &Print) -> String) -> Step {
+    fn rest(&self, mut record: Record, name_flight: &impl Fn(&Print, &Print) -> String) -> OverlapStep {
         let Some(rule) = self.rule else {
             // Nobody asks for an overlap any more. A value that was ignored is followed from here on.
-            return Step::default();
+            return OverlapStep::default();
         };
         let source = &self.source.fingerprint;
         if *source == record.settled.fingerprint {
             record.settled.version.clone_from(&self.source.version);
-            return Step { record: Some(record), ..Step::default() };
+            return OverlapStep { record: Some(record), ..OverlapStep::default() };
         }
         let aborted = self.others.iter().any(|other| {
             other.record.ignored.as_ref() == Some(source)
@@ -210,7 +210,7 @@ impl Situation<'_> {
             record.ignored = Some(source.clone());
         }
         if record.ignored.is_some() {
-            return Step { record: Some(record), ..Step::default() };
+            return OverlapStep { record: Some(record), ..OverlapStep::default() };
         }
         let phase = match rule.strategy {
             OverlapStrategy::Immediate => Phase::Promoted,
@@ -221,7 +221,7 @@ impl Situation<'_> {
     }
 
     /// Where a change is under way.
-    fn fly(&self, record: Record, mut flight: Flight, name_flight: &impl Fn(&Print, &Print) -> String) -> Step {
+    fn fly(&self, record: Record, mut flight: Flight, name_flight: &impl Fn(&Print, &Print) -> String) -> OverlapStep {
         let takes_back = |other: &Member| {
             let on_the_way = other.record.flight.as_ref().is_some_and(|other| {
                 other.aborted
@@ -239,11 +239,11 @@ impl Situation<'_> {
         let goes_back = flight.phase == Phase::Introducing && *source == flight.old.fingerprint && untouched;
         // Where another has retired the old value, its pods do not know it any more: there is no way back.
         let retired = self.others.iter().any(|other| other.record.settled.fingerprint == flight.new.fingerprint);
-        let aborts = (self.command == Some(Command::Abort) && !retired) || others_abort;
+        let aborts = (self.command == Some(OverlapCommand::Abort) && !retired) || others_abort;
         if !flight.aborted && (aborts || goes_back) {
             return self.waiting(record, take_back(flight, !goes_back, name_flight));
         }
-        if self.command == Some(Command::Retire) {
+        if self.command == Some(OverlapCommand::Retire) {
             flight.retire = true;
         }
         if flight.phase == Phase::Introducing && *source != flight.new.fingerprint && untouched {
@@ -266,7 +266,7 @@ impl Situation<'_> {
                 match self.job {
                     Job::Succeeded => flight.reencrypted = flight.reencrypted.or(Some(self.now)),
                     Job::Failed(why) if flight.reencrypted.is_none() => {
-                        return Step { waits: Some(Wait::Blocked(why.clone())), ..self.waiting(record, flight) };
+                        return OverlapStep { waits: Some(Wait::Blocked(why.clone())), ..self.waiting(record, flight) };
                     }
                     _ => {}
                 }
@@ -276,7 +276,7 @@ impl Situation<'_> {
     }
 
     /// Waits until all pods of all members know the new value; then it is used.
-    fn introduce(&self, record: Record, mut flight: Flight) -> Step {
+    fn introduce(&self, record: Record, mut flight: Flight) -> OverlapStep {
         if !self.gate.is_passed() {
             return self.at_gate(record, flight);
         }
@@ -299,7 +299,7 @@ impl Situation<'_> {
             (!known).then(|| (other, why()))
         });
         if let Some((other, why)) = lagging {
-            return Step { waits: Some(lags(other, &why)), ..self.waiting(record, flight) };
+            return OverlapStep { waits: Some(lags(other, &why)), ..self.waiting(record, flight) };
         }
         flight.phase = Phase::Promoted;
         (flight.since, flight.gate) = (None, None);
@@ -307,13 +307,13 @@ impl Situation<'_> {
     }
 
     /// Waits until all pods of all members use the new value; then what was encrypted before is encrypted anew.
-    fn promote(&self, record: Record, mut flight: Flight) -> Step {
+    fn promote(&self, record: Record, mut flight: Flight) -> OverlapStep {
         if flight.gate.is_none() && !self.gate.is_passed() {
             return self.at_gate(record, flight);
         }
         flight.gate = flight.gate.or(Some(self.now));
         if let Some(waits) = self.lagging(&flight) {
-            return Step { waits: Some(waits), ..self.waiting(record, flight) };
+            return OverlapStep { waits: Some(waits), ..self.waiting(record, flight) };
         }
         if flight.settings.reencrypt.is_some() {
             // One Job at a time, in the order of the names.
@@ -329,7 +329,7 @@ impl Situation<'_> {
             let running = after.filter(|other| other.record.phase() == Some(Phase::Reencrypting));
             if let Some(other) = before.chain(running).find(runs) {
                 let waits = lags(other, "what it encrypted is encrypted anew first");
-                return Step { waits: Some(waits), ..self.waiting(record, flight) };
+                return OverlapStep { waits: Some(waits), ..self.waiting(record, flight) };
             }
             flight.phase = Phase::Reencrypting;
             return self.waiting(record, flight);
@@ -338,14 +338,14 @@ impl Situation<'_> {
     }
 
     /// Waits until nothing of the group needs the old value, and then for the hold; then it goes.
-    fn retire(&self, record: Record, mut flight: Flight) -> Step {
+    fn retire(&self, record: Record, mut flight: Flight) -> OverlapStep {
         if let Some(waits) = self.lagging(&flight) {
-            return Step { waits: Some(waits), ..self.waiting(record, flight) };
+            return OverlapStep { waits: Some(waits), ..self.waiting(record, flight) };
         }
         let own = flight.settings.reencrypt.is_none() || flight.reencrypted.is_some();
         if !own {
             let waits = Wait::For("a Job encrypts anew what was encrypted with the old value".to_owned());
-            return Step { waits: Some(waits), ..self.waiting(record, flight) };
+            return OverlapStep { waits: Some(waits), ..self.waiting(record, flight) };
         }
         let fellows: Vec<(&Member, &Flight)> = self
             .others
@@ -359,7 +359,7 @@ impl Situation<'_> {
             };
             if let Some((other, _)) = fellows.iter().find(waits_for) {
                 let waits = lags(other, "it is not done with the old value yet");
-                return Step { waits: Some(waits), ..self.waiting(record, flight) };
+                return OverlapStep { waits: Some(waits), ..self.waiting(record, flight) };
             }
             // Where no Job tells that everything is encrypted anew, somebody must.
             let told =
@@ -370,14 +370,14 @@ impl Situation<'_> {
                      of the group with bindery.dev/rotation: retire-<rule>"
                         .to_owned(),
                 );
-                return Step { waits: Some(waits), ..self.waiting(record, flight) };
+                return OverlapStep { waits: Some(waits), ..self.waiting(record, flight) };
             }
             flight.cleared = Some(self.now);
         }
         let cleared = fellows.iter().map(|(_, theirs)| theirs.cleared).chain([flight.cleared]);
         let Some(cleared) = cleared.collect::<Option<Vec<_>>>() else {
             let waits = Wait::For("the other bindings of the group come to the same phase".to_owned());
-            return Step { waits: Some(waits), ..self.waiting(record, flight) };
+            return OverlapStep { waits: Some(waits), ..self.waiting(record, flight) };
         };
         let hold = fellows.iter().map(|(_, theirs)| theirs.settings.hold()).chain([flight.settings.hold()]).max();
         let over = cleared.into_iter().max().and_then(|cleared| cleared.checked_add(hold.unwrap_or_default()).ok());
@@ -391,12 +391,12 @@ impl Situation<'_> {
     }
 
     /// With `Immediate` the hold begins with the change.
-    fn expire(&self, record: Record, flight: Flight) -> Step {
+    fn expire(&self, record: Record, flight: Flight) -> OverlapStep {
         let over = flight.since.or(self.written).and_then(|since| since.checked_add(flight.settings.hold()).ok());
         self.until(over, record, flight)
     }
 
-    fn until(&self, over: Option<Timestamp>, mut record: Record, flight: Flight) -> Step {
+    fn until(&self, over: Option<Timestamp>, mut record: Record, flight: Flight) -> OverlapStep {
         match over {
             Some(over) if over <= self.now => {
                 if flight.aborted {
@@ -404,17 +404,17 @@ impl Situation<'_> {
                         (flight.old.fingerprint == self.source.fingerprint).then_some(flight.old.fingerprint);
                 }
                 record.settled = flight.new;
-                Step { record: self.rule.is_some().then_some(record), ..Step::default() }
+                OverlapStep { record: self.rule.is_some().then_some(record), ..OverlapStep::default() }
             }
             Some(over) => {
                 let waits = Wait::For(format!("the old value stays until {over:.0}"));
-                Step { waits: Some(waits), wake: Some(over), ..self.waiting(record, flight) }
+                OverlapStep { waits: Some(waits), wake: Some(over), ..self.waiting(record, flight) }
             }
             None => self.waiting(record, flight),
         }
     }
 
-    fn at_gate(&self, record: Record, flight: Flight) -> Step {
+    fn at_gate(&self, record: Record, flight: Flight) -> OverlapStep {
         let waits = if self.gate.blocked.is_empty() {
             let mut older = self.gate.older.clone();
             let more = older.len().saturating_sub(5);
@@ -432,18 +432,18 @@ impl Situation<'_> {
         } else {
             Wait::Blocked(self.gate.blocked.join("; "))
         };
-        Step { waits: Some(waits), ..self.waiting(record, flight) }
+        OverlapStep { waits: Some(waits), ..self.waiting(record, flight) }
     }
 
     #[allow(clippy::unused_self, reason = "reads as a sentence beside the others")]
-    fn waiting(&self, mut record: Record, flight: Flight) -> Step {
+    fn waiting(&self, mut record: Record, flight: Flight) -> OverlapStep {
         record.flight = Some(flight);
-        Step { record: Some(record), ..Step::default() }
+        OverlapStep { record: Some(record), ..OverlapStep::default() }
     }
 }
 
 fn begin(rule: &Overlap, phase: Phase, old: Print, new: Print, name: &impl Fn(&Print, &Print) -> String) -> Flight {
-    fresh(phase, old, new, Settings::from(rule), name)
+    fresh(phase, old, new, OverlapSettings::from(rule), name)
 }
 
 /// The change in the other direction. All pods have both values, so it begins with the value it goes back to in use.
@@ -452,7 +452,13 @@ fn take_back(flight: Flight, aborted: bool, name: &impl Fn(&Print, &Print) -> St
 }
 
 /// A change of which nothing but its first phase is done.
-fn fresh(phase: Phase, old: Print, new: Print, settings: Settings, name: &impl Fn(&Print, &Print) -> String) -> Flight {
+fn fresh(
+    phase: Phase,
+    old: Print,
+    new: Print,
+    settings: OverlapSettings,
+    name: &impl Fn(&Print, &Print) -> String,
+) -> Flight {
     Flight {
         id: name(&old, &new),
         phase,

@@ -86,7 +86,7 @@ pub struct Flight {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub held: bool,
     /// The settings that it began with, under which it ends.
-    pub settings: Settings,
+    pub settings: OverlapSettings,
 }
 
 /// How far a change is.
@@ -115,7 +115,7 @@ impl Phase {
 /// The settings of an overlap.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-pub struct Settings {
+pub struct OverlapSettings {
     /// Which value is used first.
     pub strategy: OverlapStrategy,
     /// The group.
@@ -131,7 +131,7 @@ pub struct Settings {
     pub reencrypt: Option<String>,
 }
 
-impl From<&Overlap> for Settings {
+impl From<&Overlap> for OverlapSettings {
     fn from(overlap: &Overlap) -> Self {
         Self {
             strategy: overlap.strategy,
@@ -144,7 +144,7 @@ impl From<&Overlap> for Settings {
     }
 }
 
-impl Settings {
+impl OverlapSettings {
     /// How long the old value stays.
     #[must_use]
     pub const fn hold(&self) -> Duration {
@@ -219,7 +219,7 @@ mod tests {
     }
 
     fn in_flight(phase: Phase) -> Record {
-        let settings = Settings {
+        let settings = OverlapSettings {
             strategy: OverlapStrategy::Staged,
             group: "g".to_owned(),
             next: "K_NEXT".to_owned(),

@@ -24,7 +24,7 @@ use crate::reconcile::binding::write::{Material, Written, write};
 use crate::reconcile::context::Context;
 use crate::reconcile::error::Error;
 use crate::reconcile::rollout::same_sources;
-use crate::reconcile::rotation::overlap::OverlapReport;
+use crate::reconcile::rotation::overlap::observed::OverlapReport;
 use crate::reconcile::subject::Subject;
 use crate::state::history::{AgeHistory, RejectedInputs};
 

@@ -17,9 +17,10 @@ use crate::reconcile::binding::cleanup::Cleaned;
 use crate::reconcile::error::Error;
 use crate::reconcile::rollout::Advanced;
 use crate::reconcile::rotation::acting::Acting;
-use crate::reconcile::rotation::overlap::{OverlapReport, handled_command};
+use crate::reconcile::rotation::overlap::handled_command;
+use crate::reconcile::rotation::overlap::observed::OverlapReport;
 use crate::reconcile::subject::Subject;
-use crate::state::history::{AgeHistory, Facts};
+use crate::state::history::{AgeHistory, HistoryUpdate};
 
 /// How far a reconcile came. Each step rests on those before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,7 +60,7 @@ pub struct Attempt {
     /// The restarts.
     pub rollout: RolloutResults,
     /// What is to be remembered.
-    pub facts: Facts,
+    pub facts: HistoryUpdate,
 }
 
 /// The grant that serves a binding.

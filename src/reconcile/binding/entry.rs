@@ -12,7 +12,7 @@ use crate::domain::name::BindingName;
 use crate::kubernetes::api_server::Permit;
 use crate::reconcile::binding::attempt::Attempt;
 use crate::reconcile::binding::report::{Reported, latest_status, report};
-use crate::reconcile::binding::requeue::{Outcome, RETRY_REPORT, Timing, requeue};
+use crate::reconcile::binding::requeue::{RETRY_REPORT, ReconcileOutcome, Timing, requeue};
 use crate::reconcile::binding::status::{Findings, Report, status, suspended};
 use crate::reconcile::binding::steps;
 use crate::reconcile::context::Context;
@@ -95,7 +95,7 @@ async fn reconcile_manifest(
     }
     cx.metrics.rotation(&name.namespace, &name.name, said.due.iter().map(|(rule, due)| (&**rule, due.as_second())));
     cx.metrics.reconciled(error.as_ref().map_or("ok", |error| error.reason().as_str()), started.elapsed());
-    let outcome = Outcome { attempt: &attempt, error: error.as_ref(), report: &said, reported: &reported };
+    let outcome = ReconcileOutcome { attempt: &attempt, error: error.as_ref(), report: &said, reported: &reported };
     requeue(outcome, history, &timing, Instant::now(), fastrand::f64())
 }
 

@@ -13,7 +13,8 @@ use crate::reconcile::binding::observe_target::refuse_foreign;
 use crate::reconcile::consistency::Consistency;
 use crate::reconcile::context::Context;
 use crate::reconcile::error::Error;
-use crate::reconcile::rotation::overlap::{self, Seen};
+use crate::reconcile::rotation::overlap;
+use crate::reconcile::rotation::overlap::observed::ObservedOverlap;
 use crate::reconcile::subject::Subject;
 use crate::state::history::History;
 
@@ -24,7 +25,7 @@ pub struct Observed {
     /// The versions of the sources, where they are known without a read.
     pub sources: Option<ObservedSources>,
     /// The keys whose old and new values overlap.
-    pub overlaps: Vec<Seen>,
+    pub overlaps: Vec<ObservedOverlap>,
     /// Whether an overlap has a step to take.
     pub overlap_due: bool,
 }

@@ -13,9 +13,9 @@ use crate::domain::secret::reference::{SecretId, Source, VersionSelector};
 use crate::domain::secret::version::VersionRef;
 use crate::domain::target::TargetState;
 use crate::reconcile::authorization::AuthorizedBinding;
-use crate::reconcile::binding::requeue::{interval, relied_on_for};
 use crate::reconcile::context::Context;
 use crate::reconcile::error::Error;
+use crate::reconcile::refresh::{interval, relied_on_for};
 use crate::reconcile::subject::Subject;
 use crate::state::history::History;
 

@@ -6,11 +6,13 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::api::{ConditionType, SecretBindingStatus};
 use crate::domain::binding::Refresh;
+use crate::domain::time::until;
 use crate::reconcile::binding::attempt::Attempt;
 use crate::reconcile::binding::report::Reported;
 use crate::reconcile::binding::stale::stale_after;
 use crate::reconcile::binding::status::Report;
 use crate::reconcile::error::{Class, Error};
+use crate::reconcile::refresh::interval;
 use crate::settings::Settings;
 use crate::state::backoff::Backoff;
 use crate::state::history::History;
@@ -43,7 +45,7 @@ impl Timing {
 
 /// What came of a reconcile.
 #[derive(Clone, Copy)]
-pub struct Outcome<'a> {
+pub struct ReconcileOutcome<'a> {
     /// The results of the steps.
     pub attempt: &'a Attempt,
     /// What ended it, where it was not done.
@@ -58,13 +60,13 @@ pub struct Outcome<'a> {
 /// time of the clock that never goes back.
 #[must_use]
 pub fn requeue(
-    outcome: Outcome<'_>,
+    outcome: ReconcileOutcome<'_>,
     history: History,
     timing: &Timing,
     now: Instant,
     random: f64,
 ) -> (History, Option<Duration>) {
-    let Outcome { attempt, error, report, reported } = outcome;
+    let ReconcileOutcome { attempt, error, report, reported } = outcome;
     let (backoff, next) = match error.map(Error::class) {
         None | Some(Class::NewVersion) => {
             (Backoff::default(), next_look(history.verified, timing.interval, now, random))
@@ -91,22 +93,6 @@ pub fn requeue(
     (History { backoff, ..history }, next)
 }
 
-/// The refresh interval of a binding; `None` where the clock asks for nothing.
-#[must_use]
-pub fn interval(settings: &Settings, refresh: Refresh) -> Option<Duration> {
-    match refresh {
-        Refresh::Default => Some(settings.refresh_interval).filter(|interval| !interval.is_zero()),
-        Refresh::Every(interval) => Some(interval),
-        Refresh::Never => None,
-    }
-}
-
-/// For how long an observation of AWS is relied on. The last tenth of the interval is left to jitter.
-#[must_use]
-pub fn relied_on_for(interval: Option<Duration>) -> Duration {
-    interval.map_or(Duration::MAX, |interval| interval.mul_f64(0.9))
-}
-
 /// When to observe AWS again: after the interval since the last observation, less up to a tenth, so that bindings that began
 /// together drift apart. `None` where the clock asks for nothing.
 #[must_use]
@@ -114,12 +100,6 @@ pub fn next_look(verified: Option<Instant>, interval: Option<Duration>, now: Ins
     let interval = interval?.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 10.0);
     let since = verified.map_or(Duration::ZERO, |verified| now.duration_since(verified));
     Some(interval.saturating_sub(since).max(Duration::from_millis(100)))
-}
-
-/// How long until a time, which is a moment later where it has passed.
-#[must_use]
-pub fn until(time: Timestamp, now: Timestamp) -> Duration {
-    Duration::try_from(time.duration_since(now)).unwrap_or_default() + Duration::from_millis(10)
 }
 
 /// How long until a passing failure makes the binding `Stale`; `None` where none is under way.
@@ -135,6 +115,7 @@ pub fn until_stale(status: &SecretBindingStatus, interval: Duration, now: Timest
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reconcile::refresh::relied_on_for;
 
     #[test]
     fn the_next_look_comes_an_interval_after_the_last_less_a_tenth_at_most() {

@@ -13,7 +13,7 @@ use crate::reconcile::binding::conditions::Conditions;
 use crate::reconcile::binding::events::transitions;
 use crate::reconcile::binding::stale::{STALE_AFTER_INTERVALS, stale_after};
 use crate::reconcile::error::{Class, Error};
-use crate::reconcile::rotation::overlap::activities;
+use crate::reconcile::rotation::overlap::report::activities;
 use crate::reconcile::rotation::status::{Told, tell};
 
 /// The steps on the way to the Secret, with the condition of each, in the order of the reference.

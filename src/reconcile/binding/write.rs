@@ -22,7 +22,8 @@ use crate::reconcile::consistency::Consistency;
 use crate::reconcile::context::Context;
 use crate::reconcile::error::Error;
 use crate::reconcile::rollout;
-use crate::reconcile::rotation::overlap::{self, OverlapReport};
+use crate::reconcile::rotation::overlap;
+use crate::reconcile::rotation::overlap::observed::{OverlapMaterial, OverlapReport};
 use crate::reconcile::subject::Subject;
 use crate::state::history::RejectedInputs;
 
@@ -158,7 +159,7 @@ async fn write_overlapping(
         Ok(observed) => Box::pin(overlap::start_jobs(subject, observed, permit)).await,
         Err(error) => return Written::stopped(error),
     };
-    let steps = overlap::Material { access: &material.authorized.access, versions: material.versions };
+    let steps = OverlapMaterial { access: &material.authorized.access, versions: material.versions };
     let stepped = Box::pin(overlap::overlap(cx, subject, observed, &steps, &mut content.selected, old)).await;
     let (next, reports) = match stepped {
         Ok(stepped) => stepped,

@@ -22,7 +22,7 @@ use crate::domain::value::Value;
 use crate::kubernetes::api_server::Permit;
 use crate::reconcile::context::Context;
 use crate::reconcile::rotation::action::act;
-use crate::reconcile::rotation::action::{Due, Outcome};
+use crate::reconcile::rotation::action::{ActionOutcome, Due};
 use crate::reconcile::subject::Subject;
 use crate::state::history::{History, KeySources};
 
@@ -94,7 +94,9 @@ pub async fn act_on_rules(
         let was = subject.before.rotation.iter().find(|was| was.name == rule.name);
         let (due, outcome) = match stage(rule, was, ages, Timestamp::now()) {
             Stage::Rest => continue,
-            Stage::Begin(due) => (due, Outcome::UnderWay { message: "it begins".to_owned(), again: Duration::ZERO }),
+            Stage::Begin(due) => {
+                (due, ActionOutcome::UnderWay { message: "it begins".to_owned(), again: Duration::ZERO })
+            }
             Stage::Act(due, still_due) => {
                 let is_known = |key: &TargetKey, arn: &str, json_key: &str, value: &Value| {
                     is_known(cx, subject, ages, key, arn, json_key, value)
@@ -104,12 +106,12 @@ pub async fn act_on_rules(
             }
         };
         let (this, again) = match outcome {
-            Outcome::Done => (Acted::default(), None),
-            Outcome::UnderWay { message, again } => {
+            ActionOutcome::Done => (Acted::default(), None),
+            ActionOutcome::UnderWay { message, again } => {
                 let activity = Activity { under_way: Some(message), ..Activity::default() };
                 (Acted { due: Some(due), activity }, Some(again))
             }
-            Outcome::Failed { message, again } => {
+            ActionOutcome::Failed { message, again } => {
                 let trouble = Some((Reason::RotationFailed, message));
                 let activity = Activity { trouble, ..Activity::default() };
                 (Acted { due: Some(due), activity }, Some(again))

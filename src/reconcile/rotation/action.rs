@@ -69,7 +69,7 @@ pub struct Due<'a> {
 
 /// What became of an action.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ActionOutcome {
     /// It has ended.
     Done,
     /// It goes on.
@@ -88,7 +88,7 @@ pub enum Outcome {
     },
 }
 
-impl Outcome {
+impl ActionOutcome {
     fn under_way(message: impl Into<String>, again: Duration) -> Self {
         Self::UnderWay { message: message.into(), again }
     }
@@ -116,16 +116,16 @@ pub(crate) async fn act(
     due: &Due<'_>,
     key_sources: &mut Option<KeySources>,
     permit: &Permit<'_>,
-) -> Outcome {
+) -> ActionOutcome {
     let party = match remembered_participant(cx, subject, access, &due.rule.keys, key_sources).await {
         Ok(party) => party,
         Err(error) => return unread(&error),
     };
     if let Some(refused) = refusal(&party, due.rule) {
-        return Outcome::failed(refused);
+        return ActionOutcome::failed(refused);
     }
     match &due.rule.action {
-        Action::Notify => Outcome::Done,
+        Action::Notify => ActionOutcome::Done,
         Action::RunJob(cron_job) => Box::pin(run_job(cx, subject, &party, due, cron_job, permit)).await,
         Action::RotateSecret => rotate(cx, subject, &party, due).await,
         Action::Generate(recipe) => Box::pin(generate_values(cx, subject, party, due, *recipe)).await,
@@ -212,9 +212,15 @@ async fn look_again(cx: &Arc<Context>, _subject: &Subject<'_>, party: &Participa
     }
 }
 
-async fn ended(cx: &Arc<Context>, subject: &Subject<'_>, party: &Participant, due: &Due<'_>, message: &str) -> Outcome {
+async fn ended(
+    cx: &Arc<Context>,
+    subject: &Subject<'_>,
+    party: &Participant,
+    due: &Due<'_>,
+    message: &str,
+) -> ActionOutcome {
     look_again(cx, subject, party).await;
-    if due.still_due { Outcome::under_way(message, SOON) } else { Outcome::Done }
+    if due.still_due { ActionOutcome::under_way(message, SOON) } else { ActionOutcome::Done }
 }
 
 async fn run_job(
@@ -224,9 +230,9 @@ async fn run_job(
     due: &Due<'_>,
     cron_job: &str,
     permit: &Permit<'_>,
-) -> Outcome {
+) -> ActionOutcome {
     if !due.still_due {
-        return Outcome::Done;
+        return ActionOutcome::Done;
     }
     let (namespace, rule) = (&subject.binding.namespace, due.rule);
     let name = job_name(party, namespace, cron_job, due.due);
@@ -234,9 +240,9 @@ async fn run_job(
     let purpose = Purpose { name: &name, owner, binding: &subject.binding.name, rule: &rule.name };
     let of_error = |error: JobError| {
         if error.is_passing() {
-            Outcome::under_way(error.to_string(), POLL)
+            ActionOutcome::under_way(error.to_string(), POLL)
         } else {
-            Outcome::failed(error.to_string())
+            ActionOutcome::failed(error.to_string())
         }
     };
     let job = match observe_job(permit.reads().await, namespace, cron_job, &purpose).await {
@@ -251,38 +257,38 @@ async fn run_job(
         Err(error) => return of_error(error),
     };
     match job::state(&job) {
-        JobState::Running => Outcome::under_way(format!("the Job {name:?} runs"), POLL),
-        JobState::Failed(why) => Outcome::failed(format!(
+        JobState::Running => ActionOutcome::under_way(format!("the Job {name:?} runs"), POLL),
+        JobState::Failed(why) => ActionOutcome::failed(format!(
             "the Job {name:?} failed ({why}); look at its pods, and delete it to have it run again, or set the keys"
         )),
         JobState::Succeeded(at) => {
             look_again(cx, subject, party).await;
             let waited = at.map(|at| Timestamp::now().duration_since(at));
             if waited.is_some_and(|waited| waited > SEEN_WITHIN) {
-                return Outcome::failed(format!(
+                return ActionOutcome::failed(format!(
                     "the Job {name:?} succeeded, but not every key of the rule has another value; correct what it does, and delete it to have it run again"
                 ));
             }
-            Outcome::under_way(format!("the Job {name:?} succeeded; the new values are waited for"), SOON * 5)
+            ActionOutcome::under_way(format!("the Job {name:?} succeeded; the new values are waited for"), SOON * 5)
         }
     }
 }
 
-async fn rotate(cx: &Arc<Context>, subject: &Subject<'_>, party: &Participant, due: &Due<'_>) -> Outcome {
+async fn rotate(cx: &Arc<Context>, subject: &Subject<'_>, party: &Participant, due: &Due<'_>) -> ActionOutcome {
     let mut seen = BTreeSet::new();
     let mut waits = Vec::new();
     for source in party.sources.values().filter(|source| seen.insert(source.arn.clone())) {
         match rotate_one(cx, subject, party, source, due).await {
-            Outcome::Done => {}
-            Outcome::UnderWay { message, .. } => waits.push(message),
-            failed @ Outcome::Failed { .. } => return failed,
+            ActionOutcome::Done => {}
+            ActionOutcome::UnderWay { message, .. } => waits.push(message),
+            failed @ ActionOutcome::Failed { .. } => return failed,
         }
     }
     if waits.is_empty() {
         return ended(cx, subject, party, due, "Secrets Manager has rotated; the new values are being published").await;
     }
     look_again(cx, subject, party).await;
-    Outcome::under_way(waits.join("; "), POLL)
+    ActionOutcome::under_way(waits.join("; "), POLL)
 }
 
 async fn rotate_one(
@@ -291,51 +297,51 @@ async fn rotate_one(
     party: &Participant,
     source: &KeySource,
     due: &Due<'_>,
-) -> Outcome {
+) -> ActionOutcome {
     let (context, secret) = (cx, &source.name);
     let identity = &party.of.access.identity;
     let want = SnapshotRequest { max_age: POLL / 2, max_failure_age: Duration::ZERO, confirmed: true, versions: &[] };
     let seen = match context.clients.reader.versions().snapshot(identity, &source.source.secret, &want).await {
         Ok(Some(seen)) => seen,
         Ok(None) => {
-            return Outcome::failed(format!(
+            return ActionOutcome::failed(format!(
                 "whether Secrets Manager rotates {secret:?} cannot be told; allow secretsmanager:DescribeSecret on it"
             ));
         }
-        Err(error) => return Outcome::of_error(&error),
+        Err(error) => return ActionOutcome::of_error(&error),
     };
     let token = Ticket::new(&source.arn, &[], due.due).token("RotateSecret");
     let versions = &seen.description.versions;
     let has = |label: &str| versions.get(&token).is_some_and(|labels| labels.contains(label));
     if has(AWSCURRENT) || has("AWSPREVIOUS") {
-        return Outcome::Done;
+        return ActionOutcome::Done;
     }
     if !due.still_due {
-        return Outcome::Done;
+        return ActionOutcome::Done;
     }
     if has("AWSPENDING") {
         if is_late(cx, subject, party, source, &token, due.due).await {
-            return Outcome::failed(format!(
+            return ActionOutcome::failed(format!(
                 "Secrets Manager was asked to rotate {secret:?}, and its version {token} is still labelled AWSPENDING; look at the log of its rotation function"
             ));
         }
-        return Outcome::under_way(format!("Secrets Manager rotates {secret:?}"), POLL);
+        return ActionOutcome::under_way(format!("Secrets Manager rotates {secret:?}"), POLL);
     }
     let left = versions.iter().find(|(_, labels)| labels.contains("AWSPENDING") && !labels.contains(AWSCURRENT));
     let mandate = mandate(party, source, due, Vec::new());
     match context.clients.writer.rotate(&mandate, &token).await {
         Ok(()) => {
             tracing::info!(binding = %subject.binding.name, namespace = %subject.binding.namespace, rule = %due.rule.name, %secret, "asked Secrets Manager to rotate, since the rule is due");
-            Outcome::under_way(format!("Secrets Manager rotates {secret:?}"), POLL)
+            ActionOutcome::under_way(format!("Secrets Manager rotates {secret:?}"), POLL)
         }
-        Err(error) if error.kind == SourceErrorKind::TokenTaken => Outcome::failed(format!(
+        Err(error) if error.kind == SourceErrorKind::TokenTaken => ActionOutcome::failed(format!(
             "Secrets Manager began to rotate {secret:?}, and the rotation was given up; look at the log of its rotation function, and rotate it by hand"
         )),
         Err(error) => match left {
-            Some((version, _)) if error.kind == SourceErrorKind::NotRotatable => Outcome::failed(format!(
+            Some((version, _)) if error.kind == SourceErrorKind::NotRotatable => ActionOutcome::failed(format!(
                 "{error}; its version {version} is labelled AWSPENDING: another rotation is under way or was left behind"
             )),
-            _ => Outcome::of_error(&error),
+            _ => ActionOutcome::of_error(&error),
         },
     }
 }
@@ -367,7 +373,7 @@ async fn generate_values(
     party: Participant,
     due: &Due<'_>,
     recipe: Recipe,
-) -> Outcome {
+) -> ActionOutcome {
     let mut parties = vec![party];
     if let Some(overlap) = due.rule.overlap.as_ref().filter(|overlap| overlap.strategy == OverlapStrategy::Staged) {
         let members = group(cx, &subject.binding.namespace, &overlap.group);
@@ -380,9 +386,9 @@ async fn generate_values(
         let first = acting.map(|(_, name, _)| &name.name).min();
         if let Some(first) = first.filter(|first| **first < subject.name.name) {
             if !due.still_due {
-                return Outcome::Done;
+                return ActionOutcome::Done;
             }
-            return Outcome::under_way(format!("the binding {first:?} makes the value for the group"), POLL);
+            return ActionOutcome::under_way(format!("the binding {first:?} makes the value for the group"), POLL);
         }
         for (binding, name, status) in members {
             if name == *subject.name {
@@ -390,7 +396,7 @@ async fn generate_values(
             }
             if binding.suspend {
                 // Its source would be left behind, and the group with it.
-                return Outcome::failed(format!(
+                return ActionOutcome::failed(format!(
                     "the binding {:?} of the group {:?} is suspended; no value is made until it is not, or is deleted",
                     name.name, overlap.group
                 ));
@@ -403,7 +409,7 @@ async fn generate_values(
     }
     let places = match places(cx, &parties, due) {
         Ok(places) => places,
-        Err(message) => return Outcome::failed(message),
+        Err(message) => return ActionOutcome::failed(message),
     };
     let own = &parties[0].sources;
     let is_due = |index: usize, json_key: &str, value: &Value| {
@@ -419,7 +425,7 @@ async fn generate_values(
     let hands = Hands { reader, writer, recipe, random: &mut random };
     let published = "the new value is in Secrets Manager and is being published";
     match generate(&places, &is_due, hands).await {
-        Ok(End::Overtaken { secret, key }) if places.len() > 1 => Outcome::failed(format!(
+        Ok(End::Overtaken { secret, key }) if places.len() > 1 => ActionOutcome::failed(format!(
             "somebody set the key {key:?} of the secret {secret:?} while a new value was brought into all secrets of the group; it is replaced at the next try"
         )),
         Ok(_) => {
@@ -428,9 +434,9 @@ async fn generate_values(
             }
             ended(cx, subject, &parties[0], due, published).await
         }
-        Err(GenerateError::Source(error)) => Outcome::of_error(&error),
-        Err(error @ GenerateError::Busy(_)) => Outcome::under_way(error.to_string(), POLL),
-        Err(error) => Outcome::failed(error.to_string()),
+        Err(GenerateError::Source(error)) => ActionOutcome::of_error(&error),
+        Err(error @ GenerateError::Busy(_)) => ActionOutcome::under_way(error.to_string(), POLL),
+        Err(error) => ActionOutcome::failed(error.to_string()),
     }
 }
 
@@ -442,8 +448,9 @@ async fn other(
     name: &BindingName,
     status: &crate::api::SecretBindingStatus,
     group: &str,
-) -> Result<Participant, Outcome> {
-    let blocked = |why: String| Outcome::failed(format!("the binding {:?} of the group {group:?}: {why}", name.name));
+) -> Result<Participant, ActionOutcome> {
+    let blocked =
+        |why: String| ActionOutcome::failed(format!("the binding {:?} of the group {group:?}: {why}", name.name));
     let of_group = |rule: &&Rule| rule.overlap.as_ref().is_some_and(|overlap| overlap.group == group);
     let Some(rule) = binding.rotation.iter().find(of_group).cloned() else {
         return Err(blocked("it has left the group".to_owned()));
@@ -452,7 +459,7 @@ async fn other(
     let other = Subject { binding, name, before: status };
     let party = Box::pin(participant(cx, &other, &Arc::new(access), &rule.keys)).await;
     let party = party.map_err(|error| match unread(&error) {
-        Outcome::Failed { message, .. } => blocked(message),
+        ActionOutcome::Failed { message, .. } => blocked(message),
         other => other,
     })?;
     match refusal_of(&party, &rule.keys, RotationAction::Generate) {
@@ -486,10 +493,10 @@ fn group(
         .collect()
 }
 
-fn unread(error: &Error) -> Outcome {
+fn unread(error: &Error) -> ActionOutcome {
     match error {
-        Error::Source(error) => Outcome::of_error(error),
-        error => Outcome::failed(error.to_string()),
+        Error::Source(error) => ActionOutcome::of_error(error),
+        error => ActionOutcome::failed(error.to_string()),
     }
 }
 

@@ -4,11 +4,12 @@
 //! caches tell, whether anything is to be done; and before a write, by what the API server tells, what. From the second
 //! look to the write the group is locked, so that no two bindings of it step at once.
 
-mod members;
-mod report;
-mod values;
+pub mod members;
+pub mod observed;
+pub mod report;
+pub mod values;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use k8s_openapi::api::batch::v1 as batch;
@@ -17,19 +18,16 @@ use tokio::sync::OwnedMutexGuard;
 
 use crate::api::{OverlapStrategy, SecretBindingStatus};
 use crate::domain::binding::Binding;
-use crate::domain::grant::Access;
 use crate::domain::render::key::TargetKey;
 use crate::domain::render::mapping::Rendered;
 use crate::domain::render::mapping::error::RenderError;
 use crate::domain::rotation::command::Verb;
 use crate::domain::rotation::gate::Names;
 use crate::domain::rotation::job::{JobState, Purpose};
-use crate::domain::rotation::overlap::{Command, Gate, Job, Member, Situation, Step, Wait};
-use crate::domain::rotation::record::{Flight, Print, Record, Records, Settings};
-use crate::domain::rotation::rule::{Overlap, Rule};
+use crate::domain::rotation::overlap::{Job, OverlapCommand, Wait};
+use crate::domain::rotation::record::{Flight, Print, Record, Records};
+use crate::domain::rotation::rule::Rule;
 use crate::domain::rotation::{command, gate, job};
-use crate::domain::secret::reference::Source;
-use crate::domain::secret::version::VersionRef;
 use crate::domain::target::{TargetState, owner_reference};
 use crate::kubernetes::api_server::{Permit, ReadClient};
 use crate::kubernetes::job::{JobError, ObservedJob, create_job, observe_job};
@@ -38,74 +36,10 @@ use crate::reconcile::consistency::Consistency;
 use crate::reconcile::context::Context;
 use crate::reconcile::error::Error;
 use crate::reconcile::rotation::hold::Held;
-pub use crate::reconcile::rotation::overlap::report::{OverlapReport, activities};
+use crate::reconcile::rotation::overlap::observed::{ObservedOverlap, OverlapMaterial, OverlapReport};
 use crate::reconcile::rotation::overlap::values::only_copy;
 use crate::reconcile::subject::Subject;
 use kube::ResourceExt as _;
-
-/// One key with an overlap, as it was observed.
-#[derive(Debug)]
-pub struct Seen {
-    pub(crate) key: TargetKey,
-    pub(crate) rule: Option<(String, Overlap)>,
-    pub(crate) record: Option<Record>,
-    others: Vec<Member>,
-    gate: Gate,
-    job: Job,
-    /// The Job to create, where it is missing.
-    missing: Option<Box<batch::Job>>,
-    command: Option<Command>,
-    written: Option<Timestamp>,
-}
-
-/// What was read, as far as an overlap asks for it.
-pub(crate) struct Material<'a> {
-    pub(crate) access: &'a Arc<Access>,
-    pub(crate) versions: &'a BTreeMap<Source, VersionRef>,
-}
-
-impl Seen {
-    fn settings(&self) -> Option<Settings> {
-        let flight = self.record.as_ref().and_then(|record| record.flight.as_ref());
-        flight
-            .map(|flight| flight.settings.clone())
-            .or_else(|| self.rule.as_ref().map(|(_, rule)| Settings::from(rule)))
-    }
-
-    /// What the source held at the last write.
-    fn known_source(&self) -> Option<Print> {
-        let record = self.record.as_ref()?;
-        let prints = record.flight.iter().flat_map(|flight| [&flight.old, &flight.new]).chain([&record.settled]);
-        let same = prints.into_iter().find(|print| print.fingerprint == record.source);
-        Some(same.cloned().unwrap_or_else(|| Print { fingerprint: record.source.clone(), version: String::new() }))
-    }
-
-    fn step(&self, context: &Context, namespace: &str, source: &Print, published: Option<&str>, name: &str) -> Step {
-        let group = self.settings().map(|settings| settings.group).unwrap_or_default();
-        self.situation(source, published, name).step(|old, new| {
-            let parts = [namespace, &group, &old.fingerprint, &new.fingerprint];
-            let mut id = context.key.digest("flight", parts).split_off(context.key.id().len() + 1);
-            id.truncate(16);
-            id
-        })
-    }
-
-    fn situation<'a>(&'a self, source: &'a Print, published: Option<&'a str>, name: &'a str) -> Situation<'a> {
-        Situation {
-            rule: self.rule.as_ref().map(|(_, rule)| rule),
-            record: self.record.as_ref(),
-            source,
-            published,
-            written: self.written,
-            others: &self.others,
-            name,
-            gate: &self.gate,
-            job: &self.job,
-            command: self.command,
-            now: Timestamp::now(),
-        }
-    }
-}
 
 /// The records of a target: those that stand on it, and where it is gone or somebody edited them, their copies in the
 /// status.
@@ -150,23 +84,29 @@ pub(crate) async fn look_at_overlaps(
     target: &TargetState,
     consistency: Consistency,
     client: ReadClient<'_>,
-) -> Result<Vec<Seen>, Error> {
+) -> Result<Vec<ObservedOverlap>, Error> {
     let written = match target {
         TargetState::Owned(observed) => observed.written.as_ref().map(|time| time.0),
         _ => None,
     };
     let mut records = records(&subject.binding, target, subject.before).0;
     let rules = subject.binding.rotation.iter().filter_map(|rule| Some((rule, rule.overlap.as_ref()?)));
-    let mut seen: Vec<Seen> = rules
+    let mut seen: Vec<ObservedOverlap> = rules
         .map(|(rule, overlap)| {
             let record = records.remove(&overlap.key);
             let command = command_of(subject, rule);
-            Seen::new(overlap.key.clone(), Some((rule.name.clone(), overlap.clone())), record, command, written)
+            ObservedOverlap::new(
+                overlap.key.clone(),
+                Some((rule.name.clone(), overlap.clone())),
+                record,
+                command,
+                written,
+            )
         })
         .collect();
     // What a removed rule left under way ends as it began.
     let orphans = records.into_iter().filter(|(_, record)| record.flight.is_some());
-    seen.extend(orphans.map(|(key, record)| Seen::new(key, None, Some(record), None, written)));
+    seen.extend(orphans.map(|(key, record)| ObservedOverlap::new(key, None, Some(record), None, written)));
 
     let mut pods = None;
     for seen in &mut seen {
@@ -240,7 +180,11 @@ fn state_of(job: &batch::Job, name: &str) -> Job {
 }
 
 /// Creates the Jobs that are missing.
-pub(crate) async fn start_jobs(subject: &Subject<'_>, mut seen: Vec<Seen>, permit: &Permit<'_>) -> Vec<Seen> {
+pub(crate) async fn start_jobs(
+    subject: &Subject<'_>,
+    mut seen: Vec<ObservedOverlap>,
+    permit: &Permit<'_>,
+) -> Vec<ObservedOverlap> {
     for seen in &mut seen {
         let Some(job) = seen.missing.take() else { continue };
         seen.job = match create_job(permit.writes().await, &subject.binding.namespace, &job).await {
@@ -252,14 +196,18 @@ pub(crate) async fn start_jobs(subject: &Subject<'_>, mut seen: Vec<Seen>, permi
 }
 
 /// What somebody asks of a rule, once per text.
-fn command_of(subject: &Subject<'_>, rule: &Rule) -> Option<Command> {
+fn command_of(subject: &Subject<'_>, rule: &Rule) -> Option<OverlapCommand> {
     let text = subject.binding.command.as_ref()?;
     if subject.before.last_handled_rotation.as_ref() == Some(text) {
         return None;
     }
-    match command::Command::parse(text) {
-        Some(command::Command { verb: Verb::Abort, rule: named }) if named == rule.name => Some(Command::Abort),
-        Some(command::Command { verb: Verb::Retire, rule: named }) if named == rule.name => Some(Command::Retire),
+    match command::RotationCommand::parse(text) {
+        Some(command::RotationCommand { verb: Verb::Abort, rule: named }) if named == rule.name => {
+            Some(OverlapCommand::Abort)
+        }
+        Some(command::RotationCommand { verb: Verb::Retire, rule: named }) if named == rule.name => {
+            Some(OverlapCommand::Retire)
+        }
         _ => None,
     }
 }
@@ -267,14 +215,18 @@ fn command_of(subject: &Subject<'_>, rule: &Rule) -> Option<Command> {
 /// The command of the binding, where it is one to overlaps: once they were looked at, it is dealt with.
 pub(crate) fn handled_command(binding: &Binding) -> Option<String> {
     let text = binding.command.as_ref()?;
-    let verb = command::Command::parse(text)?.verb;
+    let verb = command::RotationCommand::parse(text)?.verb;
     matches!(verb, Verb::Abort | Verb::Retire).then(|| text.clone())
 }
 
 /// Whether, by what is known without reading a value, anything is to be written; and what is told if not.
-pub(crate) fn overlaps_rest(cx: &Arc<Context>, subject: &Subject<'_>, seen: &[Seen]) -> Result<Vec<OverlapReport>, ()> {
+pub(crate) fn overlaps_rest(
+    cx: &Arc<Context>,
+    subject: &Subject<'_>,
+    seen: &[ObservedOverlap],
+) -> Result<Vec<OverlapReport>, ()> {
     let now = Timestamp::now();
-    let rest = |seen: &Seen| {
+    let rest = |seen: &ObservedOverlap| {
         let source = seen.known_source().ok_or(())?;
         let step = seen.step(cx, &subject.binding.namespace, &source, None, &subject.binding.name);
         if step.record == seen.record { Ok(seen.report(&step, step.record.as_ref(), now)) } else { Err(()) }
@@ -300,8 +252,8 @@ pub(crate) async fn lock_groups(
 pub(crate) async fn overlap(
     cx: &Arc<Context>,
     subject: &Subject<'_>,
-    seen: Vec<Seen>,
-    material: &Material<'_>,
+    seen: Vec<ObservedOverlap>,
+    material: &OverlapMaterial<'_>,
     selected: &mut Rendered,
     old: Option<&PublishedSecret>,
 ) -> Result<(Records, Vec<OverlapReport>), Error> {
@@ -382,17 +334,4 @@ pub(crate) async fn overlap(
         records.0.insert(seen.key.clone(), record);
     }
     Ok((records, reports))
-}
-
-impl Seen {
-    const fn new(
-        key: TargetKey,
-        rule: Option<(String, Overlap)>,
-        record: Option<Record>,
-        command: Option<Command>,
-        written: Option<Timestamp>,
-    ) -> Self {
-        let gate = Gate { seen: false, older: Vec::new(), blocked: Vec::new() };
-        Self { key, rule, record, others: Vec::new(), gate, job: Job::Unseen, missing: None, command, written }
-    }
 }

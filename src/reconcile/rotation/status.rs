@@ -11,7 +11,7 @@ use crate::domain::binding::Binding;
 use crate::domain::note::Note;
 use crate::domain::render::mapping::Mapping;
 use crate::domain::rotation::age;
-use crate::domain::rotation::command::{Command, Verb};
+use crate::domain::rotation::command::{RotationCommand, Verb};
 use crate::domain::rotation::due::{Activity, AwsRotation, Emergency, Facts, RuleState, rule_state};
 use crate::domain::rotation::found::Acted;
 use crate::domain::rotation::found::Found;
@@ -136,7 +136,7 @@ fn command<'a>(
     let handled = before.last_handled_rotation.clone();
     let Some(text) = binding.command.as_ref() else { return (handled, None, None) };
     let is_new = handled.as_ref() != Some(text);
-    let Some(command) = Command::parse(text) else {
+    let Some(command) = RotationCommand::parse(text) else {
         let complaint = format!(
             "the annotation bindery.dev/rotation is {text:?}, which is none of emergency-<rule>, abort-<rule> and retire-<rule>; correct it"
         );

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::api::OverlapStrategy;
-use crate::domain::rotation::overlap::{Command, Gate, Job, Member, Situation, Wait};
+use crate::domain::rotation::overlap::{Gate, Job, Member, OverlapCommand, OverlapSituation, Wait};
 use crate::domain::rotation::record::{Phase, Print, Record};
 use crate::domain::rotation::rule::Overlap;
 
@@ -31,7 +31,7 @@ struct Program {
     written: i64,
     pods: Vec<PodOf>,
     job: Option<RunningJob>,
-    command: Option<Command>,
+    command: Option<OverlapCommand>,
 }
 
 /// What a pod knows, read once when it starts.
@@ -136,7 +136,7 @@ impl Simulation {
             Some(job) if job.done => Job::Succeeded,
             Some(_) => Job::Running,
         };
-        let situation = Situation {
+        let situation = OverlapSituation {
             rule: Some(&program.rule),
             record: program.record.as_ref(),
             source: &source,
@@ -200,7 +200,7 @@ impl Simulation {
             }
             80..88 => self.run_job(index),
             88..92 => self.change_source(index),
-            92..94 => self.programs[index].command = Some(Command::Abort),
+            92..94 => self.programs[index].command = Some(OverlapCommand::Abort),
             94..96 => self.re_encrypt_by_hand(index),
             _ => self.now += self.random.i64(1..HOLD),
         }
@@ -254,7 +254,7 @@ impl Simulation {
             return;
         }
         self.rows = self.rows.iter().map(|_| key.clone()).collect();
-        self.programs[index].command = Some(Command::Retire);
+        self.programs[index].command = Some(OverlapCommand::Retire);
     }
 
     /// The first pod and row that do not go together.

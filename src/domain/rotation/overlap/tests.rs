@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::api::OverlapStrategy;
-use crate::domain::rotation::overlap::{Command, Gate, Job, Member, Situation, Step, Wait};
-use crate::domain::rotation::record::{Flight, Phase, Print, Record, Settings};
+use crate::domain::rotation::overlap::{Gate, Job, Member, OverlapCommand, OverlapSituation, OverlapStep, Wait};
+use crate::domain::rotation::record::{Flight, OverlapSettings, Phase, Print, Record};
 use crate::domain::rotation::rule::Overlap;
 
 const HOLD: u64 = 60;
@@ -49,7 +49,7 @@ fn flying(strategy: OverlapStrategy, phase: Phase, edit: impl FnOnce(&mut Flight
         cleared: None,
         aborted: false,
         held: false,
-        settings: Settings::from(&rule(strategy, phase == Phase::Reencrypting)),
+        settings: OverlapSettings::from(&rule(strategy, phase == Phase::Reencrypting)),
     };
     edit(&mut flight);
     Record { source: "new".to_owned(), settled: print("old"), ignored: None, flight: Some(flight) }
@@ -64,7 +64,7 @@ struct Case {
     others: Vec<Member>,
     gate: Gate,
     job: Job,
-    command: Option<Command>,
+    command: Option<OverlapCommand>,
     now: Timestamp,
 }
 
@@ -84,8 +84,8 @@ impl Case {
         }
     }
 
-    fn step(&self) -> Step {
-        let situation = Situation {
+    fn step(&self) -> OverlapStep {
+        let situation = OverlapSituation {
             rule: self.rule.as_ref(),
             record: self.record.as_ref(),
             source: &self.source,
@@ -107,7 +107,7 @@ fn other(name: &str, record: Record) -> Member {
 }
 
 /// What a step comes to, in a few words.
-fn shown(step: &Step) -> String {
+fn shown(step: &OverlapStep) -> String {
     let mut shown = match &step.record {
         None => "no record".to_owned(),
         Some(Record { flight: None, settled, ignored, .. }) => match ignored {
@@ -150,9 +150,9 @@ const EVENTS: [Event; 24] = [
     ("the Job is absent", |case| case.job = Job::Absent),
     ("the Job succeeded", |case| case.job = Job::Succeeded),
     ("the Job failed", |case| case.job = Job::Failed("why".to_owned())),
-    ("somebody aborts", |case| case.command = Some(Command::Abort)),
+    ("somebody aborts", |case| case.command = Some(OverlapCommand::Abort)),
     ("somebody retires", |case| {
-        case.command = Some(Command::Retire);
+        case.command = Some(OverlapCommand::Retire);
         case.gate.older.clear();
     }),
     ("the rule is removed", |case| case.rule = None),
@@ -196,7 +196,7 @@ const EVENTS: [Event; 24] = [
         case.others.push(other("a", Record { ignored: Some("new".to_owned()), ..settled("old") }));
     }),
     ("somebody aborts when another is done", |case| {
-        case.command = Some(Command::Abort);
+        case.command = Some(OverlapCommand::Abort);
         case.others.push(other("a", settled("new")));
     }),
     ("the hold is over, another's is not", |case| {

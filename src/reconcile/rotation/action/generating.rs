@@ -143,7 +143,7 @@ pub async fn generate(
         let place = &places[index];
         match outcome {
             // What was taken is known without a look, but for an edit, which the next step meets.
-            Ok(()) => reads[index].seen.took(&step, place, &values),
+            Ok(()) => reads[index].seen.record(&step, &place.slots, &values),
             Err(GenerateError::Source(error)) if error.kind == SourceErrorKind::StageMoved => {
                 reads[index] = look(reader, place, None).await?;
             }
@@ -156,25 +156,6 @@ pub async fn generate(
         }
     }
     Err(GenerateError::Busy(places.first().map(|place| place.secret.to_string()).unwrap_or_default()))
-}
-
-impl SeenSecret {
-    /// Notes a step that AWS took.
-    fn took(&mut self, step: &GenerationStep, place: &Place, values: &BTreeMap<Slot, Value>) {
-        match step {
-            GenerationStep::Put { token, .. } => {
-                let values = place.slots.iter().filter_map(|slot| Some((*slot, values.get(slot)?.clone()))).collect();
-                self.pending = Some(SeenVersion { id: token.clone(), values });
-            }
-            GenerationStep::Move { .. } => {
-                if let Some(pending) = &self.pending {
-                    self.current = pending.clone();
-                }
-            }
-            GenerationStep::Unlabel { .. } => self.pending = None,
-            GenerationStep::Done => {}
-        }
-    }
 }
 
 fn all_due(

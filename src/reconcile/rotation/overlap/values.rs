@@ -19,12 +19,17 @@ use crate::reconcile::authorization::AuthorizedBinding;
 use crate::reconcile::context::Context;
 use crate::reconcile::error::Error;
 use crate::reconcile::rotation::hold::Hold;
-use crate::reconcile::rotation::overlap::{Material, Seen};
+use crate::reconcile::rotation::overlap::observed::{ObservedOverlap, OverlapMaterial};
 use crate::reconcile::selection::selection;
 use crate::reconcile::subject::Subject;
 
 /// Where the installation's key is another than the record's, what is published tells which values are meant.
-pub(crate) fn renew(cx: &Arc<Context>, subject: &Subject<'_>, seen: &mut Seen, old: Option<&PublishedSecret>) {
+pub(crate) fn renew(
+    cx: &Arc<Context>,
+    subject: &Subject<'_>,
+    seen: &mut ObservedOverlap,
+    old: Option<&PublishedSecret>,
+) {
     let Some(record) = &mut seen.record else { return };
     if record.settled.fingerprint.starts_with(cx.key.id()) {
         return;
@@ -52,8 +57,8 @@ pub(crate) fn print(cx: &Arc<Context>, subject: &Subject<'_>, value: &Value) -> 
 
 pub(crate) fn hold<'a>(
     subject: &'a Subject<'_>,
-    seen: &'a Seen,
-    material: &Material<'a>,
+    seen: &'a ObservedOverlap,
+    material: &OverlapMaterial<'a>,
     selected: &'a Rendered,
 ) -> Option<Hold<'a>> {
     let origin = selected.origins.get(&seen.key)?;
@@ -73,7 +78,7 @@ pub(crate) fn source_of(
     cx: &Arc<Context>,
     subject: &Subject<'_>,
     key: &TargetKey,
-    material: &Material<'_>,
+    material: &OverlapMaterial<'_>,
     selected: &Rendered,
 ) -> Result<Print, Error> {
     let found = selected.data.get(key).zip(selected.origins.get(key));
@@ -90,7 +95,7 @@ pub(crate) async fn value_of(
     print: &Print,
     key: &TargetKey,
     names: &(String, String),
-    material: &Material<'_>,
+    material: &OverlapMaterial<'_>,
     selected: &Rendered,
     old: Option<&PublishedSecret>,
 ) -> Result<Option<Value>, Error> {
