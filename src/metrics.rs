@@ -77,6 +77,17 @@ impl MetricConstructor<Histogram> for Latency {
     }
 }
 
+/// The times of a message of an events queue.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MessageTimes {
+    /// When it came, in seconds since 1970.
+    pub received: i64,
+    /// How many seconds it had been in the queue, where that is known.
+    pub in_queue: Option<f64>,
+    /// How many seconds before its event had happened, where that is known.
+    pub since_event: Option<f64>,
+}
+
 /// The metric families of one operator process.
 pub struct Metrics {
     registry: Registry,
@@ -257,15 +268,14 @@ impl Metrics {
         self.events_received.get_or_create(&labels).set(now);
     }
 
-    /// Notes that a message came, at `now` in seconds since 1970: how many seconds it had been in the queue, and how
-    /// many seconds before its event had happened, each where it is known.
-    pub fn queue_message(&self, region: &str, queue: &str, now: i64, in_queue: Option<f64>, since_event: Option<f64>) {
+    /// Sets when the last message of a queue came, and its lags.
+    pub fn queue_message(&self, region: &str, queue: &str, message: MessageTimes) {
         let labels = QueueLabels { region: region.to_owned(), queue: queue.to_owned() };
-        self.events_last.get_or_create(&labels).set(now);
-        if let Some(seconds) = in_queue {
+        self.events_last.get_or_create(&labels).set(message.received);
+        if let Some(seconds) = message.in_queue {
             self.events_queue_lag.get_or_create(&labels).set(seconds);
         }
-        if let Some(seconds) = since_event {
+        if let Some(seconds) = message.since_event {
             self.events_lag.get_or_create(&labels).set(seconds);
         }
     }

@@ -12,12 +12,13 @@ use tokio::sync::watch;
 use crate::aws::api::SecretsApi;
 use crate::aws::audit::AuditLog;
 use crate::aws::events::consumer::EventConsumer;
+use crate::aws::events::dispatch::dispatch;
 use crate::aws::rate_limit::RateLimits;
 use crate::aws::reader::Reader;
 use crate::aws::sdk::SecretsManager;
-use crate::aws::versions::{EventOutcome, Versions};
+use crate::aws::versions::Versions;
 use crate::aws::writer::Writer;
-use crate::controller::prepare::{AwsClients, Process, prepare};
+use crate::controller::prepare::{AwsClients, Surroundings, prepare};
 use crate::flags::{AuditTarget, RunArgs};
 use crate::http::Readiness;
 use crate::kubernetes::installation::{FingerprintKeyError, fingerprint_key, wait_for_kinds};
@@ -73,90 +74,19 @@ pub fn run(args: &RunArgs) -> Result<(), RunError> {
 }
 
 async fn operate(args: &RunArgs) -> Result<(), RunError> {
-    let audit = Arc::new(match &args.audit_log {
-        AuditTarget::Stdout => AuditLog::stdout(),
-        AuditTarget::File(path) => AuditLog::file(path.clone()).map_err(RunError::Audit)?,
-    });
-    let listener = http::bind(args.listen).await.map_err(|error| RunError::Listen(args.listen, error))?;
-    let config = Config::infer().await.map_err(|error| RunError::Kubernetes(error.to_string()))?;
-    let home = std::env::var("POD_NAMESPACE").unwrap_or_else(|_| config.default_namespace.clone());
-    let client = Client::try_from(config).map_err(|error| RunError::Kubernetes(error.to_string()))?;
-
-    let (stop, stopped) = watch::channel(false);
-    let shutdown = move || {
-        let mut stopped = stopped.clone();
-        async move {
-            // A sender that is gone ends the wait as well.
-            let _ = stopped.wait_for(|stopped| *stopped).await;
-        }
-    };
-    tokio::spawn(wait_for_signals(stop, audit.clone()));
-
-    let metrics = Arc::new(Metrics::default());
-    let readiness = Arc::new(Readiness::default());
-    tokio::spawn(http::serve(listener, metrics.clone(), readiness.clone(), shutdown()));
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), namespace = %home, listen = %args.listen, "bindery starts");
-
-    let acts = AtomicBool::new(false);
-    let work = async {
-        wait_for_kinds(&client, args.watch_namespaces.first().map(String::as_str)).await;
-        readiness.kinds_are_served();
-        let key = fingerprint_key(&client, &home, &format!("{}-fingerprint-key", args.name)).await?;
-        let aws = SecretsManager::from_environment(args.aws_region.clone(), client.clone(), metrics.clone()).await;
-        let identity = identity();
-        let region = aws.default_region().map(str::to_owned);
-        let settings = Arc::new(args.settings(region.clone(), identity.clone()));
-        let queues: Vec<EventConsumer> =
-            args.events_queue_urls.iter().map(|url| aws.event_consumer(url, readiness.queues.clone())).collect();
-        let aws: Arc<dyn SecretsApi> = Arc::new(aws);
-        let quotas = Arc::new(RateLimits::new(args.rates()));
-        let (versions, changes) = Versions::new(aws.clone(), quotas.clone(), region);
-        let aws = AwsClients {
-            writer: Writer::new(aws.clone(), audit.clone(), quotas.clone()),
-            reader: Reader::new(aws, audit, quotas, Arc::new(versions)),
-        };
-        let process = Process { settings, metrics: metrics.clone(), key, health: readiness.watches.clone() };
-        let (context, watches, triggers) = prepare(client.clone(), aws, process);
-        let lead = || {
-            acts.store(true, Ordering::Relaxed);
-            metrics.leader(true);
-            let (versions, shutdown) = (context.clients.reader.versions().clone(), shutdown());
-            let consuming = consume(queues, versions, metrics.clone());
-            let leading = controller::run_loop::lead(context.clone(), triggers, changes, shutdown);
-            async move {
-                tokio::select! {
-                    () = consuming => {}
-                    () = leading => {}
-                }
-            }
-        };
-        let work = async {
-            if args.leader_elect {
-                let candidate = Candidate::new(client.clone(), &home, &args.name, identity);
-                let led = Box::pin(candidate.lead(lead)).await;
-                metrics.leader(false);
-                led.ok_or(RunError::LeaseLost)
-            } else {
-                Box::pin(lead()).await;
-                Ok(())
-            }
-        };
-        // A replica that stands by watches as well, so that it has seen all when it takes over.
-        tokio::select! {
-            () = controller::watch::watch(context.clone(), watches) => Err(RunError::Ended),
-            ended = work => ended,
-        }
-    };
-    let mut work = std::pin::pin!(work);
+    let process = Process::start(args).await?;
+    // Whether this process has led, so that work may be under way.
+    let led = AtomicBool::new(false);
+    let mut work = std::pin::pin!(work(args, &process, &led));
     let ended = tokio::select! {
         ended = &mut work => Some(ended),
-        () = shutdown() => None,
+        () = process.shutdown() => None,
     };
     match ended {
         // The controller ends by itself only when it is asked to.
-        Some(Ok(())) if shutdown().now_or_never().is_none() => Err(RunError::Ended),
+        Some(Ok(())) if process.shutdown().now_or_never().is_none() => Err(RunError::Ended),
         Some(ended) => ended,
-        None if !acts.load(Ordering::Relaxed) => Ok(()),
+        None if !led.load(Ordering::Relaxed) => Ok(()),
         None => {
             tracing::info!("asked to end; lets the work under way end");
             tokio::time::timeout(DRAIN, work).await.unwrap_or_else(|_| {
@@ -167,23 +97,96 @@ async fn operate(args: &RunArgs) -> Result<(), RunError> {
     }
 }
 
-/// Takes events from all queues, for ever.
-async fn consume(queues: Vec<EventConsumer>, versions: Arc<Versions>, metrics: Arc<Metrics>) {
-    let consuming = queues.into_iter().map(|queue| {
-        let (versions, metrics) = (versions.clone(), metrics.clone());
-        queue.consume(move |event| {
-            let (versions, metrics) = (versions.clone(), metrics.clone());
-            async move {
-                let noticed = versions.handle_event(&event).await;
-                if noticed == EventOutcome::Unregistered {
-                    metrics.event("unwanted");
-                }
-                noticed != EventOutcome::Unknown
+/// What runs from the start to the end of the process.
+struct Process {
+    audit: Arc<AuditLog>,
+    client: Client,
+    /// The namespace of the operator's own objects.
+    home: String,
+    metrics: Arc<Metrics>,
+    readiness: Arc<Readiness>,
+    stopped: watch::Receiver<bool>,
+}
+
+impl Process {
+    /// Opens the audit log and the port, and connects to the API server.
+    async fn start(args: &RunArgs) -> Result<Self, RunError> {
+        let audit = Arc::new(match &args.audit_log {
+            AuditTarget::Stdout => AuditLog::stdout(),
+            AuditTarget::File(path) => AuditLog::file(path.clone()).map_err(RunError::Audit)?,
+        });
+        let listener = http::bind(args.listen).await.map_err(|error| RunError::Listen(args.listen, error))?;
+        let config = Config::infer().await.map_err(|error| RunError::Kubernetes(error.to_string()))?;
+        let home = std::env::var("POD_NAMESPACE").unwrap_or_else(|_| config.default_namespace.clone());
+        let client = Client::try_from(config).map_err(|error| RunError::Kubernetes(error.to_string()))?;
+        let (stop, stopped) = watch::channel(false);
+        tokio::spawn(wait_for_signals(stop, audit.clone()));
+        let (metrics, readiness) = (Arc::new(Metrics::default()), Arc::new(Readiness::default()));
+        let process = Self { audit, client, home, metrics, readiness, stopped };
+        let (metrics, readiness) = (process.metrics.clone(), process.readiness.clone());
+        tokio::spawn(http::serve(listener, metrics, readiness, process.shutdown()));
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), namespace = %process.home, listen = %args.listen, "bindery starts");
+        Ok(process)
+    }
+
+    /// Waits until the process is asked to end.
+    fn shutdown(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut stopped = self.stopped.clone();
+        async move {
+            // A sender that is gone ends the wait as well.
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+        }
+    }
+}
+
+/// Puts the operator together, watches, and leads while it holds the lease.
+async fn work(args: &RunArgs, process: &Process, led: &AtomicBool) -> Result<(), RunError> {
+    let Process { audit, client, home, metrics, readiness, .. } = process;
+    wait_for_kinds(client, args.watch_namespaces.first().map(String::as_str)).await;
+    readiness.kinds_are_served();
+    let key = fingerprint_key(client, home, &format!("{}-fingerprint-key", args.name)).await?;
+    let aws = SecretsManager::from_environment(args.aws_region.clone(), client.clone(), metrics.clone()).await;
+    let (identity, region) = (identity(), aws.default_region().map(str::to_owned));
+    let settings = Arc::new(args.settings(region.clone(), identity.clone()));
+    let queues = args.events_queue_urls.iter().map(|url| aws.event_consumer(url, readiness.queues.clone()));
+    let queues: Vec<EventConsumer> = queues.collect();
+    let aws: Arc<dyn SecretsApi> = Arc::new(aws);
+    let limits = Arc::new(RateLimits::new(args.rates()));
+    let (versions, changes) = Versions::new(aws.clone(), limits.clone(), region);
+    let versions = Arc::new(versions);
+    let clients = AwsClients {
+        writer: Writer::new(aws.clone(), audit.clone(), limits.clone()),
+        reader: Reader::new(aws, audit.clone(), limits, versions.clone()),
+    };
+    let surroundings = Surroundings { settings, metrics: metrics.clone(), key, health: readiness.watches.clone() };
+    let (context, watches, triggers) = prepare(client.clone(), clients, surroundings);
+    let lead = || {
+        led.store(true, Ordering::Relaxed);
+        metrics.leader(true);
+        let consuming = dispatch(queues, versions, metrics.clone());
+        let leading = controller::run_loop::lead(context.clone(), triggers, changes, process.shutdown());
+        async move {
+            tokio::select! {
+                () = consuming => {}
+                () = leading => {}
             }
-        })
-    });
-    futures::future::join_all(consuming).await;
-    std::future::pending::<()>().await;
+        }
+    };
+    let leading = async {
+        if !args.leader_elect {
+            Box::pin(lead()).await;
+            return Ok(());
+        }
+        let candidate = Candidate::new(client.clone(), home, &args.name, identity);
+        let ended = Box::pin(candidate.lead(lead)).await;
+        metrics.leader(false);
+        ended.ok_or(RunError::LeaseLost)
+    };
+    // A replica that stands by watches as well, so that it has seen all when it takes over.
+    tokio::select! {
+        () = controller::watch::watch(context.clone(), watches) => Err(RunError::Ended),
+        ended = leading => ended,
+    }
 }
 
 /// SIGTERM and SIGINT end the process, a second one at once; SIGHUP opens the audit log anew.

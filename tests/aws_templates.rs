@@ -4,6 +4,11 @@
 //! The template is created in moto, in a process of its own. moto skips what it does not know: [`SKIPPED`]. Of those
 //! nothing but the text is checked here, by cfn-lint and by comparing it with `deploy/aws/policies`.
 
+#![allow(
+    clippy::too_many_arguments,
+    clippy::too_many_lines,
+    reason = "a test tells its story from start to end, and IAM decides by as many inputs as it does"
+)]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 #[path = "behaviour/support/iam/mod.rs"]

@@ -3,6 +3,11 @@
 //! Each row names a behaviour, the page of AWS's documentation that it rests on, and the outcome that follows from it.
 //! It is brought about through the SDK, on both. `BINDERY_GENERATE=1` writes the table into `standin/README.md`.
 
+#![allow(
+    clippy::too_many_arguments,
+    clippy::too_many_lines,
+    reason = "a test tells its story from start to end, and IAM decides by as many inputs as it does"
+)]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 #[path = "conformance/batches.rs"]

@@ -1,6 +1,11 @@
 //! The rights that `deploy/` gives the operator, and the admission policies around them, on a real API server: whoever
 //! holds its token can do what the operator does and no more, and the operator can do without none of it.
 
+#![allow(
+    clippy::too_many_arguments,
+    clippy::too_many_lines,
+    reason = "a test tells its story from start to end, and IAM decides by as many inputs as it does"
+)]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 #[path = "standin/mod.rs"]

@@ -1,6 +1,11 @@
 //! The manifests and the chart do what they say on a real API server: the operator works under the rights they give,
 //! uses each of them, and nothing that was published goes when they go.
 
+#![allow(
+    clippy::too_many_arguments,
+    clippy::too_many_lines,
+    reason = "a test tells its story from start to end, and IAM decides by as many inputs as it does"
+)]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 #[path = "standin/mod.rs"]

@@ -1,6 +1,11 @@
 //! The events queue on SQS and EventBridge as moto serves them: `make test`, or
 //! `tests/cluster/cluster run -- cargo test --test queue`.
 
+#![allow(
+    clippy::too_many_arguments,
+    clippy::too_many_lines,
+    reason = "a test tells its story from start to end, and IAM decides by as many inputs as it does"
+)]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 #![allow(clippy::print_stdout, reason = "figures for those who read the output of a test")]
 

@@ -1,6 +1,11 @@
 //! `docs/troubleshooting.md` has every reason that a binding can show, under its condition, with the words that the
 //! program says, and no other.
 
+#![allow(
+    clippy::too_many_arguments,
+    clippy::too_many_lines,
+    reason = "a test tells its story from start to end, and IAM decides by as many inputs as it does"
+)]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 #![allow(clippy::print_stdout, reason = "figures for those who read the output of a test")]
 

@@ -40,8 +40,8 @@ pub struct AwsClients {
     pub writer: SecretWriter,
 }
 
-/// What the process brings along.
-pub struct Process {
+/// What the process brings along, besides its clients.
+pub struct Surroundings {
     /// The settings.
     pub settings: Arc<Settings>,
     /// The metrics.
@@ -69,8 +69,8 @@ pub type Triggers = mpsc::UnboundedReceiver<BindingName>;
 
 /// Puts together what reconciles share, what watches write, and where triggers come out.
 #[must_use]
-pub fn prepare(client: Client, aws: AwsClients, process: Process) -> (Arc<Context>, Watches, Triggers) {
-    let Process { settings, metrics, key, health } = process;
+pub fn prepare(client: Client, aws: AwsClients, surroundings: Surroundings) -> (Arc<Context>, Watches, Triggers) {
+    let Surroundings { settings, metrics, key, health } = surroundings;
     let namespaces = if settings.watch_namespaces.is_empty() {
         vec![None]
     } else {

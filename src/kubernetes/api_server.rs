@@ -117,7 +117,7 @@ pub struct ReadClient<'a> {
 
 impl<'a> ReadClient<'a> {
     /// A client for one request. The permit goes with it.
-    pub(super) async fn request(&self) -> Request<'a> {
+    pub(super) async fn request(self) -> Request<'a> {
         let permit = match self.requests {
             Some(requests) => requests.acquire().await.ok(),
             None => None,
@@ -140,7 +140,7 @@ pub struct WriteClient<'a> {
 
 impl<'a> WriteClient<'a> {
     /// The client for one request.
-    pub(super) const fn request(&self) -> &'a Client {
+    pub(super) const fn request(self) -> &'a Client {
         self.client
     }
 }

@@ -1,5 +1,10 @@
 //! Behaviour on a real API server and on Secrets Manager as moto serves it. `make test` brings both up.
 
+#![allow(
+    clippy::too_many_arguments,
+    clippy::too_many_lines,
+    reason = "a test tells its story from start to end, and IAM decides by as many inputs as it does"
+)]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 #![allow(clippy::print_stdout, reason = "figures for those who read the output of a test")]
 

@@ -4,6 +4,11 @@
 //! the rights of the chart. The variables N, M, PHASES, IDLE, ROUNDS, SHARED, RULES, FOREIGN, FAILOVER, GROWTH, STRICT
 //! and OPERATOR say what is measured; `settings.rs` says what they mean.
 
+#![allow(
+    clippy::too_many_arguments,
+    clippy::too_many_lines,
+    reason = "a test tells its story from start to end, and IAM decides by as many inputs as it does"
+)]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a measurement that cannot go on has failed")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "its output is what it is for")]
 

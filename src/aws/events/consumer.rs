@@ -27,7 +27,7 @@ use crate::aws::events::health::QueueHealth;
 use crate::aws::events::health::seconds_between;
 use crate::aws::events::message::{Ignored, SecretEvent, parse};
 use crate::domain::secret::error::SourceErrorKind;
-use crate::metrics::Metrics;
+use crate::metrics::{MessageTimes, Metrics};
 
 /// How long a receive call waits for a message, in seconds. This is the maximum of SQS, so that an idle queue costs
 /// three calls a minute.
@@ -199,7 +199,8 @@ impl EventConsumer {
         let sent = sent.and_then(|sent| Timestamp::from_millisecond(sent).ok());
         let in_queue = sent.map(|sent| seconds_between(sent, now));
         let since_event = parsed.as_ref().ok().and_then(|event| event.time).map(|time| seconds_between(time, now));
-        self.metrics.queue_message(&self.name.region, &self.name.name, now.as_second(), in_queue, since_event);
+        let times = MessageTimes { received: now.as_second(), in_queue, since_event };
+        self.metrics.queue_message(&self.name.region, &self.name.name, times);
         self.health.with(&self.url, |state| {
             state.message = Some(now);
             state.in_queue = in_queue;

@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod consumer;
+pub mod dispatch;
 mod failure;
 pub mod health;
 pub mod message;

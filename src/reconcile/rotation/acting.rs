@@ -3,6 +3,8 @@
 //! The status says first for which due time an action begins (`actedFor`), and only the next pass begins it: whoever
 //! takes over goes on with the same. That it has ended, the status says by having no such time any more.
 
+#![allow(clippy::too_many_arguments, reason = "the object SecretRotation replaces this file")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

@@ -85,19 +85,7 @@ pub fn tell(binding: &Binding, before: &SecretBindingStatus, found: &Found, now:
         told.rotation.push(status);
         judged.push(Judged { rule, standing, trouble: trouble.map(|(reason, _)| *reason) });
     }
-    // An overlap outlives its rule.
-    let flying = before.rotation.iter().filter(|was| {
-        let is_gone = !binding.rotation.iter().any(|rule| rule.name == was.name);
-        let flies = found.activities.as_ref().is_none_or(|activities| activities.contains_key(&was.name));
-        is_gone && was.overlap.is_some() && flies
-    });
-    told.rotation.extend(flying.map(|was| {
-        let activity = found.activities.as_ref().and_then(|activities| activities.get(&was.name));
-        let (phase, overlap) = activity.map_or((was.phase.clone(), was.overlap.clone()), |activity| {
-            (activity.phase.clone(), activity.record.clone())
-        });
-        RotationStatus { state: None, next_rotation_time: None, phase, overlap, ..was.clone() }
-    }));
+    told.rotation.extend(outlived(binding, before, found));
     told.wake = judged.iter().filter_map(|judged| judged.standing.wake).min();
     // An action begins once the status tells of what it is for, so the next pass is to follow at once.
     if judged.iter().any(|judged| declared == Some(&judged.rule.name) && judged.rule.action != Action::Notify) {
@@ -121,6 +109,23 @@ pub fn tell(binding: &Binding, before: &SecretBindingStatus, found: &Found, now:
         told.notes.push(Note { warning: true, reason: Reason::InvalidSpec, text: complaint });
     }
     told
+}
+
+/// The overlaps that outlive their rule.
+fn outlived(binding: &Binding, before: &SecretBindingStatus, found: &Found) -> Vec<RotationStatus> {
+    let outlived = before.rotation.iter().filter(|was| {
+        let is_gone = !binding.rotation.iter().any(|rule| rule.name == was.name);
+        let goes_on = found.activities.as_ref().is_none_or(|activities| activities.contains_key(&was.name));
+        is_gone && was.overlap.is_some() && goes_on
+    });
+    let status = |was: &RotationStatus| {
+        let activity = found.activities.as_ref().and_then(|activities| activities.get(&was.name));
+        let (phase, overlap) = activity.map_or((was.phase.clone(), was.overlap.clone()), |activity| {
+            (activity.phase.clone(), activity.record.clone())
+        });
+        RotationStatus { state: None, next_rotation_time: None, phase, overlap, ..was.clone() }
+    };
+    outlived.map(status).collect()
 }
 
 fn verdict(status: &SecretBindingStatus) -> Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition> {

@@ -1,5 +1,7 @@
 //! One key with an overlap, as it was observed, and what is told of it.
 
+#![allow(clippy::too_many_arguments, reason = "the object SecretRotation replaces this file")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
