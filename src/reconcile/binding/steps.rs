@@ -77,7 +77,7 @@ async fn steps(
     let mut need = plan(at, &authorized, &observed, history, &cx.key);
     if must_confirm(&need, &observed) {
         observed = Box::pin(confirm(cx, at, &authorized, history, observed)).await?;
-        attempt.facts.verified = observed.verified();
+        attempt.facts.verified = observed.verified().or(attempt.facts.verified);
         need = plan(at, &authorized, &observed, history, &cx.key);
     }
     attempt.rotation.found.aws = observed.sources.as_ref().and_then(|sources| sources.rotations.clone());
