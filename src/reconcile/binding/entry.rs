@@ -63,7 +63,8 @@ async fn reconcile_manifest(
     if manifest.spec.suspend.unwrap_or_default() {
         cx.state.release_slots(name);
         let said = suspended(&before, generation, Timestamp::now());
-        let (history, reported) = Box::pin(publish(cx, manifest, history, (&before, &said), &permit)).await;
+        let (history, reported) =
+            Box::pin(publish(cx, manifest, history, Said { before: &before, report: &said }, &permit)).await;
         cx.metrics.reconciled("suspended", started.elapsed());
         return (history, (reported == Reported::Failed).then_some(RETRY_REPORT));
     }
@@ -88,7 +89,8 @@ async fn reconcile_manifest(
     let timing = Timing::new(&cx.settings, refresh, Timestamp::now());
     let said =
         status(&before, findings(binding.as_deref().ok(), generation, (&attempt, error.as_ref()), &timing), timing.now);
-    let (history, reported) = Box::pin(publish(cx, manifest, history, (&before, &said), &permit)).await;
+    let (history, reported) =
+        Box::pin(publish(cx, manifest, history, Said { before: &before, report: &said }, &permit)).await;
     drop(permit);
     for note in &said.commands {
         cx.clients.events.note(name, &manifest.uid().unwrap_or_default(), note.clone(), Timestamp::now());
@@ -109,15 +111,23 @@ fn findings<'a>(
     Findings { binding, generation, attempt, error, interval, looks_again: timing.interval.is_some() }
 }
 
+/// What is said of a binding, and what was said before.
+#[derive(Clone, Copy)]
+struct Said<'a> {
+    before: &'a SecretBindingStatus,
+    report: &'a Report,
+}
+
 /// Writes the status, publishes the Events, and sets the metrics of a binding.
 async fn publish(
     cx: &Context,
     manifest: &SecretBinding,
     mut history: History,
-    (before, said): (&SecretBindingStatus, &Report),
+    said: Said<'_>,
     permit: &Permit<'_>,
 ) -> (History, Reported) {
     let (namespace, name) = (manifest.namespace().unwrap_or_default(), manifest.name_any());
+    let Said { before, report: said } = said;
     let conditions = &said.status.conditions;
     let ready = conditions.iter().any(|c| c.type_ == ConditionType::Ready.as_str() && c.status == "True");
     let age = |at: Instant| i64::try_from(at.elapsed().as_secs()).unwrap_or_default();

@@ -89,12 +89,13 @@ pub async fn write(
     let mut written = Written::stopped(WriteError::Raced);
     for _ in 0..RACES {
         let mut next = match observe(cx, subject, seen.take(), overlapping, permit).await {
-            Ok((target, old)) if overlapping => {
-                Box::pin(write_overlapping(cx, subject, material, (target, old.as_ref()), permit)).await
-            }
             Ok((target, old)) => {
                 let content = Content::of(material.selected.clone(), target, old.as_ref());
-                Box::pin(write_content(cx, subject, material, content, permit)).await
+                if overlapping {
+                    Box::pin(write_overlapping(cx, subject, material, content, permit)).await
+                } else {
+                    Box::pin(write_content(cx, subject, material, content, permit)).await
+                }
             }
             Err(error) => Written::stopped(error),
         };
@@ -150,17 +151,17 @@ async fn write_overlapping(
     cx: &Arc<Context>,
     subject: &Subject<'_>,
     material: &Material<'_>,
-    (target, old): (TargetState, Option<&PublishedSecret>),
+    content: Content<'_>,
     permit: &Permit<'_>,
 ) -> Written {
-    let mut content = Content { overlapping: true, ..Content::of(material.selected.clone(), target, old) };
+    let mut content = Content { overlapping: true, ..content };
     let observed = overlap::look_at_overlaps(cx, subject, &content.target, Consistency::Live, permit.reads().await);
     let observed = match Box::pin(observed).await {
         Ok(observed) => Box::pin(overlap::start_jobs(subject, observed, permit)).await,
         Err(error) => return Written::stopped(error),
     };
     let steps = OverlapMaterial { access: &material.authorized.access, versions: material.versions };
-    let stepped = Box::pin(overlap::overlap(cx, subject, observed, &steps, &mut content.selected, old)).await;
+    let stepped = Box::pin(overlap::overlap(cx, subject, observed, &steps, &mut content.selected, content.old)).await;
     let (next, reports) = match stepped {
         Ok(stepped) => stepped,
         Err(Error::Render(rejection)) => {
