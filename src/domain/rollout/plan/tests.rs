@@ -9,6 +9,8 @@ use crate::domain::rollout::workload::ObservedPod;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
+mod step_tests;
+
 const MARK: &str = "wanted";
 
 fn at(second: i64) -> String {
