@@ -9,7 +9,7 @@ use crate::api::SecretBindingStatus;
 use crate::domain::name::BindingName;
 use crate::domain::render::key::TargetKey;
 use crate::domain::render::rejection::Rejection;
-use crate::domain::rollout::plan;
+use crate::domain::rollout::history::RolloutHistory;
 use crate::domain::rotation::age::UnknownAge;
 use crate::domain::rotation::key_source::KeySource;
 use crate::state::backoff::Backoff;
@@ -33,7 +33,7 @@ pub struct History {
     /// The last status written, until the watch has shown it.
     pub reported: Option<ReportedStatus>,
     /// The restarts.
-    pub rollout: plan::RolloutHistory,
+    pub rollout: RolloutHistory,
     /// The keys of unknown age.
     pub ages: AgeHistory,
     /// Where the keys of rules come from that an action is under way for.
@@ -58,7 +58,7 @@ pub struct HistoryUpdate {
     /// Where keys come from.
     pub key_sources: Option<KeySources>,
     /// The restarts.
-    pub rollout: Option<plan::RolloutHistory>,
+    pub rollout: Option<RolloutHistory>,
 }
 
 impl History {

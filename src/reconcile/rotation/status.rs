@@ -92,28 +92,31 @@ pub fn rotation_report(
     }
     report.rotation.extend(outlived(binding, before, found));
     report.wake = judged.iter().filter_map(|judged| judged.standing.wake).min();
-    // An action begins once the status tells of what it is for, so the next pass is to follow at once.
+    // An action begins once the status tells of what it is for, so the next reconcile follows at once.
     if judged.iter().any(|judged| declared == Some(&judged.rule.name) && judged.rule.action != Action::Notify) {
         report.wake = Some(now);
     }
     report.next = report.due.iter().map(|(_, due)| *due).min().map(|due| Time(to_second(due)));
     report.state = summary(&report.rotation);
     report.condition = condition(&judged, complaint.as_deref());
-    // What this pass could not find out is no reason to say anything else than before.
-    if (found.aws.is_none() || found.activities.is_none() || found.acted.is_none())
-        && report.rotation == before.rotation
-        && let (Some((_, reason, message)), Some(was)) = (&mut report.condition, verdict(before))
-        && let Some(was_reason) = Reason::ALL.iter().find(|reason| reason.as_str() == was.reason)
-        && complaint.is_none()
-    {
-        (*reason, *message) = (*was_reason, was.message.clone());
+    if complaint.is_none() && report.rotation == before.rotation && !found.is_complete() {
+        report.condition = report.condition.map(|condition| as_before(condition, before));
     }
-    if let Some(complaint) = complaint
-        && report.handled != before.last_handled_rotation
-    {
-        report.notes.push(Note { warning: true, reason: Reason::InvalidSpec, text: complaint });
+    if let Some(text) = complaint.filter(|_| report.handled != before.last_handled_rotation) {
+        report.notes.push(Note { warning: true, reason: Reason::InvalidSpec, text });
     }
     report
+}
+
+/// The condition with reason and message as before: what a reconcile could not find out is no reason to say anything
+/// else.
+fn as_before((status, reason, message): Verdict, before: &SecretBindingStatus) -> Verdict {
+    let was = verdict(before);
+    let was_reason = was.and_then(|was| Reason::ALL.iter().find(|reason| reason.as_str() == was.reason));
+    match (was, was_reason) {
+        (Some(was), Some(reason)) => (status, *reason, was.message.clone()),
+        _ => (status, reason, message),
+    }
 }
 
 /// The overlaps that outlive their rule.
