@@ -1,5 +1,5 @@
 //! The watches: they keep the stores, and tell which bindings each change affects. They run in every replica, so that
-//! one that takes over has seen all; only where passes are made do their triggers go anywhere.
+//! one that takes over has seen all; their triggers count only in the process that leads.
 
 use std::fmt::Debug;
 use std::future::{Future, ready};

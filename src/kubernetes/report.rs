@@ -132,7 +132,7 @@ pub enum StatusError {
     Unbuilt(String),
 }
 
-/// The Events that wait to be published. They go out one after the other beside the passes, which never wait for one.
+/// The Events that wait to be published. They go out one after the other beside the reconciles, which never wait for one.
 pub struct Events {
     client: Client,
     reporter: String,

@@ -43,7 +43,7 @@ pub struct Publication<'a> {
 /// What came of a publication.
 #[derive(Debug)]
 pub struct Applied {
-    /// The target as it now stands.
+    /// The target after the write.
     pub result: Result<ObservedTarget, Error>,
     /// Whether the values were rendered.
     pub rendered: bool,

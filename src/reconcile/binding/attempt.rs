@@ -72,7 +72,7 @@ pub struct GrantInUse {
     pub expires: Option<Timestamp>,
 }
 
-/// The Secret as it now stands.
+/// The published Secret.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Published {
     /// Its name.
@@ -84,7 +84,7 @@ pub struct Published {
 }
 
 impl Published {
-    /// The target of a binding, as it now stands.
+    /// The published target of a binding.
     #[must_use]
     pub fn new(binding: &Binding, observed: ObservedTarget) -> Self {
         Self { name: binding.target.name.clone(), observed, leftovers: Vec::new() }

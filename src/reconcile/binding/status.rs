@@ -154,7 +154,7 @@ fn publish(status: &mut SecretBindingStatus, attempt: &Attempt) {
     }
 }
 
-/// Adds what is told of rotation rules to the status after a pass. Without it, as where the spec does not parse, all
+/// Adds the report on rotation rules to a status. Without it, as where the spec does not parse, all
 /// of that stays as it was.
 fn with_rotation(
     status: &mut SecretBindingStatus,

@@ -51,7 +51,7 @@ impl Material<'_> {
 
 /// What came of a write.
 pub struct Written {
-    /// The target as it now stands.
+    /// The target after the write.
     pub result: Result<ObservedTarget, Error>,
     /// Whether the values were rendered.
     pub rendered: bool,
@@ -224,8 +224,7 @@ async fn write_content(
     rendered(Ok(observed))
 }
 
-/// The Secret as it should be, given what stands there: the keys as selected and completed, with what is told of
-/// earlier values. With it comes what stands there.
+/// The desired Secret, from the selected keys and the record of earlier values. Returns the observed target with it.
 fn compose(
     cx: &Context,
     subject: &Subject<'_>,
