@@ -94,7 +94,8 @@ async fn reconcile_manifest(
     for note in &said.commands {
         cx.clients.events.note(name, &manifest.uid().unwrap_or_default(), note.clone(), Timestamp::now());
     }
-    cx.metrics.rotation(&name.namespace, &name.name, said.due.iter().map(|(rule, due)| (&**rule, due.as_second())));
+    let due = said.due.iter().map(|(_, due)| due.as_second()).min();
+    cx.metrics.rotation(&name.namespace, &name.name, due);
     cx.metrics.reconciled(error.as_ref().map_or("ok", |error| error.reason().as_str()), started.elapsed());
     let late = late && matches!(reported, Reported::Written(_));
     let outcome = ReconcileOutcome { attempt: &attempt, error: error.as_ref(), report: &said, late };
