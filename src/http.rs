@@ -1,5 +1,7 @@
 //! `/metrics`, `/healthz` and `/readyz`.
 
+mod connections;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -55,21 +57,18 @@ pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 /// Serves until `shutdown`.
-///
-/// # Errors
-/// Where the listener fails.
 pub async fn serve(
     listener: TcpListener,
     metrics: Arc<Metrics>,
     readiness: Arc<Readiness>,
     shutdown: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
+) {
     let router = Router::new()
         .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
         .route("/metrics", get(exposition))
         .with_state(Shared { metrics, readiness });
-    axum::serve(listener, router).with_graceful_shutdown(shutdown).await
+    connections::serve(listener, router, shutdown).await;
 }
 
 /// A process that cannot see changes for ten minutes looks healthy from outside, so it says that it is not.

@@ -1,6 +1,7 @@
 //! What Prometheus sees. Series of one binding go with it; label values come from closed sets.
 
-use std::collections::{BTreeSet, HashMap};
+mod rotation_times;
+
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -12,6 +13,8 @@ use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+
+use crate::metrics::rotation_times::RotationTimes;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabel {
@@ -38,13 +41,6 @@ struct KindLabel {
 struct BindingLabels {
     namespace: String,
     name: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RuleLabels {
-    namespace: String,
-    name: String,
-    rule: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -97,9 +93,8 @@ pub struct Metrics {
     aws_duration: Family<OperationLabel, Histogram, Latency>,
     binding_ready: Family<BindingLabels, Gauge>,
     binding_verified: Family<BindingLabels, Gauge>,
-    rotation_next: Family<RuleLabels, Gauge>,
-    /// The rules of each binding that have a series.
-    rules: Mutex<HashMap<BindingLabels, BTreeSet<String>>>,
+    rotation_next: Family<BindingLabels, Gauge>,
+    rotation_times: Mutex<RotationTimes>,
     watch_errors: Family<KindLabel, Counter>,
     propagation: Histogram,
     events: Family<ResultLabel, Counter>,
@@ -122,7 +117,7 @@ impl Default for Metrics {
             binding_ready: Family::default(),
             binding_verified: Family::default(),
             rotation_next: Family::default(),
-            rules: Mutex::default(),
+            rotation_times: Mutex::default(),
             watch_errors: Family::default(),
             // From 0.1 s to a day: by events, by the sweep, by a binding that is checked once a day.
             propagation: Histogram::new(exponential_buckets(0.1, 2.5, 16)),
@@ -161,7 +156,7 @@ impl Metrics {
         );
         registry.register(
             "rotation_next_timestamp_seconds",
-            "When the rotation rule of the binding is due, in the past where it is overdue",
+            "When the first rotation rule of the binding is due, in the past where it is overdue; _other stands for the bindings beyond 200 in a namespace",
             self.rotation_next.clone(),
         );
         registry.register("watch_errors", "Failures of the watches on the API server", self.watch_errors.clone());
@@ -227,23 +222,22 @@ impl Metrics {
         let labels = BindingLabels { namespace: namespace.to_owned(), name: name.to_owned() };
         self.binding_ready.remove(&labels);
         self.binding_verified.remove(&labels);
-        self.rotation(namespace, name, std::iter::empty());
+        self.rotation(namespace, name, None);
     }
 
-    /// Sets when the rules of a binding are due, in seconds since 1970, and drops the series of its other rules.
-    pub fn rotation<'a>(&self, namespace: &str, name: &str, due: impl Iterator<Item = (&'a str, i64)>) {
-        let of =
-            |rule: &str| RuleLabels { namespace: namespace.to_owned(), name: name.to_owned(), rule: rule.to_owned() };
-        let mut now = BTreeSet::new();
-        for (rule, seconds) in due {
-            self.rotation_next.get_or_create(&of(rule)).set(seconds);
-            now.insert(rule.to_owned());
-        }
-        let labels = BindingLabels { namespace: namespace.to_owned(), name: name.to_owned() };
-        let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = if now.is_empty() { rules.remove(&labels) } else { rules.insert(labels, now.clone()) };
-        for gone in before.iter().flatten().filter(|rule| !now.contains(*rule)) {
-            self.rotation_next.remove(&of(gone));
+    /// Sets when the first rule of a binding is due, in seconds since 1970; `None` where no rule has a due time.
+    pub fn rotation(&self, namespace: &str, name: &str, due: Option<i64>) {
+        let mut times = self.rotation_times.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, due) in times.set(namespace, name, due) {
+            let labels = BindingLabels { namespace: namespace.to_owned(), name };
+            match due {
+                Some(seconds) => {
+                    self.rotation_next.get_or_create(&labels).set(seconds);
+                }
+                None => {
+                    self.rotation_next.remove(&labels);
+                }
+            }
         }
     }
 
@@ -306,20 +300,47 @@ mod tests {
     use crate::metrics::Metrics;
 
     #[test]
-    fn the_series_of_a_rule_go_with_it_and_with_its_binding() {
+    fn the_series_of_a_rotation_goes_with_the_rules_and_with_the_binding() {
         let metrics = Metrics::default();
-        let shown = |rule: &str| {
-            let series =
-                format!("bindery_rotation_next_timestamp_seconds{{namespace=\"n\",name=\"b\",rule=\"{rule}\"}} ");
+        let shown = |name: &str| {
+            let series = format!("bindery_rotation_next_timestamp_seconds{{namespace=\"n\",name=\"{name}\"}} ");
             metrics.encode().unwrap().lines().find_map(|line| line.strip_prefix(&series).map(str::to_owned))
         };
-        metrics.rotation("n", "b", [("x", 5), ("y", 7)].into_iter());
-        metrics.rotation("n", "c", [("x", 9)].into_iter());
-        assert_eq!((shown("x").as_deref(), shown("y").as_deref()), (Some("5"), Some("7")));
-        metrics.rotation("n", "b", [("y", 8)].into_iter());
-        assert_eq!((shown("x"), shown("y").as_deref()), (None, Some("8")));
-        metrics.forget("n", "b");
-        assert_eq!(shown("y"), None);
-        assert!(metrics.encode().unwrap().contains("name=\"c\",rule=\"x\""));
+        metrics.rotation("n", "b", Some(5));
+        metrics.rotation("n", "c", Some(9));
+        assert_eq!((shown("b").as_deref(), shown("c").as_deref()), (Some("5"), Some("9")));
+        metrics.rotation("n", "b", Some(8));
+        assert_eq!(shown("b").as_deref(), Some("8"));
+        metrics.rotation("n", "b", None);
+        assert_eq!((shown("b"), shown("c").as_deref()), (None, Some("9")));
+        metrics.forget("n", "c");
+        assert_eq!(shown("c"), None);
+    }
+
+    #[test]
+    fn a_scrape_of_many_bindings_with_many_rules_stays_small() {
+        let metrics = Metrics::default();
+        for binding in 0..60 {
+            let name = format!("a-binding-with-a-name-of-forty-characters{binding}");
+            let due = (0..50).map(|rule| Rule { due: 1_800_000_000 + rule });
+            metrics.binding("a-namespace-of-its-own", &name, true, Some(1_800_000_000));
+            metrics.rotation("a-namespace-of-its-own", &name, due.map(|rule| rule.due).min());
+        }
+        let length = metrics.encode().unwrap().len();
+        assert!(length < 100_000, "{length} bytes");
+        for binding in 0..1000 {
+            metrics.rotation("full", &format!("b{binding}"), Some(1_800_000_000 - binding));
+        }
+        let text = metrics.encode().unwrap();
+        let series: Vec<&str> = text
+            .lines()
+            .filter(|line| line.starts_with("bindery_rotation_next_timestamp_seconds{namespace=\"full\""))
+            .collect();
+        assert_eq!(series.len(), 201);
+        assert!(series.iter().any(|line| line.contains("name=\"_other\"} 1799999001")), "{series:#?}");
+    }
+
+    struct Rule {
+        due: i64,
     }
 }

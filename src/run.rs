@@ -21,6 +21,7 @@ use crate::aws::writer::Writer;
 use crate::controller::prepare::{AwsClients, Surroundings, prepare};
 use crate::flags::{AuditTarget, RunArgs};
 use crate::http::Readiness;
+use crate::kubernetes::client::connect;
 use crate::kubernetes::installation::{FingerprintKeyError, fingerprint_key, wait_for_kinds};
 use crate::kubernetes::lease::Candidate;
 use crate::metrics::Metrics;
@@ -118,7 +119,7 @@ impl Process {
         let listener = http::bind(args.listen).await.map_err(|error| RunError::Listen(args.listen, error))?;
         let config = Config::infer().await.map_err(|error| RunError::Kubernetes(error.to_string()))?;
         let home = std::env::var("POD_NAMESPACE").unwrap_or_else(|_| config.default_namespace.clone());
-        let client = Client::try_from(config).map_err(|error| RunError::Kubernetes(error.to_string()))?;
+        let client = connect(config).map_err(|error| RunError::Kubernetes(error.to_string()))?;
         let (stop, stopped) = watch::channel(false);
         tokio::spawn(wait_for_signals(stop, audit.clone()));
         let (metrics, readiness) = (Arc::new(Metrics::default()), Arc::new(Readiness::default()));

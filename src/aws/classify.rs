@@ -7,11 +7,18 @@ use aws_sdk_sts::operation::assume_role::AssumeRoleError;
 use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use aws_types::request_id::RequestId;
+use k8s_openapi::jiff::Timestamp;
 
 use crate::aws::credentials::CredentialsCause;
+use crate::aws::own_credentials::named_fault;
 use crate::domain::secret::error::{SourceError, SourceErrorKind};
+
+/// AWS takes requests whose time is off by less than five minutes, in seconds.
+const MOST_SKEW: u64 = 240;
 
 /// An operation that writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +52,9 @@ where
     let (of_credentials, credentials_request) = credentials_failure(error);
     let code = error.code().or(of_credentials.as_deref()).map(bounded_code);
     let request_id = error.request_id().or(credentials_request.as_deref()).map(bounded_code);
+    let fault = credentials_fault(error);
     let kind = match error {
+        _ if fault.is_some() => SourceErrorKind::CredentialsFailed,
         SdkError::ServiceError(service) => {
             let status = service.raw().status().as_u16();
             classify(error.code(), error.message().unwrap_or_default(), status)
@@ -56,7 +65,31 @@ where
         SdkError::ConstructionFailure(_) => SourceErrorKind::InvalidReference,
         _ => SourceErrorKind::Unavailable,
     };
-    SourceError { code, request_id, ..SourceError::new(kind, secret) }
+    let fault = fault.or_else(|| (kind == SourceErrorKind::CredentialsFailed).then(|| clock_fault(error)).flatten());
+    SourceError { code, request_id, fault, ..SourceError::new(kind, secret) }
+}
+
+/// What is wrong with the credentials, from deep in the chain of causes.
+fn credentials_fault(error: &(dyn StdError + 'static)) -> Option<String> {
+    let mut current = Some(error);
+    while let Some(error) = current {
+        if let Some(fault) = named_fault(error) {
+            return Some(fault.to_string());
+        }
+        current = error.source();
+    }
+    None
+}
+
+/// How far the clock is off, by the date of AWS's answer, where that is too far for AWS.
+fn clock_fault<E>(error: &SdkError<E, HttpResponse>) -> Option<String> {
+    let date = error.raw_response()?.headers().get("date")?;
+    let theirs = DateTime::from_str(date, Format::HttpDate).ok()?.secs();
+    let ours = Timestamp::now().as_second();
+    let off = ours.abs_diff(theirs);
+    let way = if ours > theirs { "ahead of" } else { "behind" };
+    (off >= MOST_SKEW)
+        .then(|| format!("the clock of this node is about {} minutes {way} AWS's; set it by NTP", off / 60))
 }
 
 /// Classifies the error of one secret in a batch.
@@ -263,6 +296,28 @@ mod tests {
     fn a_secret_named_like_a_phrase_of_aws_does_not_change_the_meaning_of_a_denial() {
         let message = "User: arn:aws:sts::1:x is not authorized on resource: access to kms is not allowed";
         assert_eq!(classify(Some("AccessDeniedException"), message, 400), SourceErrorKind::AccessDenied);
+    }
+
+    #[test]
+    fn a_clock_that_is_off_by_ten_minutes_is_said_to_be() {
+        use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
+        use aws_smithy_types::body::SdkBody;
+        use aws_smithy_types::error::ErrorMetadata;
+        for (code, off, said) in [
+            ("RequestTimeTooSkewed", -600, Some("10 minutes ahead of")),
+            ("InvalidSignatureException", 600, Some("behind")),
+            ("ExpiredTokenException", 0, None),
+        ] {
+            let mut answer = HttpResponse::new(400.try_into().unwrap(), SdkBody::empty());
+            let date = DateTime::from_secs(Timestamp::now().as_second() + off).fmt(Format::HttpDate).unwrap();
+            answer.headers_mut().insert("date", date);
+            let meta = ErrorMetadata::builder().code(code).message("hunter2").build();
+            let error = from_sdk("app", &SdkError::service_error(GetSecretValueError::generic(meta), answer));
+            assert_eq!(error.kind, SourceErrorKind::CredentialsFailed, "{code}");
+            let text = error.to_string();
+            assert_eq!(text.contains("the clock of this node"), said.is_some(), "{text}");
+            assert!(said.is_none_or(|said| text.contains(said)) && !text.contains("hunter2"), "{text}");
+        }
     }
 
     #[test]

@@ -8,7 +8,8 @@
 //! | [`api`] | the requests to Secrets Manager, as one trait |
 //! | [`sdk`] | the trait over the AWS SDK |
 //! | [`classify`] | the meaning of AWS's error codes |
-//! | [`credentials`] | the credentials of an identity |
+//! | [`own_credentials`] | the operator's own credentials, checked |
+//! | [`credentials`] | the credentials of other identities |
 //! | [`rate_limit`] | the rate limits of accounts and identities |
 //! | [`versions`] | the index of versions, filled without reading a value |
 //! | [`read_request`] | the request of a binding for a value |
@@ -25,6 +26,7 @@ pub mod audit;
 pub mod classify;
 pub mod credentials;
 pub mod events;
+pub mod own_credentials;
 pub mod rate_limit;
 pub mod read_queue;
 mod read_record;

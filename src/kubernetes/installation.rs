@@ -7,10 +7,18 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ListParams, ObjectMeta, PostParams};
 use kube::{Api, Client};
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use crate::api::{FIELD_MANAGER, SecretBinding, SecretGrant};
 use crate::domain::fingerprint::{FingerprintKey, KEY_LENGTH};
+
+/// One request may take this long.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// The pause after a first request that failed, which doubles with each further one.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Waits until the API server serves the kinds and lets the operator read them.
 pub async fn wait_for_kinds(client: &Client, namespace: Option<&str>) {
@@ -22,7 +30,7 @@ pub async fn wait_for_kinds(client: &Client, namespace: Option<&str>) {
     let one = ListParams::default().limit(1);
     let mut told = false;
     loop {
-        let listed = tokio::time::timeout(Duration::from_secs(10), async {
+        let listed = timeout(REQUEST_TIMEOUT, async {
             bindings.list(&one).await.map(|_| ())?;
             grants.list(&one).await.map(|_| ())
         });
@@ -62,7 +70,7 @@ pub enum FingerprintKeyError {
     Random,
 }
 
-/// Reads the fingerprint key of the installation, or makes one.
+/// Reads the fingerprint key of the installation, or makes one. Waits for an API server that does not answer.
 ///
 /// # Errors
 /// Where the Secret cannot be read or created, or holds something else.
@@ -71,10 +79,51 @@ pub async fn fingerprint_key(
     namespace: &str,
     name: &str,
 ) -> Result<FingerprintKey, FingerprintKeyError> {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let error = match read_or_make_key(client, namespace, name).await {
+            Ok(key) => return Ok(key),
+            Err(KeyAttemptError::Unanswered(error)) => error,
+            Err(KeyAttemptError::Final(error)) => return Err(error),
+        };
+        tracing::warn!(%namespace, secret = %name, %error, "the fingerprint key cannot be read; it is tried again");
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Why an attempt gave no key.
+enum KeyAttemptError {
+    /// The API server did not answer, or failed: this passes.
+    Unanswered(String),
+    /// This does not pass.
+    Final(FingerprintKeyError),
+}
+
+impl KeyAttemptError {
+    fn of(name: &str, error: &kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) if status.code != 429 && status.code < 500 => {
+                Self::Final(FingerprintKeyError::Forbidden(name.to_owned(), error.to_string()))
+            }
+            _ => Self::Unanswered(error.to_string()),
+        }
+    }
+}
+
+impl From<FingerprintKeyError> for KeyAttemptError {
+    fn from(error: FingerprintKeyError) -> Self {
+        Self::Final(error)
+    }
+}
+
+async fn read_or_make_key(client: &Client, namespace: &str, name: &str) -> Result<FingerprintKey, KeyAttemptError> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let failed = |error: kube::Error| FingerprintKeyError::Forbidden(name.to_owned(), error.to_string());
+    let failed = |error: kube::Error| KeyAttemptError::of(name, &error);
+    let late = |_| KeyAttemptError::Unanswered("the API server did not answer in time".to_owned());
     for _ in 0..3 {
-        if let Some(secret) = api.get_opt(name).await.map_err(failed)? {
+        let stored = timeout(REQUEST_TIMEOUT, api.get_opt(name)).await.map_err(late)?.map_err(failed)?;
+        if let Some(secret) = stored {
             let stored = secret.data.and_then(|mut data| data.remove("key"));
             let bytes = Zeroizing::new(stored.map(|key| key.0).unwrap_or_default());
             let key = <[u8; KEY_LENGTH]>::try_from(bytes.as_slice())
@@ -83,14 +132,15 @@ pub async fn fingerprint_key(
         }
         let mut key = Zeroizing::new([0; KEY_LENGTH]);
         getrandom::fill(key.as_mut_slice()).map_err(|_| FingerprintKeyError::Random)?;
-        match create_fingerprint_key(client, namespace, name, &key).await {
+        let created = timeout(REQUEST_TIMEOUT, create_fingerprint_key(client, namespace, name, &key));
+        match created.await.map_err(late)? {
             Ok(()) => return Ok(FingerprintKey::new(key)),
             // Another replica was first: its key counts.
             Err(kube::Error::Api(status)) if status.code == 409 => {}
             Err(error) => return Err(failed(error)),
         }
     }
-    Err(FingerprintKeyError::Forbidden(name.to_owned(), "it is created and deleted again and again".to_owned()))
+    Err(FingerprintKeyError::Forbidden(name.to_owned(), "it is created and deleted again and again".to_owned()).into())
 }
 
 /// Creates the Secret that holds the operator's own random key.

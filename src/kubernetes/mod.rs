@@ -2,6 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | [`client`] | the client, with a deadline for every request |
 //! | [`api_server`] | the way to the API server, and the bound on requests under way |
 //! | [`read`], [`list`] | reads of single objects, and lists page by page |
 //! | [`mod@write`], [`write_error`] | the target Secret |
@@ -15,6 +16,7 @@
 
 pub mod api_server;
 pub mod binding_object;
+pub mod client;
 mod deadline;
 pub mod installation;
 pub mod job;

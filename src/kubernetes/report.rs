@@ -122,7 +122,7 @@ pub enum StatusError {
     #[error("the binding does not exist any more")]
     Gone,
     /// Kubernetes refused.
-    #[error("the API server refused the status")]
+    #[error("{}", refusal(.0))]
     Failed(#[source] Box<kube::Error>),
     /// No answer.
     #[error("the API server did not answer in time")]
@@ -130,6 +130,14 @@ pub enum StatusError {
     /// The request could not be made.
     #[error("the request cannot be made: {0}")]
     Unbuilt(String),
+}
+
+/// A refusal without the API server's own text.
+fn refusal(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => format!("the API server refused the status ({} {})", status.code, status.reason),
+        _ => "the API server did not answer".to_owned(),
+    }
 }
 
 /// The Events that wait to be published. They go out one after the other beside the reconciles, which never wait for one.

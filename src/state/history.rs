@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::api::SecretBindingStatus;
 use crate::domain::name::BindingName;
+use crate::domain::note::Note;
 use crate::domain::render::key::TargetKey;
 use crate::domain::render::rejection::Rejection;
 use crate::domain::rollout::history::RolloutHistory;
@@ -16,6 +17,9 @@ use crate::state::backoff::Backoff;
 
 /// Repairs are counted over this time.
 const REPAIR_WINDOW: Duration = Duration::from_secs(600);
+
+/// Of a report that cannot be written no more Events are kept.
+const MAX_NOTES: usize = 8;
 
 /// What is remembered of one binding.
 #[derive(Default)]
@@ -32,6 +36,8 @@ pub struct History {
     pub tidy: Option<i64>,
     /// The last status written, until the watch has shown it.
     pub reported: Option<ReportedStatus>,
+    /// What could not be written yet.
+    pub unwritten: Option<Box<UnwrittenReport>>,
     /// The restarts.
     pub rollout: RolloutHistory,
     /// The keys of unknown age.
@@ -80,6 +86,7 @@ impl History {
             key_sources: facts.key_sources.or(self.key_sources),
             backoff: self.backoff,
             reported: self.reported,
+            unwritten: self.unwritten,
             ages,
         }
     }
@@ -101,6 +108,41 @@ pub struct ReportedStatus {
     pub resource_version: u64,
     /// The status.
     pub status: Box<SecretBindingStatus>,
+}
+
+/// A report that the API server did not take. It is all there is of what was found out, so reconciles go on from it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UnwrittenReport {
+    /// The status.
+    pub status: SecretBindingStatus,
+    /// The Events that go with it.
+    pub notes: Vec<Note>,
+    /// The pauses between the tries.
+    pub backoff: Backoff,
+    /// When it is tried again.
+    pub retry_at: Instant,
+}
+
+impl UnwrittenReport {
+    /// The report after one more try that failed at `now`. `jitter` is between 0 and 1.
+    #[must_use]
+    pub fn after(
+        before: Option<&Self>,
+        status: SecretBindingStatus,
+        mut notes: Vec<Note>,
+        now: Instant,
+        jitter: f64,
+    ) -> Self {
+        let backoff = before.map_or(Backoff::default(), |before| before.backoff).failed(Duration::ZERO, jitter);
+        notes.drain(..notes.len().saturating_sub(MAX_NOTES));
+        Self { status, notes, backoff, retry_at: now + backoff.pause() }
+    }
+
+    /// How long until it is tried again.
+    #[must_use]
+    pub fn pause(&self, now: Instant) -> Duration {
+        self.retry_at.saturating_duration_since(now)
+    }
 }
 
 /// The keys of a binding whose age is unknown, and their backfill.
@@ -196,6 +238,7 @@ impl Histories {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::Reason;
 
     #[test]
     fn repairs_are_counted_over_ten_minutes() {
@@ -205,6 +248,23 @@ mod tests {
         assert_eq!(repairs.recent(at(600)), 5);
         assert_eq!(repairs.recent(at(899)), 3);
         assert_eq!(repairs.with(at(899)), Repairs([300, 450, 600, 899].map(at).into()), "older ones are dropped");
+    }
+
+    #[test]
+    fn a_report_that_cannot_be_written_is_tried_with_growing_pauses_and_keeps_its_last_events() {
+        let (now, mut report) = (Instant::now(), None::<UnwrittenReport>);
+        let note = |text: &str| Note { warning: true, reason: Reason::Published, text: text.to_owned() };
+        let mut pauses = Vec::new();
+        for number in 0..11 {
+            let mut notes = report.as_ref().map(|report| report.notes.clone()).unwrap_or_default();
+            notes.push(note(&number.to_string()));
+            let next = UnwrittenReport::after(report.as_ref(), SecretBindingStatus::default(), notes, now, 0.0);
+            pauses.push(next.pause(now).as_secs());
+            report = Some(next);
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+        let texts: Vec<String> = report.unwrap().notes.into_iter().map(|note| note.text).collect();
+        assert_eq!(texts, ["3", "4", "5", "6", "7", "8", "9", "10"]);
     }
 
     #[test]

@@ -32,3 +32,4 @@ mod rollout;
 mod serving;
 mod sharing;
 mod target;
+mod unwritten;

@@ -27,6 +27,7 @@ use tokio::sync::OnceCell;
 use crate::aws::attempts::ThrottlingIsPaced;
 use crate::aws::classify::from_sdk;
 use crate::aws::credentials::{ServiceAccountCredentials, assume_role};
+use crate::aws::own_credentials::OwnCredentials;
 use crate::domain::secret::error::{SourceError, SourceErrorKind};
 use crate::domain::secret::identity::Identity;
 use crate::metrics::Metrics;
@@ -85,7 +86,15 @@ impl SdkClients {
         if let Some(region) = region {
             loader = loader.region(Region::new(region));
         }
-        Self { config: loader.load().await, clients: Mutex::default(), kubernetes, metrics }
+        let config = loader.load().await;
+        let config = match config.credentials_provider() {
+            Some(chain) => {
+                let own = OwnCredentials::new(chain);
+                config.to_builder().credentials_provider(SharedCredentialsProvider::new(own)).build()
+            }
+            None => config,
+        };
+        Self { config, clients: Mutex::default(), kubernetes, metrics }
     }
 
     /// The operator's own configuration.
@@ -145,6 +154,15 @@ impl SdkClients {
         cell.get_or_init(|| self.connect(identity)).await.clone()
     }
 
+    /// The error, where it is not that there is no region: without one no request can be made, now or later.
+    pub(super) fn with_region(&self, identity: &Identity, error: SourceError) -> SourceError {
+        if identity.region.is_some() || self.config.region().is_some() {
+            return error;
+        }
+        let fault = "there is no region; set --aws-region, the variable AWS_REGION, or region in the SecretGrant";
+        SourceError { kind: SourceErrorKind::CredentialsFailed, fault: Some(fault.to_owned()), ..error }
+    }
+
     /// Drops a client whose credentials AWS refuses, so that the next call gets new credentials.
     fn drop_refused(&self, identity: &Identity, error: &SourceError) {
         if error.kind == SourceErrorKind::CredentialsFailed {
@@ -188,7 +206,7 @@ impl SdkCall<'_> {
     {
         self.clients.count(self.operation, self.started, &result);
         result
-            .map_err(|error| from_sdk(secret, &error))
+            .map_err(|error| self.clients.with_region(self.identity, from_sdk(secret, &error)))
             .inspect_err(|error| self.clients.drop_refused(self.identity, error))
     }
 }

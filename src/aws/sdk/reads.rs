@@ -168,7 +168,10 @@ pub(super) async fn account(clients: &SdkClients, identity: &Identity) -> Result
     let result = aws_sdk_sts::Client::new(&clients.config_of(identity)).get_caller_identity().send().await;
     clients.count("GetCallerIdentity", started, &result);
     let kind = SourceErrorKind::CredentialsFailed;
-    let output = result.map_err(|error| SourceError { kind, ..from_sdk(WHOSE, &error) })?;
+    let output = result.map_err(|error| {
+        let error = clients.with_region(identity, from_sdk(WHOSE, &error));
+        SourceError { kind, ..error }
+    })?;
     output.account.ok_or_else(|| SourceError::new(kind, WHOSE))
 }
 

@@ -120,6 +120,8 @@ pub struct SourceError {
     pub code: Option<String>,
     /// AWS's request id.
     pub request_id: Option<String>,
+    /// What is at fault, where this side can tell: a variable, a file, a link of the credential chain, the clock.
+    pub fault: Option<String>,
     /// Attempts for which AWS may have sent a value that did not arrive, as in an answer cut short.
     pub lost_attempts: u32,
 }
@@ -128,7 +130,7 @@ impl SourceError {
     /// A failure found on this side.
     #[must_use]
     pub fn new(kind: SourceErrorKind, secret: impl Into<String>) -> Self {
-        Self { kind, secret: secret.into(), code: None, request_id: None, lost_attempts: 0 }
+        Self { kind, secret: secret.into(), code: None, request_id: None, fault: None, lost_attempts: 0 }
     }
 
     /// The same failure under another name of the secret.
@@ -150,6 +152,9 @@ impl SourceError {
 impl fmt::Display for SourceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "secret {:?}: {}", self.secret, self.kind.says())?;
+        if let Some(fault) = &self.fault {
+            write!(f, "; {fault}")?;
+        }
         if let Some(code) = &self.code {
             write!(f, "; AWS answered {code}")?;
         }

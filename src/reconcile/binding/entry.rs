@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 
-use crate::api::{ConditionType, SecretBinding, SecretBindingStatus};
+use crate::api::{ConditionType, SecretBinding};
 use crate::domain::binding::{Binding, Refresh};
 use crate::domain::name::BindingName;
 use crate::kubernetes::api_server::Permit;
 use crate::reconcile::binding::attempt::Attempt;
-use crate::reconcile::binding::report::{Reported, latest_status, report};
-use crate::reconcile::binding::requeue::{RETRY_REPORT, ReconcileOutcome, Timing, requeue};
+use crate::reconcile::binding::report::{Reported, known_status, report};
+use crate::reconcile::binding::requeue::{ReconcileOutcome, Timing, requeue};
 use crate::reconcile::binding::status::{Findings, Report, status, suspended};
 use crate::reconcile::binding::steps;
 use crate::reconcile::context::Context;
@@ -58,15 +58,15 @@ async fn reconcile_manifest(
     history: History,
 ) -> (History, Option<Duration>) {
     let (started, permit) = (Instant::now(), cx.clients.kubernetes.permit());
-    let before = latest_status(manifest, &history);
+    let (before, late) = (known_status(manifest, &history), history.unwritten.is_some());
     let generation = manifest.metadata.generation.unwrap_or_default();
     if manifest.spec.suspend.unwrap_or_default() {
         cx.state.release_slots(name);
         let said = suspended(&before, generation, Timestamp::now());
-        let (history, reported) =
-            Box::pin(publish(cx, manifest, history, Said { before: &before, report: &said }, &permit)).await;
+        let (history, _) = Box::pin(publish(cx, manifest, history, &said, &permit)).await;
         cx.metrics.reconciled("suspended", started.elapsed());
-        return (history, (reported == Reported::Failed).then_some(RETRY_REPORT));
+        let next = history.unwritten.as_ref().map(|unwritten| unwritten.pause(Instant::now()));
+        return (history, next);
     }
     // What is matched on is held while the reconcile waits, among thousands of others: so it is small.
     let binding = Binding::parse(manifest, &cx.settings.denied_metadata).map(Arc::new);
@@ -89,15 +89,16 @@ async fn reconcile_manifest(
     let timing = Timing::new(&cx.settings, refresh, Timestamp::now());
     let said =
         status(&before, findings(binding.as_deref().ok(), generation, (&attempt, error.as_ref()), &timing), timing.now);
-    let (history, reported) =
-        Box::pin(publish(cx, manifest, history, Said { before: &before, report: &said }, &permit)).await;
+    let (history, reported) = Box::pin(publish(cx, manifest, history, &said, &permit)).await;
     drop(permit);
     for note in &said.commands {
         cx.clients.events.note(name, &manifest.uid().unwrap_or_default(), note.clone(), Timestamp::now());
     }
-    cx.metrics.rotation(&name.namespace, &name.name, said.due.iter().map(|(rule, due)| (&**rule, due.as_second())));
+    let due = said.due.iter().map(|(_, due)| due.as_second()).min();
+    cx.metrics.rotation(&name.namespace, &name.name, due);
     cx.metrics.reconciled(error.as_ref().map_or("ok", |error| error.reason().as_str()), started.elapsed());
-    let outcome = ReconcileOutcome { attempt: &attempt, error: error.as_ref(), report: &said, reported: &reported };
+    let late = late && matches!(reported, Reported::Written(_));
+    let outcome = ReconcileOutcome { attempt: &attempt, error: error.as_ref(), report: &said, late };
     requeue(outcome, history, &timing, Instant::now(), fastrand::f64())
 }
 
@@ -111,31 +112,19 @@ fn findings<'a>(
     Findings { binding, generation, attempt, error, interval, looks_again: timing.interval.is_some() }
 }
 
-/// What is said of a binding, and what was said before.
-#[derive(Clone, Copy)]
-struct Said<'a> {
-    before: &'a SecretBindingStatus,
-    report: &'a Report,
-}
-
 /// Writes the status, publishes the Events, and sets the metrics of a binding.
 async fn publish(
     cx: &Context,
     manifest: &SecretBinding,
-    mut history: History,
-    said: Said<'_>,
+    history: History,
+    said: &Report,
     permit: &Permit<'_>,
 ) -> (History, Reported) {
     let (namespace, name) = (manifest.namespace().unwrap_or_default(), manifest.name_any());
-    let Said { before, report: said } = said;
     let conditions = &said.status.conditions;
     let ready = conditions.iter().any(|c| c.type_ == ConditionType::Ready.as_str() && c.status == "True");
     let age = |at: Instant| i64::try_from(at.elapsed().as_secs()).unwrap_or_default();
     let verified = history.verified.map(|at| Timestamp::now().as_second() - age(at));
     cx.metrics.binding(&namespace, &name, ready, verified);
-    let reported = report(cx, manifest, before, said, permit).await;
-    if let Reported::Written(written) = &reported {
-        history.reported = Some(written.clone());
-    }
-    (history, reported)
+    report(cx, manifest, history, said, permit).await
 }

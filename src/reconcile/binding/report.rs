@@ -1,6 +1,7 @@
 //! Writes the status and publishes the Events.
 
 use std::borrow::Cow;
+use std::time::Instant;
 
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
@@ -12,20 +13,31 @@ use crate::kubernetes::api_server::Permit;
 use crate::kubernetes::report::{StatusError, write_status};
 use crate::reconcile::binding::status::Report;
 use crate::reconcile::context::Context;
-use crate::state::history::{History, ReportedStatus};
+use crate::state::history::{History, ReportedStatus, UnwrittenReport};
 
 /// What became of a status.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reported {
-    /// It is as before, or the binding is gone or another by now.
+    /// It is as before.
     Unchanged,
+    /// The binding is gone, or another by now.
+    Superseded,
     /// It was written.
     Written(ReportedStatus),
     /// It could not be written.
     Failed,
 }
 
-/// The status to go on from: the store may lag behind the last write of this process.
+/// The status to go on from. What could not be written is as good as what was: nothing is found out again to tell of it.
+#[must_use]
+pub fn known_status<'a>(manifest: &'a SecretBinding, history: &History) -> Cow<'a, SecretBindingStatus> {
+    match &history.unwritten {
+        Some(unwritten) => Cow::Owned(unwritten.status.clone()),
+        None => latest_status(manifest, history),
+    }
+}
+
+/// The status that the API server has: the store may lag behind the last write of this process.
 #[must_use]
 pub fn latest_status<'a>(manifest: &'a SecretBinding, history: &History) -> Cow<'a, SecretBindingStatus> {
     let seen = manifest.metadata.resource_version.as_deref().and_then(|version| version.parse().ok());
@@ -35,39 +47,69 @@ pub fn latest_status<'a>(manifest: &'a SecretBinding, history: &History) -> Cow<
     }
 }
 
-/// Writes the status, if it changed, and publishes the Events that go with the change.
+/// Writes the status, if it is not what the API server has, and publishes the Events that go with the change. What could
+/// not be written and is the same still is not tried before its time. Answers the history with what became of it.
 pub async fn report(
     cx: &Context,
     manifest: &SecretBinding,
-    before: &SecretBindingStatus,
+    history: History,
     report: &Report,
     permit: &Permit<'_>,
-) -> Reported {
-    if report.status == *before {
-        return Reported::Unchanged;
+) -> (History, Reported) {
+    let now = Instant::now();
+    let earlier = history.unwritten.as_deref();
+    if earlier.is_some_and(|earlier| earlier.status == report.status && !earlier.pause(now).is_zero()) {
+        return (history, Reported::Failed);
     }
+    let notes: Vec<Note> =
+        earlier.into_iter().flat_map(|earlier| &earlier.notes).chain(&report.notes).cloned().collect();
+    let reported = if report.status == *latest_status(manifest, &history) {
+        Reported::Unchanged
+    } else {
+        write(cx, manifest, &report.status, &notes, permit).await
+    };
+    let history = match &reported {
+        Reported::Unchanged => History { unwritten: None, ..history },
+        Reported::Superseded => history,
+        Reported::Written(written) => History { reported: Some(written.clone()), unwritten: None, ..history },
+        Reported::Failed => {
+            let (status, now) = (report.status.clone(), Instant::now());
+            let next = UnwrittenReport::after(history.unwritten.as_deref(), status, notes, now, fastrand::f64());
+            History { unwritten: Some(Box::new(next)), ..history }
+        }
+    };
+    (history, reported)
+}
+
+async fn write(
+    cx: &Context,
+    manifest: &SecretBinding,
+    status: &SecretBindingStatus,
+    notes: &[Note],
+    permit: &Permit<'_>,
+) -> Reported {
     let binding = BindingName::new(&manifest.namespace().unwrap_or_default(), &manifest.name_any());
     let uid = manifest.uid().unwrap_or_default();
     permit.acquire().await;
     // What was found out about an earlier binding of this name is nothing to say of this one.
     if !cx.state.bindings.is_current(&binding, &uid, manifest.metadata.generation.unwrap_or_default()) {
-        return Reported::Unchanged;
+        return Reported::Superseded;
     }
     let (namespace, name) = (&*binding.namespace, &*binding.name);
-    let reported = match write_status(permit.writes().await, (namespace, name), &uid, &report.status).await {
+    let reported = match write_status(permit.writes().await, (namespace, name), &uid, status).await {
         Ok(resource_version) => match resource_version.parse() {
             Ok(resource_version) => {
-                Reported::Written(ReportedStatus { resource_version, status: Box::new(report.status.clone()) })
+                Reported::Written(ReportedStatus { resource_version, status: Box::new(status.clone()) })
             }
             Err(_) => Reported::Unchanged,
         },
-        Err(StatusError::Gone) => return Reported::Unchanged,
+        Err(StatusError::Gone) => return Reported::Superseded,
         Err(error) => {
-            tracing::warn!(%namespace, %name, %error, "the status could not be written; it is tried again");
+            tracing::warn!(%namespace, %name, %error, "the status could not be written; it is tried again with growing pauses");
             return Reported::Failed;
         }
     };
-    for note in &report.notes {
+    for note in notes {
         publish_event(cx, &binding, &uid, note.clone());
     }
     reported

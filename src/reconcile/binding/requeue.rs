@@ -8,7 +8,6 @@ use crate::api::{ConditionType, SecretBindingStatus};
 use crate::domain::binding::Refresh;
 use crate::domain::time::until;
 use crate::reconcile::binding::attempt::Attempt;
-use crate::reconcile::binding::report::Reported;
 use crate::reconcile::binding::stale::stale_after;
 use crate::reconcile::binding::status::Report;
 use crate::reconcile::error::{Class, Error};
@@ -20,8 +19,9 @@ use crate::state::history::History;
 /// How often a Secret of an earlier name is observed while something still refers to it.
 const CLEAN_UP: Duration = Duration::from_secs(30);
 
-/// When a status that could not be written is tried again.
-pub const RETRY_REPORT: Duration = Duration::from_secs(2);
+/// While a status cannot be written, reconciles keep at least this pause: what asks for one at once may wait for the
+/// status to tell of it.
+const UNWRITTEN_PAUSE: Duration = Duration::from_secs(2);
 
 /// The clocks of a binding.
 #[derive(Clone, Copy, Debug)]
@@ -52,8 +52,8 @@ pub struct ReconcileOutcome<'a> {
     pub error: Option<&'a Error>,
     /// What was said of it.
     pub report: &'a Report,
-    /// Whether that was written.
-    pub reported: &'a Reported,
+    /// Whether that was written only now, after a failure.
+    pub late: bool,
 }
 
 /// The pause until the next reconcile: the earliest of all that asks for one. `random` is between 0 and 1. `now` is the
@@ -66,7 +66,7 @@ pub fn requeue(
     now: Instant,
     random: f64,
 ) -> (History, Option<Duration>) {
-    let ReconcileOutcome { attempt, error, report, reported } = outcome;
+    let ReconcileOutcome { attempt, error, report, late } = outcome;
     let (backoff, next) = match error.map(Error::class) {
         None | Some(Class::NewVersion) => {
             (Backoff::default(), next_look(history.verified, timing.interval, now, random))
@@ -85,10 +85,16 @@ pub fn requeue(
     let all = [next, expiry, overlaps, attempt.rollout.next, attempt.rotation.next, wake, backfill];
     let next = all.into_iter().flatten().min();
     let cleans_up = attempt.published.as_ref().is_some_and(|published| !published.leftovers.is_empty());
-    let next = match next {
-        _ if *reported == Reported::Failed => Some(RETRY_REPORT),
-        _ if cleans_up => Some(next.map_or(CLEAN_UP, |next| next.min(CLEAN_UP))),
-        next => next,
+    let next = if let Some(unwritten) = &history.unwritten {
+        let pause = unwritten.pause(now);
+        Some(next.map_or(pause, |next| next.max(UNWRITTEN_PAUSE).min(pause)))
+    } else if late {
+        // What waited for the status to tell of it begins.
+        Some(Duration::ZERO)
+    } else if cleans_up {
+        Some(next.map_or(CLEAN_UP, |next| next.min(CLEAN_UP)))
+    } else {
+        next
     };
     (History { backoff, ..history }, next)
 }

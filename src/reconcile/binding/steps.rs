@@ -38,7 +38,8 @@ pub async fn run(
     let mut attempt = Attempt::default();
     let steps = Box::pin(steps(cx, at, history, permit, &mut attempt));
     let outcome = timeout(DEADLINE, steps).await.unwrap_or(Err(Error::Deadline(DEADLINE.as_secs())));
-    if outcome.is_ok() {
+    // An action begins only once the status tells of it, for whoever takes over.
+    if outcome.is_ok() && history.unwritten.is_none() {
         let acting = Box::pin(act_on_rules(cx, at, &attempt.rotation.found, history, permit));
         if let Ok(acting) = timeout(DEADLINE, acting).await {
             attempt.keep_actions(acting);

@@ -1,0 +1,85 @@
+//! A status that the API server does not take: a policy refuses it, or etcd only reads.
+
+use std::time::Duration;
+
+use bindery::api::SecretBinding;
+use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use serde_json::json;
+
+use crate::support::aws_proxy::Sent;
+use crate::support::{World, eventually};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Lets the API server refuse every status of a binding in the namespace of the world.
+async fn refuse_status(world: &World) {
+    let name = format!("{}-status", world.namespace);
+    let policy: ValidatingAdmissionPolicy = serde_json::from_value(json!({
+        "metadata": {"name": name},
+        "spec": {
+            "matchConstraints": {"resourceRules": [{
+                "apiGroups": ["bindery.dev"], "apiVersions": ["*"], "operations": ["UPDATE"],
+                "resources": ["secretbindings/status"],
+            }]},
+            "validations": [{"expression": "false", "message": "no status today"}],
+        },
+    }))
+    .unwrap();
+    let binding: ValidatingAdmissionPolicyBinding = serde_json::from_value(json!({
+        "metadata": {"name": name},
+        "spec": {
+            "policyName": name,
+            "validationActions": ["Deny"],
+            "matchResources": {
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": world.namespace}},
+            },
+        },
+    }))
+    .unwrap();
+    Api::all(world.client.clone()).create(&PostParams::default(), &policy).await.unwrap();
+    Api::all(world.client.clone()).create(&PostParams::default(), &binding).await.unwrap();
+    world.bind("probe", json!({"suspend": true, "dataFrom": [{"secret": world.secret_id("app")}]})).await;
+    let api: Api<SecretBinding> = world.bindings();
+    eventually("the policy to refuse", LIMIT, || async {
+        let status = json!({"status": {"keys": 1}});
+        let params = PatchParams { dry_run: true, ..PatchParams::default() };
+        api.patch_status("probe", &params, &Patch::Merge(&status)).await.err().map(|_| ())
+    })
+    .await;
+}
+
+async fn take_status_again(world: &World) {
+    let name = format!("{}-status", world.namespace);
+    let (bindings, policies): (Api<ValidatingAdmissionPolicyBinding>, Api<ValidatingAdmissionPolicy>) =
+        (Api::all(world.client.clone()), Api::all(world.client.clone()));
+    bindings.delete(&name, &DeleteParams::default()).await.unwrap();
+    policies.delete(&name, &DeleteParams::default()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_that_cannot_be_written_costs_no_further_read_and_is_written_once_it_can_be() {
+    let world = World::new("unwritten").await;
+    world.put("app", &json!({"A": "one"})).await;
+    refuse_status(&world).await;
+    let mut operator = world.operator();
+    world.bind("app", json!({"refreshInterval": "1h", "dataFrom": [{"secret": world.secret_id("app")}]})).await;
+    world.wait_value("app", "A", "one").await;
+    tokio::time::sleep(Duration::from_secs(25)).await;
+    let reads = world.proxy.calls().iter().filter(|call| call.sent == Sent::Value).count();
+    let log = crate::support::operator::read_log(&world.folder, "operator.log");
+    let tries =
+        log.lines().filter(|line| line.contains("the status could not be written") && line.contains("app")).count();
+    println!("25 s without a status: {reads} reads, {tries} tries");
+    assert_eq!(reads, 1, "what was read is not read again to tell of it");
+    assert!((2..=12).contains(&tries), "the pauses grow: {tries} tries");
+    assert_eq!(world.condition("app", "Ready").await, None);
+
+    take_status_again(&world).await;
+    world.wait_ready("app").await;
+    assert_eq!(world.events("app").await.len(), 1, "the Event goes out with the status");
+    assert_eq!(world.proxy.calls().iter().filter(|call| call.sent == Sent::Value).count(), 1);
+    assert_eq!(operator.terminate().await, Some(0));
+    world.end().await;
+}
