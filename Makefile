@@ -30,7 +30,7 @@ bench: ## Measure the operator at scale (N=1000 bindings over M=100 secrets; GRO
 	$(CLUSTER) run --crds crds/ -- cargo bench --quiet --locked --bench scale
 
 unit: ## The tests that need no cluster
-	cargo test --locked --lib --test generated --test structure --test plan_properties --test totality --test memory --test troubleshooting
+	cargo test --locked --lib --test generated --test structure --test documents --test plan_properties --test totality --test memory --test troubleshooting
 
 lint: ## Format, clippy, documentation, dependencies
 	cargo fmt --check

@@ -228,11 +228,16 @@ fn the_messages_that_the_page_explains_are_the_programs() {
     let part = page.split("\n## What blocks, and how to go on\n").nth(1).unwrap().split("\n## ").next().unwrap();
     let rows: Vec<&str> = part.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
     assert!(rows.len() >= 10, "{} rows", rows.len());
-    let sources: String =
-        ["rotation/overlap.rs", "rotation/gate.rs", "rotation/job.rs", "controller/overlap.rs", "controller/error.rs"]
-            .iter()
-            .map(|file| std::fs::read_to_string(root().join("src").join(file)).unwrap())
-            .collect();
+    let sources: String = [
+        "src/domain/rotation/overlap.rs",
+        "src/domain/rotation/gate.rs",
+        "src/domain/rotation/job.rs",
+        "src/reconcile/rotation/overlap.rs",
+        "src/reconcile/error.rs",
+    ]
+    .iter()
+    .map(|file| std::fs::read_to_string(root().join(file)).unwrap())
+    .collect();
     // A literal may go over the end of a line.
     let plain = sources.replace("\\\n", " ").split_whitespace().collect::<Vec<_>>().join(" ");
     for row in rows {

@@ -18,7 +18,7 @@ use crate::state::bindings::Scope;
 const PERIOD: Duration = Duration::from_secs(10);
 
 /// Keeps the status of all grants true, for ever.
-pub async fn tell(context: &Context) {
+pub async fn keep_current(context: &Context) {
     let mut clock = tokio::time::interval(PERIOD);
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut refused: HashMap<String, (Backoff, Instant)> = HashMap::new();

@@ -48,7 +48,7 @@ pub async fn lead(
         () = running => {}
         () = warm_up => {}
         () = changes => {}
-        () = grant_status::tell(&context) => {}
+        () = grant_status::keep_current(&context) => {}
         () = context.clients.events.publish(|| context.clients.kubernetes.is_busy()) => {}
     }
     context.state.backfills.stop().await;

@@ -94,7 +94,7 @@ async fn register(context: &Context, name: &BindingName, asks: &mut bool) -> Vec
 /// Shares bindings out so that no two parts have a secret in common, and each has at least `size` of them, the last one
 /// aside.
 fn parts<K: Eq + Hash>(bindings: Vec<(BindingName, Vec<K>)>, size: usize) -> Vec<Vec<BindingName>> {
-    // Of each binding one that it has something in common with, directly or not; one that stands for all is its own.
+    // For each binding another one that it shares a secret with, directly or not; the root of a set is its own.
     let mut with: Vec<usize> = (0..bindings.len()).collect();
     let stands_for = |with: &mut Vec<usize>, mut binding: usize| {
         while with[binding] != binding {

@@ -1,5 +1,5 @@
 //! The watches: they keep the stores, and tell which bindings each change affects. They run in every replica, so that
-//! one that takes over has seen all; only where passes are made do their triggers go anywhere.
+//! one that takes over has seen all; their triggers count only in the process that leads.
 
 use std::fmt::Debug;
 use std::future::{Future, ready};
@@ -44,20 +44,16 @@ pub async fn watch(context: Arc<Context>, watches: Watches) {
         }
     };
     let health = watches.health.clone();
+    let of = |kind| Watched { kind, context: &context, health: &health };
     let mut running: Vec<BoxFuture<'_, ()>> = vec![
-        keep(
-            Api::all(context.clients.kubernetes.watch_client().clone()),
-            watches.grants,
-            ("SecretGrant", &context, &health),
-            |event| {
-                affects(grants.observe(event));
-            },
-        )
+        keep(Api::all(context.clients.kubernetes.watch_client().clone()), watches.grants, of("SecretGrant"), |event| {
+            affects(grants.observe(event));
+        })
         .boxed(),
         keep(
             Api::all(context.clients.kubernetes.watch_client().clone()),
             watches.namespaces,
-            ("Namespace", &context, &health),
+            of("Namespace"),
             |event| {
                 affects(namespaces.observe(event));
             },
@@ -71,15 +67,20 @@ pub async fn watch(context: Arc<Context>, watches: Watches) {
     join_all(running).await;
 }
 
+/// What a watch is of, and where its failures go.
+#[derive(Clone, Copy)]
+struct Watched<'a> {
+    kind: &'static str,
+    context: &'a Context,
+    health: &'a WatchHealth,
+}
+
 /// Keeps a store of a cluster-wide kind.
-async fn keep<K>(
-    api: Api<K>,
-    writer: Writer<K>,
-    (kind, context, health): (&'static str, &Context, &WatchHealth),
-    mut observe: impl FnMut(&Event<K>),
-) where
+async fn keep<K>(api: Api<K>, writer: Writer<K>, of: Watched<'_>, mut observe: impl FnMut(&Event<K>))
+where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
+    let Watched { kind, context, health } = of;
     watcher(api, watcher::Config::default())
         .default_backoff()
         .modify(|object| {

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 const LEASE_DURATION: Duration = Duration::from_secs(15);
 /// How long the holder tries to renew before it stops acting.
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
-/// How often the lease is looked at.
+/// How often the lease is read.
 const RETRY_PERIOD: Duration = Duration::from_secs(2);
 
 /// One candidate for one lease.
@@ -50,12 +50,12 @@ fn step(identity: &str, spec: &LeaseSpec, seen: &mut Option<ObservedLease>, now:
         return Step::Take;
     }
     match seen {
-        Some(sighting) if sighting.spec == *spec => {
+        Some(observed) if observed.spec == *spec => {
             let stands = spec
                 .lease_duration_seconds
                 .and_then(|seconds| u64::try_from(seconds).ok())
                 .map_or(LEASE_DURATION, Duration::from_secs);
-            if now.duration_since(sighting.since) >= stands { Step::Take } else { Step::Wait }
+            if now.duration_since(observed.since) >= stands { Step::Take } else { Step::Wait }
         }
         _ => {
             *seen = Some(ObservedLease { spec: spec.clone(), since: now });
@@ -178,7 +178,7 @@ impl Candidate {
             return Ok(false);
         }
         lease.spec = Some(claim(&self.identity, &spec, Timestamp::now()));
-        // A conflict is an error like others: the lease was not renewed, and the next look tells whose it is.
+        // A conflict is an error like others: the lease was not renewed, and the next read tells whose it is.
         put_lease(&self.api, &lease).await.map(|_| true)
     }
 

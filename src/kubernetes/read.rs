@@ -1,5 +1,5 @@
 //! Reads of single objects: a Secret with its values, which is needed where an old and a new value are compared or live
-//! side by side (everything else is told by metadata), and what Jobs are made from.
+//! side by side (metadata suffice for everything else), and the templates of Jobs.
 
 use std::collections::BTreeMap;
 use std::fmt;

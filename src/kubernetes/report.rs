@@ -140,7 +140,7 @@ fn refusal(error: &kube::Error) -> String {
     }
 }
 
-/// The Events that wait to be published. They go out one after the other beside the passes, which never wait for one.
+/// The Events that wait to be published. They go out one after the other beside the reconciles, which never wait for one.
 pub struct Events {
     client: Client,
     reporter: String,

@@ -7,7 +7,8 @@ use kube::api::{Patch, PatchParams};
 use kube::core::DynamicObject;
 use tokio::time::timeout;
 
-use crate::api::{RESTART_FIELD_MANAGER, WorkloadReference};
+use crate::api::RESTART_FIELD_MANAGER;
+use crate::domain::rollout::workload::Workload;
 use crate::kubernetes::api_server::WriteClient;
 use crate::kubernetes::deadline::timed_out;
 use crate::kubernetes::workloads::resource;
@@ -24,17 +25,18 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
 pub async fn restart_workload(
     client: WriteClient<'_>,
     namespace: &str,
-    workload: &WorkloadReference,
-    resource_version: &str,
-    (annotation, mark): (&str, &str),
+    workload: &Workload,
+    annotation: &str,
+    mark: &str,
 ) -> Result<(), kube::Error> {
-    let api: Api<DynamicObject> = Api::namespaced_with(client.request().clone(), namespace, &resource(workload.kind));
+    let Workload { reference, resource_version, .. } = workload;
+    let api: Api<DynamicObject> = Api::namespaced_with(client.request().clone(), namespace, &resource(reference.kind));
     let patch = serde_json::json!({
         "metadata": {"resourceVersion": resource_version},
         "spec": {"template": {"metadata": {"annotations": {annotation: mark}}}},
     });
     let params = PatchParams { field_manager: Some(RESTART_FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    timeout(WRITE_TIMEOUT, api.patch_metadata(&workload.name, &params, &Patch::Merge(&patch)))
+    timeout(WRITE_TIMEOUT, api.patch_metadata(&reference.name, &params, &Patch::Merge(&patch)))
         .await
         .map_err(|_| timed_out())??;
     Ok(())

@@ -22,11 +22,11 @@ use crate::domain::target::{Desired, ObservedTarget, SecretMeta};
 use crate::kubernetes::api_server::WriteClient;
 use crate::kubernetes::write_error::WriteError;
 
-/// A write that takes longer than this is given up; whether it arrived is seen at the next look.
+/// A write that takes longer than this is given up; the next observation shows whether it arrived.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A resource version that no object has: the API server ignores it where the apply creates the object, and answers
-/// 409 Conflict where the object exists. So a Secret that appears between the look and the write is not touched.
+/// 409 Conflict where the object exists. So a Secret that appears between the observation and the write is not touched.
 const NEVER_SEEN: &str = "1";
 
 /// Applies the target Secret. `observed` is what the decision to write rests on: if the Secret is not exactly that
@@ -130,7 +130,7 @@ pub async fn delete_secret(client: WriteClient<'_>, namespace: &str, seen: &Orph
     match timeout(WRITE_TIMEOUT, api.delete(&seen.name, &params)).await {
         Ok(Ok(_)) => Ok(true),
         Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(true),
-        // It changed since it was seen: the next pass looks again.
+        // It changed since it was observed: the next reconcile observes it again.
         Ok(Err(kube::Error::Api(status))) if status.code == 409 => Ok(false),
         Ok(Err(error)) => Err(WriteError::of(&seen.name, &error)),
         Err(_) => Err(WriteError::Failed {

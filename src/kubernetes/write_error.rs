@@ -7,7 +7,7 @@ use crate::api::Reason;
 /// Why Kubernetes did not take a write. The API server's own text stays out of it, since it can quote a value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
-    /// The object is not as it was observed: look again.
+    /// The object is not as it was observed: it is observed again.
     #[error("the Secret changed while it was being written; it is tried again")]
     Raced,
     /// RBAC.

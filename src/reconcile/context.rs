@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::api::WorkloadReference;
 use crate::aws::reader::Reader;
 use crate::aws::writer::Writer;
 use crate::domain::fingerprint::FingerprintKey;
@@ -76,11 +77,16 @@ pub struct State {
 }
 
 impl State {
-    /// Gives back the places of a binding that restarts nothing any more.
-    pub fn release_slots(&self, binding: &BindingName) {
-        for waiting in self.slots.observe(binding, BTreeSet::new()) {
+    /// Records the restarts of a binding that are under way, and triggers the bindings that wait for a free slot.
+    pub fn occupy_slots(&self, binding: &BindingName, in_flight: BTreeSet<WorkloadReference>) {
+        for waiting in self.slots.observe(binding, in_flight) {
             self.requeue.trigger(&waiting);
         }
+    }
+
+    /// Frees the slots of a binding that restarts nothing any more.
+    pub fn release_slots(&self, binding: &BindingName) {
+        self.occupy_slots(binding, BTreeSet::new());
     }
 }
 

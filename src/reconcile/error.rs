@@ -11,7 +11,7 @@ use crate::domain::target::TargetError;
 use crate::kubernetes::write_error::WriteError;
 use crate::reconcile::authorization::AccessError;
 
-/// Why a pass over a binding did not publish.
+/// Why a reconcile did not publish.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Error {
     /// The manifest is wrong.
@@ -45,11 +45,11 @@ pub enum Error {
         /// The phase that asks for it.
         phase: Option<Phase>,
     },
-    /// The binding is not what the pass began with, so nothing is written and nothing is said of it: another pass
+    /// The binding is not what the reconcile began with, so nothing is written and nothing is said of it: another reconcile
     /// begins with what it is now.
     #[error("the binding was edited, suspended or deleted while its pass waited")]
     Superseded,
-    /// The pass took longer than its deadline.
+    /// The reconcile took longer than its deadline.
     #[error("the pass over this binding took longer than {0} s and was ended; it is tried again")]
     Deadline(u64),
 }
@@ -70,7 +70,7 @@ pub enum Class {
     Edit,
     /// A change of another object that is watched, such as a grant.
     Watched,
-    /// A new version of a source, which is looked for at the refresh interval; until then nothing can change.
+    /// A new version of a source, which is observed at the refresh interval; until then nothing can change.
     NewVersion,
     /// Time: the failure passes by itself and the published Secret is as good as before.
     Passing,

@@ -22,7 +22,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// One secret as one identity sees it, back from one version.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BackfillPath {
-    /// As whom the versions are read.
+    /// The identity that reads the versions.
     pub identity: Identity,
     /// The secret.
     pub secret: SecretId,

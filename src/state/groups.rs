@@ -15,7 +15,7 @@ impl Groups {
     /// Locks groups of a namespace until the answer is dropped.
     pub async fn lock(&self, namespace: &str, groups: BTreeSet<String>) -> Vec<OwnedMutexGuard<()>> {
         let mut held = Vec::new();
-        // In the order of their names, so that two passes never wait for each other.
+        // In the order of their names, so that two reconciles never wait for each other.
         for group in groups {
             let lock = {
                 let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -10,7 +10,7 @@ use crate::domain::name::BindingName;
 use crate::domain::note::Note;
 use crate::domain::render::key::TargetKey;
 use crate::domain::render::rejection::Rejection;
-use crate::domain::rollout::plan;
+use crate::domain::rollout::history::RolloutHistory;
 use crate::domain::rotation::age::UnknownAge;
 use crate::domain::rotation::key_source::KeySource;
 use crate::state::backoff::Backoff;
@@ -39,7 +39,7 @@ pub struct History {
     /// What could not be written yet.
     pub unwritten: Option<Box<UnwrittenReport>>,
     /// The restarts.
-    pub rollout: plan::RolloutHistory,
+    pub rollout: RolloutHistory,
     /// The keys of unknown age.
     pub ages: AgeHistory,
     /// Where the keys of rules come from that an action is under way for.
@@ -64,7 +64,7 @@ pub struct HistoryUpdate {
     /// Where keys come from.
     pub key_sources: Option<KeySources>,
     /// The restarts.
-    pub rollout: Option<plan::RolloutHistory>,
+    pub rollout: Option<RolloutHistory>,
 }
 
 impl History {

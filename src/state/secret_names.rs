@@ -12,22 +12,23 @@ use tokio::time::Instant;
 const FRESH: Duration = Duration::from_secs(60);
 
 /// The names in a namespace; `None` where they could not be listed, or not with fewer requests than one by one.
-pub type Names = Arc<OnceCell<Option<HashSet<String>>>>;
+pub type SecretNameList = Arc<OnceCell<Option<HashSet<String>>>>;
 
 /// The lists of names, by namespace.
 #[derive(Debug, Default)]
-pub struct SecretNames(Mutex<HashMap<String, (Instant, Names)>>);
+pub struct SecretNames(Mutex<HashMap<String, (Instant, SecretNameList)>>);
 
 impl SecretNames {
     /// The list of a namespace that was begun a moment ago. Where there is none, one is begun if it is `worth` it.
     #[must_use]
-    pub fn of(&self, namespace: &str, worth: impl FnOnce() -> bool) -> Option<Names> {
+    pub fn of(&self, namespace: &str, worth: impl FnOnce() -> bool) -> Option<SecretNameList> {
         let mut lists = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         lists.retain(|_, (since, _)| since.elapsed() < FRESH);
         if let Some((_, names)) = lists.get(namespace) {
             return Some(names.clone());
         }
-        worth()
-            .then(|| lists.entry(namespace.to_owned()).or_insert_with(|| (Instant::now(), Names::default())).1.clone())
+        worth().then(|| {
+            lists.entry(namespace.to_owned()).or_insert_with(|| (Instant::now(), SecretNameList::default())).1.clone()
+        })
     }
 }

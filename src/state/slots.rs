@@ -1,6 +1,6 @@
 //! How many workloads are restarted at a time, over all bindings.
 //!
-//! What is in flight is what looks show, so that an operator that starts in the middle counts what its predecessor
+//! Observations say what is in flight, so that an operator that starts in the middle counts what its predecessor
 //! began.
 
 use std::collections::{BTreeSet, HashMap, HashSet};

@@ -1,4 +1,4 @@
-//! The Secrets that carry Bindery's label, as the watch tells of them: of each no more than passes look at.
+//! The Secrets that carry Bindery's label, as the watch shows them, reduced to what a reconcile needs.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -70,7 +70,7 @@ impl Targets {
         let _ = self.complete.subscribe().wait_for(|complete| *complete >= watches).await;
     }
 
-    /// Notes that a Secret was written as it should be, so that nobody need look at it when the watch shows that.
+    /// Records an own write that left the Secret as desired, so that its event triggers no reconcile.
     pub fn wrote(&self, namespace: &str, name: &str, resource_version: &str) {
         let mut state = self.state();
         let known = state.namespaces.get(namespace).and_then(|targets| targets.get(name));

@@ -50,6 +50,15 @@ impl Digests {
     }
 }
 
+/// The digests of the values of a Secret at a resource version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretDigests {
+    /// The resource version.
+    pub resource_version: String,
+    /// The digests.
+    pub digests: Digests,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,7 +10,19 @@ use kube::core::{Selector, SelectorExt as _};
 use crate::api::{ANNOTATION_RESTART, RESTART_FIELD_MANAGER, WorkloadKind, WorkloadReference};
 use crate::domain::rollout::consumers::{Uses, uses};
 use crate::domain::rollout::manifest::{WorkloadManifest, WorkloadStatus};
+use crate::domain::rollout::mark::SecretDigests;
 use crate::domain::rollout::progress::{PodProgress, progress};
+
+/// The workloads that a binding restarts, as they were observed.
+#[derive(Clone, Debug, Default)]
+pub struct ObservedWorkloads {
+    /// The workloads.
+    pub workloads: Vec<Workload>,
+    /// The pods of the namespace.
+    pub pods: Vec<ObservedPod>,
+    /// The digests of the values, where a mark matters.
+    pub digests: Option<SecretDigests>,
+}
 
 /// A workload.
 #[derive(Clone, Debug)]

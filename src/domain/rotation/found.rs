@@ -23,6 +23,14 @@ pub struct Found {
     pub activities: Option<BTreeMap<String, Activity>>,
 }
 
+impl Found {
+    /// Whether the reconcile came to all that changes what is said of a rule.
+    #[must_use]
+    pub const fn is_complete(&self) -> bool {
+        self.aws.is_some() && self.activities.is_some() && self.acted.is_some()
+    }
+}
+
 /// The state of a rule's action.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Acted {

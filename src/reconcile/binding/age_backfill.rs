@@ -68,8 +68,8 @@ impl Drop for Serving {
     }
 }
 
-/// Begins to find out when keys got their values. The state then holds what is known; what could not be told for a
-/// passing cause is left out.
+/// Starts the age backfill of keys whose age is unknown. The state then holds the ages. A key whose versions could not
+/// be read for a passing cause is left out.
 pub fn begin_backfill(cx: &Arc<Context>, authorized: &AuthorizedBinding, unknown: BTreeMap<String, UnknownAge>) {
     cx.state.backfills.begin();
     let finding = Finding { cx: cx.clone(), name: authorized.name.clone(), ages: BTreeMap::new() };

@@ -11,6 +11,7 @@ use crate::aws::audit::ReadReason;
 use crate::domain::inputs::{inputs, source_text};
 use crate::domain::render::mapping::Rendered;
 use crate::domain::render::mapping::error::RenderError;
+use crate::domain::rollout::publication::same_sources;
 use crate::domain::rotation::age::AgeUpdate;
 use crate::domain::secret::reference::Source;
 use crate::domain::secret::version::VersionRef;
@@ -23,7 +24,6 @@ use crate::reconcile::binding::plan::{is_repair, records_text};
 use crate::reconcile::binding::write::{Material, Written, write};
 use crate::reconcile::context::Context;
 use crate::reconcile::error::Error;
-use crate::reconcile::rollout::same_sources;
 use crate::reconcile::rotation::overlap::observed::OverlapReport;
 use crate::reconcile::subject::Subject;
 use crate::state::history::{AgeHistory, RejectedInputs};
@@ -43,7 +43,7 @@ pub struct Publication<'a> {
 /// What came of a publication.
 #[derive(Debug)]
 pub struct Applied {
-    /// The target as it now stands.
+    /// The target after the write.
     pub result: Result<ObservedTarget, Error>,
     /// Whether the values were rendered.
     pub rendered: bool,

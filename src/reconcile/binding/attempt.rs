@@ -9,13 +9,13 @@ use crate::api::SourceStatus;
 use crate::domain::binding::Binding;
 use crate::domain::grant::Access;
 use crate::domain::rollout::outcome::RolloutOutcome;
+use crate::domain::rollout::result::RolloutStep;
 use crate::domain::rotation::found::Found;
 use crate::domain::target::ObservedTarget;
 use crate::reconcile::binding::ages::KnownAges;
 use crate::reconcile::binding::apply::Applied;
 use crate::reconcile::binding::cleanup::Cleaned;
 use crate::reconcile::error::Error;
-use crate::reconcile::rollout::Advanced;
 use crate::reconcile::rotation::acting::Acting;
 use crate::reconcile::rotation::overlap::handled_command;
 use crate::reconcile::rotation::overlap::observed::OverlapReport;
@@ -72,7 +72,7 @@ pub struct GrantInUse {
     pub expires: Option<Timestamp>,
 }
 
-/// The Secret as it now stands.
+/// The published Secret.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Published {
     /// Its name.
@@ -84,7 +84,7 @@ pub struct Published {
 }
 
 impl Published {
-    /// The target of a binding, as it now stands.
+    /// The published target of a binding.
     #[must_use]
     pub fn new(binding: &Binding, observed: ObservedTarget) -> Self {
         Self { name: binding.target.name.clone(), observed, leftovers: Vec::new() }
@@ -201,8 +201,8 @@ impl Attempt {
     }
 
     /// Keeps how far the workloads are.
-    pub fn keep_rollout(&mut self, advanced: Advanced) {
-        self.rollout = RolloutResults { outcome: advanced.outcome, next: advanced.next };
-        self.facts.rollout = Some(advanced.history);
+    pub fn keep_rollout(&mut self, step: RolloutStep) {
+        self.rollout = RolloutResults { outcome: step.outcome, next: step.next };
+        self.facts.rollout = Some(step.history);
     }
 }

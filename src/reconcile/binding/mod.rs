@@ -1,4 +1,15 @@
-//! One reconcile of one binding: [`steps`] is the table of contents, [`entry`] goes on with status and requeue.
+//! One reconcile of one binding. Each step is a function with a result of its own; [`steps`] calls them in this order,
+//! and each file is entered once:
+//!
+//! 1. [`entry`] takes the history of the binding and parses its manifest.
+//! 2. [`authorize`] finds the grant; [`withdraw`] deletes what a grant that ended asks to delete.
+//! 3. [`observe_target`], [`observe`], [`observe_sources`] observe without a value.
+//! 4. [`plan`](mod@plan) decides whether values must be read, pure.
+//! 5. [`fetch`] reads the values.
+//! 6. [`apply`] renders them, [`write`](mod@write) writes the Secret.
+//! 7. [`cleanup`] deletes Secrets of earlier names; [`ages`] and [`age_backfill`] date the keys.
+//! 8. The [`attempt`] holds the results; [`status`], [`conditions`] and [`events`] fold them, pure; [`report`] writes them.
+//! 9. [`requeue`] answers when the next reconcile is due, pure.
 
 pub mod age_backfill;
 pub mod ages;

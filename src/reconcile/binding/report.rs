@@ -110,12 +110,12 @@ async fn write(
         }
     };
     for note in notes {
-        tell(cx, &binding, &uid, note.clone());
+        publish_event(cx, &binding, &uid, note.clone());
     }
     reported
 }
 
-fn tell(cx: &Context, binding: &BindingName, uid: &str, note: Note) {
+fn publish_event(cx: &Context, binding: &BindingName, uid: &str, note: Note) {
     let BindingName { namespace, name } = binding;
     if note.warning {
         tracing::warn!(%namespace, %name, reason = %note.reason, "{}", note.text);

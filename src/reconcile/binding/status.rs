@@ -14,7 +14,7 @@ use crate::reconcile::binding::events::transitions;
 use crate::reconcile::binding::stale::{STALE_AFTER_INTERVALS, stale_after};
 use crate::reconcile::error::{Class, Error};
 use crate::reconcile::rotation::overlap::report::activities;
-use crate::reconcile::rotation::status::{Told, tell};
+use crate::reconcile::rotation::status::{RotationReport, rotation_report};
 
 /// The steps on the way to the Secret, with the condition of each, in the order of the reference.
 const STEPS: [(ConditionType, Reached); 4] = [
@@ -67,12 +67,12 @@ pub fn status(before: &SecretBindingStatus, findings: Findings<'_>, now: Timesta
         let written = published.and_then(|published| Some(published.written()?.0));
         found.activities.get_or_insert_default().extend(activities(overlaps, before, written));
     }
-    let mut told = findings.binding.map(|binding| tell(binding, before, &found, now));
+    let mut told = findings.binding.map(|binding| rotation_report(binding, before, &found, now));
     if let (Some(told), Some(handled)) = (&mut told, &rotation.handled_command) {
         told.handled = Some(handled.clone());
     }
     with_rotation(&mut status, before, told.as_ref(), now);
-    let Told { notes: of_rules, due, wake, .. } = told.unwrap_or_default();
+    let RotationReport { notes: of_rules, due, wake, .. } = told.unwrap_or_default();
     let notes = transitions(before, &status).into_iter().chain(of_rules).collect();
     let commands = rotation.overlaps.iter().flatten().filter_map(|overlap| overlap.note.clone()).collect();
     Report { status, notes, commands, due, wake }
@@ -154,9 +154,14 @@ fn publish(status: &mut SecretBindingStatus, attempt: &Attempt) {
     }
 }
 
-/// Adds what is told of rotation rules to the status after a pass. Without it, as where the spec does not parse, all
+/// Adds the report on rotation rules to a status. Without it, as where the spec does not parse, all
 /// of that stays as it was.
-fn with_rotation(status: &mut SecretBindingStatus, before: &SecretBindingStatus, told: Option<&Told>, now: Timestamp) {
+fn with_rotation(
+    status: &mut SecretBindingStatus,
+    before: &SecretBindingStatus,
+    told: Option<&RotationReport>,
+    now: Timestamp,
+) {
     let type_ = ConditionType::RotationCurrent;
     let Some(told) = told else {
         let kept = before.conditions.iter().filter(|condition| condition.type_ == type_.as_str());

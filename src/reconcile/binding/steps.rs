@@ -18,7 +18,7 @@ use crate::reconcile::binding::plan::{Need, allow_repair, must_confirm, plan};
 use crate::reconcile::binding::withdraw::withdraw;
 use crate::reconcile::context::Context;
 use crate::reconcile::error::Error;
-use crate::reconcile::rollout::Rollout;
+use crate::reconcile::rollout::rollout;
 use crate::reconcile::rotation::acting::act_on_rules;
 use crate::reconcile::rotation::overlap;
 use crate::reconcile::subject::Subject;
@@ -47,9 +47,7 @@ pub async fn run(
     }
     if outcome != Err(Error::Superseded) {
         let target = attempt.published.as_ref().map(|published| published.observed.clone());
-        let rollout =
-            Rollout { binding: &at.binding, shared: at.binding.clone(), name: at.name, context: cx, before: at.before };
-        attempt.keep_rollout(Box::pin(rollout.advance(target, &history.rollout, permit)).await);
+        attempt.keep_rollout(Box::pin(rollout(cx, at, target, &history.rollout, permit)).await);
     }
     (attempt, outcome.err())
 }
@@ -78,7 +76,7 @@ async fn steps(
     let mut need = plan(at, &authorized, &observed, history, &cx.key);
     if must_confirm(&need, &observed) {
         observed = Box::pin(confirm(cx, at, &authorized, history, observed)).await?;
-        attempt.facts.verified = observed.verified();
+        attempt.facts.verified = observed.verified().or(attempt.facts.verified);
         need = plan(at, &authorized, &observed, history, &cx.key);
     }
     attempt.rotation.found.aws = observed.sources.as_ref().and_then(|sources| sources.rotations.clone());

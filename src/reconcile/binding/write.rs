@@ -8,6 +8,7 @@ use crate::domain::inputs::inputs;
 use crate::domain::render::mapping::Rendered;
 use crate::domain::render::mapping::error::RenderError;
 use crate::domain::render::rejection::Rejection;
+use crate::domain::rollout::publication::{PublishedBefore, changes};
 use crate::domain::secret::reference::Source;
 use crate::domain::secret::version::VersionRef;
 use crate::domain::target::{Comparison, Desired, ObservedSecret, ObservedTarget, TargetState, compare, judge};
@@ -21,7 +22,6 @@ use crate::reconcile::binding::plan::records_text;
 use crate::reconcile::consistency::Consistency;
 use crate::reconcile::context::Context;
 use crate::reconcile::error::Error;
-use crate::reconcile::rollout;
 use crate::reconcile::rotation::overlap;
 use crate::reconcile::rotation::overlap::observed::{OverlapMaterial, OverlapReport};
 use crate::reconcile::subject::Subject;
@@ -51,7 +51,7 @@ impl Material<'_> {
 
 /// What came of a write.
 pub struct Written {
-    /// The target as it now stands.
+    /// The target after the write.
     pub result: Result<ObservedTarget, Error>,
     /// Whether the values were rendered.
     pub rendered: bool,
@@ -89,12 +89,13 @@ pub async fn write(
     let mut written = Written::stopped(WriteError::Raced);
     for _ in 0..RACES {
         let mut next = match observe(cx, subject, seen.take(), overlapping, permit).await {
-            Ok((target, old)) if overlapping => {
-                Box::pin(write_overlapping(cx, subject, material, (target, old.as_ref()), permit)).await
-            }
             Ok((target, old)) => {
                 let content = Content::of(material.selected.clone(), target, old.as_ref());
-                Box::pin(write_content(cx, subject, material, content, permit)).await
+                if overlapping {
+                    Box::pin(write_overlapping(cx, subject, material, content, permit)).await
+                } else {
+                    Box::pin(write_content(cx, subject, material, content, permit)).await
+                }
             }
             Err(error) => Written::stopped(error),
         };
@@ -150,17 +151,17 @@ async fn write_overlapping(
     cx: &Arc<Context>,
     subject: &Subject<'_>,
     material: &Material<'_>,
-    (target, old): (TargetState, Option<&PublishedSecret>),
+    content: Content<'_>,
     permit: &Permit<'_>,
 ) -> Written {
-    let mut content = Content { overlapping: true, ..Content::of(material.selected.clone(), target, old) };
+    let mut content = Content { overlapping: true, ..content };
     let observed = overlap::look_at_overlaps(cx, subject, &content.target, Consistency::Live, permit.reads().await);
     let observed = match Box::pin(observed).await {
         Ok(observed) => Box::pin(overlap::start_jobs(subject, observed, permit)).await,
         Err(error) => return Written::stopped(error),
     };
     let steps = OverlapMaterial { access: &material.authorized.access, versions: material.versions };
-    let stepped = Box::pin(overlap::overlap(cx, subject, observed, &steps, &mut content.selected, old)).await;
+    let stepped = Box::pin(overlap::overlap(cx, subject, observed, &steps, &mut content.selected, content.old)).await;
     let (next, reports) = match stepped {
         Ok(stepped) => stepped,
         Err(Error::Render(rejection)) => {
@@ -223,8 +224,7 @@ async fn write_content(
     rendered(Ok(observed))
 }
 
-/// The Secret as it should be, given what stands there: the keys as selected and completed, with what is told of
-/// earlier values. With it comes what stands there.
+/// The desired Secret, from the selected keys and the record of earlier values. Returns the observed target with it.
 fn compose(
     cx: &Context,
     subject: &Subject<'_>,
@@ -239,8 +239,9 @@ fn compose(
     };
     let binding = &subject.binding;
     let rendered = binding.mapping.complete(selected)?;
-    let standing = rollout::Standing { observed: observed.as_ref(), old };
-    let changes = rollout::changes(binding, subject.before, standing, &rendered.data, material.same_sources);
+    let published = observed.as_ref().zip(old);
+    let published = published.map(|(observed, old)| PublishedBefore { observed, meta: &old.meta, data: &old.data });
+    let changes = changes(binding, subject.before, published, &rendered.data, material.same_sources);
     let changes = changes.and_then(|changes| changes.text()).map(|changes| (ANNOTATION_CHANGED.to_owned(), changes));
     let records = records.map(|records| (ANNOTATION_ROTATION_STATE.to_owned(), records));
     let history = changes.into_iter().chain(records).collect();

@@ -22,9 +22,9 @@ use crate::domain::time::to_second;
 /// A condition: status, reason, message.
 pub type Verdict = (&'static str, Reason, String);
 
-/// What is to be told of the rules of a binding.
+/// What is to be report of the rules of a binding.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Told {
+pub struct RotationReport {
     /// `status.rotation`.
     pub rotation: Vec<RotationStatus>,
     /// `status.rotationState`.
@@ -49,13 +49,18 @@ struct Judged<'a> {
     trouble: Option<Reason>,
 }
 
-/// What is to be told at `now`.
+/// What is to be report at `now`.
 #[must_use]
-pub fn tell(binding: &Binding, before: &SecretBindingStatus, found: &Found, now: Timestamp) -> Told {
+pub fn rotation_report(
+    binding: &Binding,
+    before: &SecretBindingStatus,
+    found: &Found,
+    now: Timestamp,
+) -> RotationReport {
     let kept_ages = age::records(before);
     let ages = found.ages.as_ref().unwrap_or(&kept_ages);
     let (handled, declared, complaint) = command(binding, before);
-    let mut told = Told { handled, ..Told::default() };
+    let mut report = RotationReport { handled, ..RotationReport::default() };
     let mut judged = Vec::new();
     for rule in &binding.rotation {
         let was = before.rotation.iter().find(|was| was.name == rule.name);
@@ -80,35 +85,38 @@ pub fn tell(binding: &Binding, before: &SecretBindingStatus, found: &Found, now:
             emergency_keys: emergency.map(|emergency| emergency.keys).unwrap_or_default(),
             contact: rule.contact.clone(),
         };
-        told.notes.extend(note(was, &status, &standing, trouble));
-        told.due.extend(standing.due.map(|due| (rule.name.clone(), due)));
-        told.rotation.push(status);
+        report.notes.extend(note(was, &status, &standing, trouble));
+        report.due.extend(standing.due.map(|due| (rule.name.clone(), due)));
+        report.rotation.push(status);
         judged.push(Judged { rule, standing, trouble: trouble.map(|(reason, _)| *reason) });
     }
-    told.rotation.extend(outlived(binding, before, found));
-    told.wake = judged.iter().filter_map(|judged| judged.standing.wake).min();
-    // An action begins once the status tells of what it is for, so the next pass is to follow at once.
+    report.rotation.extend(outlived(binding, before, found));
+    report.wake = judged.iter().filter_map(|judged| judged.standing.wake).min();
+    // An action begins once the status tells of what it is for, so the next reconcile follows at once.
     if judged.iter().any(|judged| declared == Some(&judged.rule.name) && judged.rule.action != Action::Notify) {
-        told.wake = Some(now);
+        report.wake = Some(now);
     }
-    told.next = told.due.iter().map(|(_, due)| *due).min().map(|due| Time(to_second(due)));
-    told.state = summary(&told.rotation);
-    told.condition = condition(&judged, complaint.as_deref());
-    // What this pass could not find out is no reason to say anything else than before.
-    if (found.aws.is_none() || found.activities.is_none() || found.acted.is_none())
-        && told.rotation == before.rotation
-        && let (Some((_, reason, message)), Some(was)) = (&mut told.condition, verdict(before))
-        && let Some(was_reason) = Reason::ALL.iter().find(|reason| reason.as_str() == was.reason)
-        && complaint.is_none()
-    {
-        (*reason, *message) = (*was_reason, was.message.clone());
+    report.next = report.due.iter().map(|(_, due)| *due).min().map(|due| Time(to_second(due)));
+    report.state = summary(&report.rotation);
+    report.condition = condition(&judged, complaint.as_deref());
+    if complaint.is_none() && report.rotation == before.rotation && !found.is_complete() {
+        report.condition = report.condition.map(|condition| as_before(condition, before));
     }
-    if let Some(complaint) = complaint
-        && told.handled != before.last_handled_rotation
-    {
-        told.notes.push(Note { warning: true, reason: Reason::InvalidSpec, text: complaint });
+    if let Some(text) = complaint.filter(|_| report.handled != before.last_handled_rotation) {
+        report.notes.push(Note { warning: true, reason: Reason::InvalidSpec, text });
     }
-    told
+    report
+}
+
+/// The condition with reason and message as before: what a reconcile could not find out is no reason to say anything
+/// else.
+fn as_before((status, reason, message): Verdict, before: &SecretBindingStatus) -> Verdict {
+    let was = verdict(before);
+    let was_reason = was.and_then(|was| Reason::ALL.iter().find(|reason| reason.as_str() == was.reason));
+    match (was, was_reason) {
+        (Some(was), Some(reason)) => (status, *reason, was.message.clone()),
+        _ => (status, reason, message),
+    }
 }
 
 /// The overlaps that outlive their rule.
@@ -273,33 +281,33 @@ fn summary(rotation: &[RotationStatus]) -> Option<String> {
 }
 
 fn condition(judged: &[Judged<'_>], complaint: Option<&str>) -> Option<Verdict> {
-    let told: Vec<&Judged<'_>> =
+    let report: Vec<&Judged<'_>> =
         judged.iter().filter(|judged| judged.rule.has_clock() || judged.standing.state.is_some()).collect();
-    let of = |state: RotationState| told.iter().filter(move |judged| judged.standing.state == Some(state));
-    let troubled = |reason: Reason| told.iter().find(|judged| judged.trouble == Some(reason));
+    let of = |state: RotationState| report.iter().filter(move |judged| judged.standing.state == Some(state));
+    let troubled = |reason: Reason| report.iter().find(|judged| judged.trouble == Some(reason));
     let (status, reason) = if troubled(Reason::RotationFailed).is_some() {
         ("False", Reason::RotationFailed)
     } else if troubled(Reason::OverlapBlocked).is_some() {
         ("False", Reason::OverlapBlocked)
     } else if of(RotationState::Overdue).next().is_some() {
         ("False", Reason::RotationOverdue)
-    } else if told.iter().any(|judged| judged.standing.state.is_none()) {
+    } else if report.iter().any(|judged| judged.standing.state.is_none()) {
         ("Unknown", Reason::NotEvaluated)
     } else if of(RotationState::Rotating).next().is_some() {
         ("True", Reason::Rotating)
     } else if of(RotationState::DueSoon).next().is_some() {
         ("True", Reason::DueSoon)
-    } else if told.is_empty() {
+    } else if report.is_empty() {
         return None;
     } else {
         ("True", Reason::Current)
     };
     // The worst first; of those that are current, the one that is due next speaks for all.
-    let mut worst: Vec<&&Judged<'_>> = told.iter().filter(|judged| judged.standing.state.is_some()).collect();
+    let mut worst: Vec<&&Judged<'_>> = report.iter().filter(|judged| judged.standing.state.is_some()).collect();
     worst.sort_by_key(|judged| (std::cmp::Reverse(judged.standing.state), judged.standing.due));
     let quiet = |judged: &Judged<'_>| judged.standing.state == Some(RotationState::Current) && judged.trouble.is_none();
     let speaking = if reason == Reason::Current { 1 } else { worst.iter().filter(|judged| !quiet(judged)).count() };
-    let unknown = told.iter().filter(|judged| judged.standing.state.is_none());
+    let unknown = report.iter().filter(|judged| judged.standing.state.is_none());
     let messages = worst.into_iter().take(speaking).map(|judged| judged.standing.message.as_str());
     let messages: Vec<&str> =
         messages.chain(unknown.map(|judged| judged.standing.message.as_str())).chain(complaint).collect();

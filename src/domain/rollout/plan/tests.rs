@@ -1,9 +1,15 @@
 use super::*;
+use crate::api::WorkloadKind;
 use crate::domain::rollout::changed::Changes;
+use crate::domain::rollout::history::SETTLE;
+use crate::domain::rollout::judge::concerns;
 use crate::domain::rollout::manifest::WorkloadManifest;
 use crate::domain::rollout::mark::annotation;
+use crate::domain::rollout::workload::ObservedPod;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
+
+mod step_tests;
 
 const MARK: &str = "wanted";
 
@@ -175,20 +181,22 @@ fn a_restart_undone_three_times_is_not_made_again_until_the_values_change() {
     let (mut history, now) = (RolloutHistory::default(), Instant::now());
     let undone = workload_in(Is::Rolling, Some("another"), false);
     for _ in 0..3 {
-        history.observe(&undone, MARK, now);
+        history = history.observe(&undone, MARK, now);
         assert_eq!(judge(&undone, true, MARK, &history, now), RestartVerdict::Due);
-        history.restarted(&undone, MARK, now);
+        history = history.restarted(&undone, MARK, now);
         let marked_again = workload_in(Is::Rolling, Some(MARK), false);
-        history.observe(&marked_again, MARK, now);
+        history = history.observe(&marked_again, MARK, now);
         assert_eq!(judge(&marked_again, true, MARK, &history, now), RestartVerdict::UnderWay);
     }
-    history.observe(&undone, MARK, now);
+    history = history.observe(&undone, MARK, now);
     // Observing again counts nothing.
-    history.observe(&undone, MARK, now);
+    history = history.observe(&undone, MARK, now);
     let verdict = judge(&undone, true, MARK, &history, now);
     assert_eq!(word(&verdict), "failed");
-    assert_eq!(history.judged(&undone, &verdict), Some("failed"));
-    assert_eq!(history.judged(&undone, &verdict), None, "it is counted once");
+    let (history, first) = history.judged(&undone, &verdict);
+    assert_eq!(first, Some("failed"));
+    let (history, second) = history.judged(&undone, &verdict);
+    assert_eq!(second, None, "it is counted once");
     assert_eq!(judge(&undone, true, "next", &history, now), RestartVerdict::Due);
 }
 
@@ -200,43 +208,54 @@ fn a_kind_without_a_deadline_has_failed_when_nothing_moves_for_ten_minutes() {
     };
     let (mut history, mut now) = (RolloutHistory::default(), Instant::now());
     for updated in [0, 1, 2] {
-        history.observe(&set(updated), MARK, now);
+        history = history.observe(&set(updated), MARK, now);
         now += Duration::from_secs(590);
         assert_eq!(judge(&set(updated), true, MARK, &history, now), RestartVerdict::UnderWay);
     }
     now += Duration::from_secs(11);
-    history.observe(&set(2), MARK, now);
+    history = history.observe(&set(2), MARK, now);
     assert_eq!(word(&judge(&set(2), true, MARK, &history, now)), "failed");
-    history.observe(&set(3), MARK, now);
+    history = history.observe(&set(3), MARK, now);
     assert_eq!(judge(&set(3), true, MARK, &history, now), RestartVerdict::UnderWay, "it moved after all");
 }
 
 #[test]
 fn a_restart_is_counted_as_done_once_also_by_an_operator_that_found_it_under_way() {
     let (mut history, now) = (RolloutHistory::default(), Instant::now());
-    history.observe(&workload_in(Is::Rolling, Some(MARK), false), MARK, now);
+    history = history.observe(&workload_in(Is::Rolling, Some(MARK), false), MARK, now);
     let done = workload_in(Is::Done, Some(MARK), false);
-    history.observe(&done, MARK, now);
+    history = history.observe(&done, MARK, now);
     let verdict = judge(&done, false, MARK, &history, now);
-    assert_eq!((history.judged(&done, &verdict), history.judged(&done, &verdict)), (Some("done"), None));
+    let (history, first) = history.judged(&done, &verdict);
+    assert_eq!((first, history.judged(&done, &verdict).1), (Some("done"), None));
 }
 
 #[test]
 fn changes_settle_for_two_seconds_from_when_they_were_first_seen() {
     let (mut history, now) = (RolloutHistory::default(), Instant::now());
+    let mut settling = |changes: &str, now: Instant| {
+        let (next, left) = history.clone().settling(changes, now);
+        history = next;
+        left
+    };
     let later = now + Duration::from_secs(1);
-    assert_eq!(history.settling("a", now), Some(SETTLE));
-    assert_eq!(history.settling("a", later), Some(Duration::from_secs(1)));
-    assert_eq!(history.settling("b", later), Some(SETTLE), "another change begins anew");
-    assert_eq!(history.settling("b", later + SETTLE), None);
+    assert_eq!(settling("a", now), Some(SETTLE));
+    assert_eq!(settling("a", later), Some(Duration::from_secs(1)));
+    assert_eq!(settling("b", later), Some(SETTLE), "another change begins anew");
+    assert_eq!(settling("b", later + SETTLE), None);
 }
 
 #[test]
 fn looks_become_rarer_while_nothing_moves() {
     let mut history = RolloutHistory::default();
-    let pauses: Vec<u64> = (0..10).map(|_| history.next_pause(false).as_secs()).collect();
+    let mut next_pause = |moved: bool| {
+        let (next, pause) = history.clone().next_pause(moved);
+        history = next;
+        pause
+    };
+    let pauses: Vec<u64> = (0..10).map(|_| next_pause(false).as_secs()).collect();
     assert_eq!(pauses, [2, 3, 4, 6, 10, 15, 22, 30, 30, 30]);
-    assert_eq!(history.next_pause(true), Duration::from_secs(2));
+    assert_eq!(next_pause(true), Duration::from_secs(2));
 }
 
 #[test]

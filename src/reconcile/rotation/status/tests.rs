@@ -50,7 +50,12 @@ fn found(of: &[(&str, &str)], changed: &[&str]) -> Found {
 }
 
 /// One pass: the status after it, and what was told.
-fn pass(binding: &Binding, before: &SecretBindingStatus, found: &Found, now: Timestamp) -> (SecretBindingStatus, Told) {
+fn pass(
+    binding: &Binding,
+    before: &SecretBindingStatus,
+    found: &Found,
+    now: Timestamp,
+) -> (SecretBindingStatus, RotationReport) {
     let rotation = RotationResults { found: found.clone(), ..RotationResults::default() };
     let attempt = Attempt { rotation, ..Attempt::default() };
     let interval = std::time::Duration::from_secs(300);
@@ -58,7 +63,7 @@ fn pass(binding: &Binding, before: &SecretBindingStatus, found: &Found, now: Tim
     let findings =
         Findings { binding: binding_of, generation: 1, attempt: &attempt, error: None, interval, looks_again: true };
     let status = status::status(before, findings, now).status;
-    let told = tell(binding, before, found, now);
+    let told = rotation_report(binding, before, found, now);
     (status, told)
 }
 
@@ -67,7 +72,7 @@ fn shown(status: &SecretBindingStatus) -> String {
     condition.map_or_else(String::new, |condition| format!("{}/{}", condition.status, condition.reason))
 }
 
-fn events(told: &Told) -> Vec<String> {
+fn events(told: &RotationReport) -> Vec<String> {
     told.notes
         .iter()
         .map(|note| format!("{} {}", if note.warning { "Warning" } else { "Normal" }, note.reason))
@@ -165,7 +170,7 @@ fn each_rule_that_becomes_overdue_has_its_event() {
             "2026-11-03T00:00:00Z Overdue False/RotationOverdue Warning RotationOverdue",
         ]
     );
-    let told = tell(&binding, &status, &found(&keys, &[]), time("2026-11-04T00:00:00Z"));
+    let told = rotation_report(&binding, &status, &found(&keys, &[]), time("2026-11-04T00:00:00Z"));
     let message = told.condition.unwrap().2;
     assert!(message.contains("\"a\"") && message.contains("\"b\"") && !message.contains("\"c\""), "{message}");
     assert_eq!(told.due.iter().map(|(rule, _)| rule.as_str()).collect::<Vec<_>>(), ["a", "b"]);

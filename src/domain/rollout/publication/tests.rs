@@ -1,6 +1,8 @@
 use super::*;
 use crate::api::{Reason, SecretBinding, SecretBindingSpec, TargetReference};
+use crate::domain::target::ObservedSecret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -40,8 +42,20 @@ fn desired(value: &str) -> BTreeMap<TargetKey, Value> {
     BTreeMap::from([(TargetKey::try_from("A").unwrap(), Value::from(value))])
 }
 
+struct Published {
+    observed: ObservedTarget,
+    meta: SecretMeta,
+    data: BTreeMap<String, Value>,
+}
+
+impl Published {
+    fn before(&self) -> PublishedBefore<'_> {
+        PublishedBefore { observed: &self.observed, meta: &self.meta, data: &self.data }
+    }
+}
+
 /// A Secret with the key `A` that Bindery, or somebody else, wrote.
-fn secret(manager: &str, changed: Option<&str>) -> (ObservedTarget, PublishedSecret) {
+fn secret(manager: &str, changed: Option<&str>) -> Published {
     let mut annotations = json!({"bindery.dev/inputs": "x"});
     if let Some(changed) = changed {
         annotations["bindery.dev/changed"] = json!(changed);
@@ -49,13 +63,12 @@ fn secret(manager: &str, changed: Option<&str>) -> (ObservedTarget, PublishedSec
     let fields = json!({"f:data": {"f:A": {}}, "f:metadata": {"f:annotations": {"f:bindery.dev/inputs": {}}}});
     let entry = json!({"manager": manager, "operation": "Apply", "time": "2027-01-01T00:00:00Z", "fieldsV1": fields});
     let metadata = json!({"name": "env", "namespace": "n", "uid": "u", "resourceVersion": "1", "annotations": annotations, "managedFields": [entry]});
-    let meta = serde_json::from_value(json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata})).unwrap();
+    let meta: SecretMeta =
+        serde_json::from_value(json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata})).unwrap();
     let key = crate::domain::fingerprint::FingerprintKey::new(Zeroizing::new([7; 32]));
     let data = BTreeMap::from([("A".to_owned(), Value::from("1"))]);
-    (ObservedSecret::new(&meta, &key).observed, PublishedSecret { meta, data })
+    Published { observed: ObservedSecret::new(&meta, &key).observed, meta, data }
 }
-
-const NOTHING: Standing<'static> = Standing { observed: None, old: None };
 
 fn text(changes: Option<Changes>) -> Option<String> {
     changes.unwrap().text()
@@ -63,16 +76,10 @@ fn text(changes: Option<Changes>) -> Option<String> {
 
 #[test]
 fn a_secret_that_is_published_for_the_first_time_or_adopted_changes_nothing() {
-    let first = changes(&consumers(), &status(false, false), NOTHING, &desired("1"), false);
+    let first = changes(&consumers(), &status(false, false), None, &desired("1"), false);
     assert_eq!(text(first), None);
-    let (observed, old) = secret("kubectl", None);
-    let adopted = changes(
-        &consumers(),
-        &status(false, false),
-        Standing { observed: Some(&observed), old: Some(&old) },
-        &desired("2"),
-        false,
-    );
+    let published = secret("kubectl", None);
+    let adopted = changes(&consumers(), &status(false, false), Some(published.before()), &desired("2"), false);
     assert_eq!(text(adopted), None);
 }
 
@@ -80,22 +87,16 @@ fn a_secret_that_is_published_for_the_first_time_or_adopted_changes_nothing() {
 fn a_secret_that_was_deleted_changes_all_unless_it_is_known_to_come_back_as_it_was() {
     for (unfinished, same, all) in [(false, true, false), (false, false, true), (true, true, true), (true, false, true)]
     {
-        let anew = changes(&consumers(), &status(true, unfinished), NOTHING, &desired("1"), same);
+        let anew = changes(&consumers(), &status(true, unfinished), None, &desired("1"), same);
         assert_eq!(text(anew).is_some_and(|text| text == r#"{"*":null}"#), all, "{unfinished} {same}");
     }
 }
 
 #[test]
 fn a_write_over_ones_own_secret_notes_what_differs_and_keeps_earlier_times() {
-    let (observed, old) = secret("bindery", Some(r#"{"A":null}"#));
+    let published = secret("bindery", Some(r#"{"A":null}"#));
     let write = |value: &str| {
-        text(changes(
-            &consumers(),
-            &status(true, false),
-            Standing { observed: Some(&observed), old: Some(&old) },
-            &desired(value),
-            false,
-        ))
+        text(changes(&consumers(), &status(true, false), Some(published.before()), &desired(value), false))
     };
     assert_eq!(write("1").unwrap(), r#"{"A":"2027-01-01T00:00:00Z"}"#);
     assert_eq!(write("2").unwrap(), r#"{"A":null}"#);
@@ -104,15 +105,10 @@ fn a_write_over_ones_own_secret_notes_what_differs_and_keeps_earlier_times() {
 #[test]
 fn times_that_somebody_removed_are_missed_only_in_the_middle_of_a_rollout() {
     for damaged in [None, Some("{}x")] {
-        let (observed, old) = secret("bindery", damaged);
+        let published = secret("bindery", damaged);
         for (unfinished, expected) in [(false, None), (true, Some(r#"{"*":null}"#.to_owned()))] {
-            let repaired = changes(
-                &consumers(),
-                &status(true, unfinished),
-                Standing { observed: Some(&observed), old: Some(&old) },
-                &desired("1"),
-                true,
-            );
+            let repaired =
+                changes(&consumers(), &status(true, unfinished), Some(published.before()), &desired("1"), true);
             assert_eq!(text(repaired), expected, "{damaged:?} {unfinished}");
         }
     }
@@ -120,18 +116,9 @@ fn times_that_somebody_removed_are_missed_only_in_the_middle_of_a_rollout() {
 
 #[test]
 fn without_restarts_nothing_is_noted() {
-    let (observed, old) = secret("bindery", Some(r#"{"A":null}"#));
+    let published = secret("bindery", Some(r#"{"A":null}"#));
     let never = binding(json!({"policy": "Never"}));
-    assert!(
-        changes(
-            &never,
-            &status(true, false),
-            Standing { observed: Some(&observed), old: Some(&old) },
-            &desired("2"),
-            false
-        )
-        .is_none()
-    );
+    assert!(changes(&never, &status(true, false), Some(published.before()), &desired("2"), false).is_none());
 }
 
 #[test]
