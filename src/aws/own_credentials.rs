@@ -99,6 +99,9 @@ impl OwnCredentials {
 
     /// What is wrong with the variables that the chain takes first.
     fn variables_fault(&self) -> Option<CredentialsFault> {
+        if self.variable(KEY_ID).is_none() || self.variable(SECRET_KEY).is_none() {
+            return None;
+        }
         [KEY_ID, SECRET_KEY, SESSION_TOKEN].into_iter().find_map(|name| {
             let value = self.variable(name)?;
             // The SDK trims this one.

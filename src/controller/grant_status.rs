@@ -1,7 +1,7 @@
 //! What a grant says of itself: how many bindings it serves, and whether it can serve any.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -11,6 +11,7 @@ use crate::api::{ConditionType, Reason, SecretGrant, SecretGrantStatus};
 use crate::domain::grant::fault;
 use crate::kubernetes::report::{StatusError, write_grant_status};
 use crate::reconcile::context::Context;
+use crate::state::backoff::Backoff;
 use crate::state::bindings::Scope;
 
 /// How often the status of grants is brought up to date, so that a thousand bindings that come at once cause one write.
@@ -20,6 +21,7 @@ const PERIOD: Duration = Duration::from_secs(10);
 pub async fn keep_current(context: &Context) {
     let mut clock = tokio::time::interval(PERIOD);
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut refused: HashMap<String, (Backoff, Instant)> = HashMap::new();
     loop {
         clock.tick().await;
         let served = served(context.state.bindings.scopes());
@@ -27,13 +29,21 @@ pub async fn keep_current(context: &Context) {
             let name = grant.name_any();
             let before = grant.status.clone().unwrap_or_default();
             let after = status(&grant, &before, served.get(&name).copied().unwrap_or_default(), Timestamp::now());
-            if after == before {
+            let pauses = refused.get(&name).is_some_and(|(_, until)| Instant::now() < *until);
+            if after == before || pauses {
                 continue;
             }
             let permit = context.clients.kubernetes.permit();
             match write_grant_status(permit.writes().await, &name, &after).await {
-                Ok(()) | Err(StatusError::Gone) => {}
-                Err(error) => tracing::warn!(grant = %name, %error, "the status of a grant could not be written"),
+                Ok(()) | Err(StatusError::Gone) => {
+                    refused.remove(&name);
+                }
+                Err(error) => {
+                    tracing::warn!(grant = %name, %error, "the status of a grant could not be written; it is tried again with growing pauses");
+                    let before = refused.get(&name).map_or(Backoff::default(), |(backoff, _)| *backoff);
+                    let backoff = before.failed(Duration::ZERO, fastrand::f64());
+                    refused.insert(name, (backoff, Instant::now() + backoff.pause()));
+                }
             }
         }
     }
