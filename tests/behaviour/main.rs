@@ -11,6 +11,7 @@ mod access;
 mod actions;
 mod admission;
 mod ages;
+mod api_proxy;
 mod audit;
 mod double_write;
 mod enforced;
