@@ -13,6 +13,7 @@ mod admission;
 mod ages;
 mod api_proxy;
 mod audit;
+mod concurrency;
 mod double_write;
 mod enforced;
 mod faults;

@@ -60,6 +60,28 @@ impl ApiRequest {
         };
         Self { verb, resource, namespace, name, query }
     }
+
+    /// Whether it changes anything.
+    pub fn writes(&self) -> bool {
+        !matches!(self.verb, Verb::Get | Verb::List | Verb::Watch)
+    }
+
+    /// Whether it is about this resource, its subresources included.
+    pub fn is_of(&self, resource: &str) -> bool {
+        self.resource.split('/').next() == Some(resource)
+    }
+
+    /// Whether a reconcile asks it, or who writes the status of grants. The others are the watches with the lists that
+    /// they begin with, the lease, Events, ServiceAccounts as identities, and what is asked once at the start.
+    pub fn is_of_a_reconcile(&self) -> bool {
+        let watched = ["secretbindings", "secretgrants", "namespaces"].contains(&self.resource.as_str());
+        let listed = self.verb == Verb::List && (watched || self.query.contains("labelSelector="));
+        let key = self.name.as_deref().is_some_and(|name| name.ends_with("-fingerprint-key"));
+        // A creation does not name its object; Secrets are otherwise applied.
+        let makes_key = self.verb == Verb::Create && self.resource == "secrets";
+        let beside = ["leases", "events", "serviceaccounts"].iter().any(|resource| self.is_of(resource));
+        !(self.verb == Verb::Watch || listed || key || makes_key || beside)
+    }
 }
 
 /// Resource, namespace and name of a path such as `/apis/apps/v1/namespaces/default/deployments/app/status`.
