@@ -1,7 +1,9 @@
 //! A world for one test: a namespace of its own, secrets of its own in Secrets Manager, an operator process that
-//! watches only that namespace, and a proxy between the operator and AWS that counts and can fail.
+//! watches only that namespace, and proxies between the operator and AWS, and between it and the API server, that count
+//! and can fail.
 
 pub mod account;
+pub mod api_proxy;
 pub mod aws_proxy;
 pub mod board;
 pub mod iam;
@@ -11,6 +13,7 @@ pub mod release;
 pub mod workloads;
 pub mod world;
 
+pub use api_proxy::{ApiFault, ApiProxy};
 pub use aws_proxy::Fault;
 pub use operator::Operator;
 pub use world::{World, eventually};

@@ -16,6 +16,7 @@ use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostPa
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
+use super::api_proxy::ApiProxy;
 use super::aws_proxy::{AwsProxy, Call, Sent};
 use super::operator::{Kills, Operator, Setup, read_log};
 use super::release;
@@ -134,6 +135,19 @@ impl World {
     /// Starts the operator.
     pub fn operator(&self) -> Operator {
         Operator::start(self.setup())
+    }
+
+    /// A proxy in front of the API server, for [`World::operator_through`].
+    pub async fn api_proxy(&self) -> ApiProxy {
+        ApiProxy::start(&self.kubeconfig, &self.folder).await
+    }
+
+    /// Starts the operator with these flags and a proxy between it and the API server.
+    pub fn operator_through(&self, proxy: &ApiProxy, flags: &[&str]) -> Operator {
+        let mut setup = self.setup();
+        setup.flags.extend(flags.iter().map(ToString::to_string));
+        setup.variables.push(("KUBECONFIG".to_owned(), proxy.kubeconfig.display().to_string()));
+        Operator::start(setup)
     }
 
     /// The name in Secrets Manager of this world's secret `name`.
