@@ -8,16 +8,17 @@ use std::sync::Arc;
 use futures::future::{BoxFuture, join_all};
 use futures::{FutureExt as _, StreamExt as _};
 use k8s_openapi::NamespaceResourceScope;
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::reflector::Store;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::runtime::{Predicate as _, PredicateConfig, WatchStreamExt as _, predicates};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 
 use crate::api::LABEL_MANAGED;
 use crate::controller::prepare::Watches;
 use crate::controller::trigger;
-use crate::controller::trigger::{Affected, KnownGrants, KnownNamespaces};
+use crate::controller::trigger::{Affected, ChangedBinding, KnownBindings, KnownGrants, KnownNamespaces};
 use crate::domain::target::SecretMeta;
 use crate::kubernetes::binding_object::BindingObject;
 use crate::reconcile::context::Context;
@@ -106,8 +107,8 @@ fn bindings(
     scope: &Scope,
     writer: Writer<BindingObject>,
 ) -> impl Future<Output = ()> + use<> {
-    let (of_event, of_error, of_trigger) = (context.clone(), context.clone(), context.clone());
-    let (namespace, health_of) = (scope.namespace.clone(), health.clone());
+    let (of_event, of_error, health_of) = (context.clone(), context.clone(), health.clone());
+    let (store, mut known) = (scope.bindings.clone(), KnownBindings::default());
     watcher(api::<BindingObject>(scope, context.clients.kubernetes.watch_client()), watcher::Config::default())
         .inspect(move |event| match event {
             Ok(_) => health_of.works("SecretBinding"),
@@ -115,25 +116,38 @@ fn bindings(
         })
         .default_backoff()
         .reflect(writer)
-        // After `reflect`, so that the store has what is noted.
-        .inspect(move |event| match event {
-            Ok(Event::Delete(binding)) => of_event.forget(&name_of(binding)),
-            Ok(Event::Apply(binding) | Event::InitApply(binding)) => {
-                let version = binding.resource_version().and_then(|version| version.parse().ok());
-                of_event.state.histories.shown(&name_of(binding), version);
-            }
-            Ok(Event::InitDone) => of_event.forget_absent(namespace.as_deref()),
-            Ok(Event::Init) | Err(_) => {}
-        })
-        .applied_objects()
-        .predicate_filter(predicates::generation.combine(predicates::annotations), PredicateConfig::default())
-        .for_each(move |binding| {
-            if let Ok(binding) = binding {
-                of_trigger.state.requeue.trigger(&name_of(&binding));
-                trigger::trigger_group_members(&of_trigger, &name_of(&binding));
+        .for_each(move |event| {
+            if let Ok(event) = event {
+                observe_bindings(&of_event, &event, &store, &mut known);
             }
             ready(())
         })
+}
+
+/// Acts on an event of a watch of bindings, once the store has it.
+fn observe_bindings(
+    context: &Context,
+    event: &Event<BindingObject>,
+    store: &Store<BindingObject>,
+    known: &mut KnownBindings,
+) {
+    let shown = |binding: &BindingObject| {
+        let version = binding.resource_version().and_then(|version| version.parse().ok());
+        context.state.histories.shown(&name_of(binding), version);
+    };
+    match event {
+        Event::Apply(binding) => shown(binding),
+        Event::InitDone => store.state().iter().for_each(|binding| shown(binding)),
+        Event::Init | Event::InitApply(_) | Event::Delete(_) => {}
+    }
+    for ChangedBinding { name, gone, groups } in known.observe(event) {
+        if gone {
+            context.forget(&name);
+        } else {
+            context.state.requeue.trigger(&name);
+        }
+        trigger::trigger_group_members(context, &name, &groups);
+    }
 }
 
 async fn targets(context: &Arc<Context>, health: &WatchHealth, scope: &Scope) {
@@ -151,8 +165,10 @@ async fn targets(context: &Arc<Context>, health: &WatchHealth, scope: &Scope) {
                         });
                         for binding in &affected {
                             context.state.requeue.trigger(binding);
-                            if touched.secret.observed.rotation_state.is_some() {
-                                trigger::trigger_group_members(context, binding);
+                            if touched.secret.observed.rotation_state.is_some()
+                                && let Some(object) = context.state.bindings.get(binding)
+                            {
+                                trigger::trigger_group_members(context, binding, &trigger::groups(&object));
                             }
                         }
                     }
