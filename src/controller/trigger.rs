@@ -10,9 +10,9 @@ use kube::runtime::reflector::Store;
 use kube::runtime::watcher::Event;
 use kube::{Resource as _, ResourceExt as _};
 
-use crate::api::SecretGrant;
 use crate::domain::name::BindingName;
 use crate::kubernetes::binding_object::BindingObject;
+use crate::kubernetes::grant_object::GrantObject;
 use crate::reconcile::context::Context;
 use crate::state::bindings::name_of;
 use crate::state::known_objects::{KnownObjects, ObjectChange};
@@ -123,7 +123,7 @@ struct GrantVersion {
 impl KnownGrants {
     /// Takes in an event of the watch, once the store has it. `None` where it affects no binding, as a change of status
     /// does.
-    pub fn observe(&mut self, event: &Event<SecretGrant>) -> Option<Affected> {
+    pub fn observe(&mut self, event: &Event<GrantObject>) -> Option<Affected> {
         let changes = self.0.observe(event, |grant| (grant.name_any(), GrantVersion::new(grant)));
         let affected = changes.into_iter().flat_map(|change| [change.before, change.now]).flatten();
         affected.map(|version| version.affected).reduce(Affected::and)
@@ -131,12 +131,12 @@ impl KnownGrants {
 }
 
 impl GrantVersion {
-    fn new(grant: &SecretGrant) -> Self {
-        let affected = match &grant.spec.namespaces.names {
+    fn new(grant: &GrantObject) -> Self {
+        let affected = match grant.0.as_ref().ok().and_then(|grant| grant.spec.namespaces.names.as_ref()) {
             Some(names) => Affected::Namespaces(Arc::new(names.iter().cloned().collect())),
             None => Affected::All,
         };
-        Self { uid: grant.metadata.uid.clone(), generation: grant.metadata.generation, affected }
+        Self { uid: grant.meta().uid.clone(), generation: grant.meta().generation, affected }
     }
 }
 
@@ -198,13 +198,17 @@ impl BindingVersion {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{GrantedNamespaces, SecretGrantSpec};
+    use crate::api::{GrantedNamespaces, SecretGrant, SecretGrantSpec};
     use crate::domain::fingerprint::FingerprintKey;
     use crate::domain::target::ObservedSecret;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
     use zeroize::Zeroizing;
 
-    fn grant(name: &str, generation: i64, namespaces: &[&str]) -> SecretGrant {
+    fn object(grant: SecretGrant) -> GrantObject {
+        GrantObject(Ok(Arc::new(grant)))
+    }
+
+    fn spec(name: &str, generation: i64, namespaces: &[&str]) -> SecretGrant {
         let names = namespaces.iter().map(ToString::to_string).collect();
         let namespaces = GrantedNamespaces { names: Some(names), selector: None };
         let mut grant = SecretGrant::new(name, SecretGrantSpec { namespaces, ..SecretGrantSpec::default() });
@@ -212,7 +216,11 @@ mod tests {
         grant
     }
 
-    fn observe(grants: &mut KnownGrants, event: &Event<SecretGrant>) -> Vec<String> {
+    fn grant(name: &str, generation: i64, namespaces: &[&str]) -> GrantObject {
+        object(spec(name, generation, namespaces))
+    }
+
+    fn observe(grants: &mut KnownGrants, event: &Event<GrantObject>) -> Vec<String> {
         match grants.observe(event) {
             Some(Affected::Namespaces(names)) => names.iter().cloned().collect(),
             Some(Affected::All) => vec!["*".to_owned()],
@@ -232,9 +240,9 @@ mod tests {
     #[test]
     fn a_grant_by_label_concerns_all_and_so_does_its_end() {
         let mut grants = KnownGrants::default();
-        let mut by_label = grant("g", 1, &[]);
+        let mut by_label = spec("g", 1, &[]);
         by_label.spec.namespaces = GrantedNamespaces { names: None, selector: Some(LabelSelector::default()) };
-        assert_eq!(observe(&mut grants, &Event::Apply(by_label.clone())), ["*"]);
+        assert_eq!(observe(&mut grants, &Event::Apply(object(by_label))), ["*"]);
         assert_eq!(observe(&mut grants, &Event::Apply(grant("g", 2, &["a"]))), ["*"]);
         assert_eq!(observe(&mut grants, &Event::Apply(grant("g", 3, &["b"]))), ["a", "b"]);
     }
@@ -268,9 +276,9 @@ mod tests {
     fn a_grant_made_anew_while_nobody_watched_concerns_its_namespaces() {
         let mut grants = KnownGrants::default();
         let with_uid = |uid: &str, namespaces| {
-            let mut grant = grant("g", 1, namespaces);
+            let mut grant = spec("g", 1, namespaces);
             grant.metadata.uid = Some(uid.to_owned());
-            grant
+            object(grant)
         };
         grants.observe(&Event::Apply(with_uid("1", &["a"])));
         assert!(observe(&mut grants, &Event::Init).is_empty());

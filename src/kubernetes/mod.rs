@@ -11,11 +11,13 @@
 //! | [`service_account`] | the role and the tokens of a ServiceAccount |
 //! | [`installation`] | the kinds and the fingerprint key of the installation |
 //! | [`lease`] | leader election |
-//! | [`binding_object`] | a binding as the watch delivers it |
+//! | [`binding_object`], [`grant_object`] | a binding and a grant as the watch delivers them |
+//! | [`unreadable`] | what is known of an object that this version cannot read |
 
 pub mod api_server;
 pub mod binding_object;
 mod deadline;
+pub mod grant_object;
 pub mod installation;
 pub mod job;
 pub mod lease;
@@ -24,6 +26,7 @@ pub mod read;
 pub mod report;
 pub mod restart;
 pub mod service_account;
+pub mod unreadable;
 pub mod workloads;
 pub mod write;
 pub mod write_error;
