@@ -93,6 +93,9 @@ fn text(first: &str, lines: &[String]) -> String {
 }
 
 async fn exposition(State(shared): State<Shared>) -> impl IntoResponse {
+    for (kind, age) in shared.readiness.watches.ages() {
+        shared.metrics.watch_age(kind, age);
+    }
     match shared.metrics.encode() {
         Ok(text) => {
             let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";

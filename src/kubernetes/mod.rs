@@ -1,4 +1,4 @@
-//! The Kubernetes boundary: every request to the API server but the watches.
+//! The Kubernetes boundary: every request to the API server.
 //!
 //! | file | what |
 //! |---|---|
@@ -10,6 +10,7 @@
 //! | [`report`] | status and Events |
 //! | [`service_account`] | the role and the tokens of a ServiceAccount |
 //! | [`installation`] | the kinds and the fingerprint key of the installation |
+//! | [`list_watch`] | a list, then a watch, for ever |
 //! | [`lease`] | leader election |
 //! | [`binding_object`], [`grant_object`] | a binding and a grant as the watch delivers them |
 //! | [`unreadable`] | what is known of an object that this version cannot read |
@@ -22,6 +23,7 @@ pub mod installation;
 pub mod job;
 pub mod lease;
 pub mod list;
+pub mod list_watch;
 pub mod read;
 pub mod report;
 pub mod restart;
