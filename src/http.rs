@@ -29,7 +29,7 @@ pub struct Readiness {
 
 impl Readiness {
     fn lines(&self) -> Vec<String> {
-        self.watches.lines().into_iter().chain(self.queues.lines()).collect()
+        self.watches.all().into_iter().chain(self.queues.lines()).collect()
     }
 }
 

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Namespace;
 use kube::Client;
-use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{self, store::Writer};
 use tokio::sync::mpsc;
 
@@ -15,6 +13,7 @@ use crate::domain::name::BindingName;
 use crate::kubernetes::api_server::ApiServer;
 use crate::kubernetes::binding_object::BindingObject;
 use crate::kubernetes::grant_object::GrantObject;
+use crate::kubernetes::namespace_object::NamespaceObject;
 use crate::kubernetes::report::Events;
 use crate::metrics::Metrics;
 use crate::reconcile::authorization::Authorization;
@@ -59,7 +58,7 @@ pub struct Watches {
     /// Of the grants.
     pub grants: Writer<GrantObject>,
     /// Of the namespaces.
-    pub namespaces: Writer<PartialObjectMeta<Namespace>>,
+    pub namespaces: Writer<NamespaceObject>,
     /// Whether the watches work.
     pub health: Arc<WatchHealth>,
 }

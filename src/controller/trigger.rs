@@ -4,8 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Namespace;
-use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::Store;
 use kube::runtime::watcher::Event;
 use kube::{Resource as _, ResourceExt as _};
@@ -13,6 +11,7 @@ use kube::{Resource as _, ResourceExt as _};
 use crate::domain::name::BindingName;
 use crate::kubernetes::binding_object::BindingObject;
 use crate::kubernetes::grant_object::GrantObject;
+use crate::kubernetes::namespace_object::NamespaceObject;
 use crate::reconcile::context::Context;
 use crate::state::bindings::name_of;
 use crate::state::known_objects::{KnownObjects, ObjectChange};
@@ -146,7 +145,7 @@ pub struct KnownNamespaces(KnownObjects<String, BTreeMap<String, String>>);
 
 impl KnownNamespaces {
     /// Takes in an event of the watch, once the store has it. Answers the namespaces whose labels changed.
-    pub fn observe(&mut self, event: &Event<PartialObjectMeta<Namespace>>) -> Option<Affected> {
+    pub fn observe(&mut self, event: &Event<NamespaceObject>) -> Option<Affected> {
         let changes = self.0.observe(event, |namespace| (namespace.name_any(), namespace.labels().clone()));
         changes.into_iter().map(|change| Affected::of(change.of)).reduce(Affected::and)
     }
@@ -249,7 +248,7 @@ mod tests {
 
     #[test]
     fn only_a_change_of_labels_of_a_namespace_concerns_its_bindings() {
-        let namespace = |label: &str, annotation: &str| -> PartialObjectMeta<Namespace> {
+        let namespace = |label: &str, annotation: &str| -> NamespaceObject {
             let metadata =
                 serde_json::json!({"name": "n", "labels": {"team": label}, "annotations": {"a": annotation}});
             serde_json::from_value(serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}))

@@ -51,8 +51,8 @@ pub async fn watch(context: Arc<Context>, watches: Watches) {
     let every_namespace = WatchedKind { api: Api::all(client.clone()), labels: None };
     let namespaces_clock = clock("Namespace", None);
     let mut running: Vec<BoxFuture<'_, ()>> = vec![
-        keep(every_grant, watches.grants, (context, grants_clock), move |event| affects(grants.observe(event))).boxed(),
-        keep(every_namespace, watches.namespaces, (context, namespaces_clock), move |event| {
+        keep(every_grant, watches.grants, context, grants_clock, move |event| affects(grants.observe(event))).boxed(),
+        keep(every_namespace, watches.namespaces, context, namespaces_clock, move |event| {
             affects(namespaces.observe(event));
         })
         .boxed(),
@@ -61,7 +61,7 @@ pub async fn watch(context: Arc<Context>, watches: Watches) {
         let all = WatchedKind { api: api::<BindingObject>(scope, client), labels: None };
         let mut known = KnownBindings::default();
         let bindings_clock = clock("SecretBinding", scope.namespace.as_ref());
-        let bindings = keep(all, writer, (context, bindings_clock), move |event| {
+        let bindings = keep(all, writer, context, bindings_clock, move |event| {
             observe_bindings(context, event, &scope.bindings, &mut known);
         });
         running.push(bindings.boxed());
@@ -78,7 +78,8 @@ pub async fn watch(context: Arc<Context>, watches: Watches) {
 async fn keep<K>(
     kind: WatchedKind<K>,
     mut writer: Writer<K>,
-    (context, clock): (&Context, WatchClock),
+    context: &Context,
+    clock: WatchClock,
     mut observe: impl FnMut(&Event<K>),
 ) where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,

@@ -12,7 +12,7 @@
 //! | [`installation`] | the kinds and the fingerprint key of the installation |
 //! | [`list_watch`] | a list, then a watch, for ever |
 //! | [`lease`] | leader election |
-//! | [`binding_object`], [`grant_object`] | a binding and a grant as the watch delivers them |
+//! | [`binding_object`], [`grant_object`], [`namespace_object`] | what the watches deliver |
 //! | [`unreadable`] | what is known of an object that this version cannot read |
 
 pub mod api_server;
@@ -24,6 +24,7 @@ pub mod job;
 pub mod lease;
 pub mod list;
 pub mod list_watch;
+pub mod namespace_object;
 pub mod read;
 pub mod report;
 pub mod restart;

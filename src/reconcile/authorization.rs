@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
-use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
@@ -24,6 +22,7 @@ use crate::domain::secret::identity::Identity;
 use crate::domain::secret::reference::SecretId;
 use crate::domain::secret::version::SecretVersion;
 use crate::kubernetes::grant_object::GrantObject;
+use crate::kubernetes::namespace_object::NamespaceObject;
 
 /// How long the labels of namespaces are waited for.
 const NAMESPACES_TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,7 +31,7 @@ const NAMESPACES_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Authorization {
     grants: Store<GrantObject>,
     /// The labels of the namespaces, for grants by selector.
-    namespaces: Store<PartialObjectMeta<Namespace>>,
+    namespaces: Store<NamespaceObject>,
     /// The region of the operator's own configuration.
     region: Option<String>,
     /// The account of the operator's own identity, once AWS was asked for it.
@@ -67,7 +66,7 @@ impl Authorization {
     #[must_use]
     pub fn new(
         grants: Store<GrantObject>,
-        namespaces: Store<PartialObjectMeta<Namespace>>,
+        namespaces: Store<NamespaceObject>,
         region: Option<String>,
         reader: Reader,
     ) -> Self {

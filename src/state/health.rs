@@ -106,6 +106,12 @@ impl WatchHealth {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What to say of all watches.
+    #[must_use]
+    pub fn all(&self) -> Vec<String> {
+        self.lock().iter().map(ToString::to_string).collect()
+    }
+
     /// What to say of watches that fail or are silent at present.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
