@@ -31,7 +31,7 @@ pub struct Readiness {
 
 impl Readiness {
     fn lines(&self) -> Vec<String> {
-        self.watches.lines().into_iter().chain(self.queues.lines()).collect()
+        self.watches.all().into_iter().chain(self.queues.lines()).collect()
     }
 }
 
@@ -92,6 +92,9 @@ fn text(first: &str, lines: &[String]) -> String {
 }
 
 async fn exposition(State(shared): State<Shared>) -> impl IntoResponse {
+    for (kind, age) in shared.readiness.watches.ages() {
+        shared.metrics.watch_age(kind, age);
+    }
     match shared.metrics.encode() {
         Ok(text) => {
             let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -96,6 +96,7 @@ pub struct Metrics {
     rotation_next: Family<BindingLabels, Gauge>,
     rotation_times: Mutex<RotationTimes>,
     watch_errors: Family<KindLabel, Counter>,
+    watch_age: Family<KindLabel, Seconds>,
     propagation: Histogram,
     events: Family<ResultLabel, Counter>,
     events_last: Family<QueueLabels, Gauge>,
@@ -119,6 +120,7 @@ impl Default for Metrics {
             rotation_next: Family::default(),
             rotation_times: Mutex::default(),
             watch_errors: Family::default(),
+            watch_age: Family::default(),
             // From 0.1 s to a day: by events, by the sweep, by a binding that is checked once a day.
             propagation: Histogram::new(exponential_buckets(0.1, 2.5, 16)),
             events: Family::default(),
@@ -160,6 +162,8 @@ impl Metrics {
             self.rotation_next.clone(),
         );
         registry.register("watch_errors", "Failures of the watches on the API server", self.watch_errors.clone());
+        let age = "Seconds since a watch was last heard of: by an event, a complete list, or its end in time";
+        registry.register("watch_age_seconds", age, self.watch_age.clone());
         registry.register(
             "propagation_seconds",
             "From the creation of a version at AWS, which has whole seconds, to the Secret that holds it",
@@ -239,6 +243,11 @@ impl Metrics {
                 }
             }
         }
+    }
+
+    /// Sets how long ago the watches of a kind were last heard of.
+    pub fn watch_age(&self, kind: &'static str, age: Duration) {
+        self.watch_age.get_or_create(&KindLabel { kind }).set(age.as_secs_f64());
     }
 
     /// Counts one failure of a watch.

@@ -54,6 +54,9 @@ pub enum RunError {
     /// The lease is another's now.
     #[error("the lease was lost, so this process ends; another replica goes on")]
     LeaseLost,
+    /// What the API server holds is not seen any more.
+    #[error("{0}, so this process ends before it serves what was revoked; another one begins anew")]
+    Blind(String),
     /// The controller ended though nobody asked it to.
     #[error("the controller ended unexpectedly")]
     Ended,
@@ -168,20 +171,25 @@ async fn work(args: &RunArgs, process: &Process, led: &AtomicBool) -> Result<(),
         let leading = controller::run_loop::lead(context.clone(), triggers, changes, process.shutdown());
         async move {
             tokio::select! {
-                () = consuming => {}
-                () = leading => {}
+                () = consuming => Ok(()),
+                () = leading => Ok(()),
+                unseen = readiness.watches.until_blind() => {
+                    tracing::error!("{unseen}; gives up the lead, since what was revoked may be served");
+                    Err(RunError::Blind(unseen))
+                }
             }
         }
     };
     let leading = async {
         if !args.leader_elect {
-            Box::pin(lead()).await;
-            return Ok(());
+            return Box::pin(lead()).await;
         }
-        let candidate = Candidate::new(client.clone(), home, &args.name, identity);
+        let watches = readiness.watches.clone();
+        let candidate =
+            Candidate::new(client.clone(), home, &args.name, identity).only_while(move || watches.blind().is_none());
         let ended = Box::pin(candidate.lead(lead)).await;
         metrics.leader(false);
-        ended.ok_or(RunError::LeaseLost)
+        ended.unwrap_or(Err(RunError::LeaseLost))
     };
     // A replica that stands by watches as well, so that it has seen all when it takes over.
     tokio::select! {

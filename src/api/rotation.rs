@@ -51,6 +51,8 @@ pub struct RotationRule {
     /// When the keys expire at their provider. The rule is due then, however young the keys are; set it anew with
     /// each rotation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})$"))]
+    #[x_kube(validation = Rule::new("self < timestamp('9000-01-01T00:00:00Z')").message("a time after the year 9000 cannot be kept"))]
     pub not_after: Option<Time>,
 
     /// Whom to ask. Named in the Events and in the status, so that they are at hand in an emergency.

@@ -57,6 +57,8 @@ pub struct SecretGrantSpec {
     /// When the grant ends by itself, such as `2026-12-01T18:00:00Z`. A grant with an end serves only bindings that
     /// name it in `spec.grant`. Needs `reason`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})$"))]
+    #[x_kube(validation = Rule::new("self < timestamp('9000-01-01T00:00:00Z')").message("a time after the year 9000 cannot be kept"))]
     pub expires_at: Option<Time>,
 
     /// Why the grant is given, such as the number of an incident.

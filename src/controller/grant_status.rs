@@ -9,9 +9,12 @@ use kube::ResourceExt as _;
 
 use crate::api::{ConditionType, Reason, SecretGrant, SecretGrantStatus};
 use crate::domain::grant::fault;
-use crate::kubernetes::report::{StatusError, write_grant_status};
+use crate::kubernetes::grant_object::GrantObject;
+use crate::kubernetes::report::{StatusError, write_conditions, write_grant_status};
+use crate::kubernetes::unreadable::Unreadable;
 use crate::reconcile::context::Context;
 use crate::state::backoff::Backoff;
+use crate::reconcile::unreadable::conditions;
 use crate::state::bindings::Scope;
 
 /// How often the status of grants is brought up to date, so that a thousand bindings that come at once cause one write.
@@ -25,10 +28,17 @@ pub async fn keep_current(context: &Context) {
     loop {
         clock.tick().await;
         let served = served(context.state.bindings.scopes());
-        for grant in context.authorization.grants() {
-            let name = grant.name_any();
+        for object in context.authorization.grants() {
+            let name = object.name_any();
+            let grant = match &object.0 {
+                Ok(grant) => grant,
+                Err(unreadable) => {
+                    tell_unreadable(context, unreadable).await;
+                    continue;
+                }
+            };
             let before = grant.status.clone().unwrap_or_default();
-            let after = status(&grant, &before, served.get(&name).copied().unwrap_or_default(), Timestamp::now());
+            let after = status(grant, &before, served.get(&name).copied().unwrap_or_default(), Timestamp::now());
             let pauses = refused.get(&name).is_some_and(|(_, until)| Instant::now() < *until);
             if after == before || pauses {
                 continue;
@@ -46,6 +56,16 @@ pub async fn keep_current(context: &Context) {
                 }
             }
         }
+    }
+}
+
+/// Says of a grant that this version cannot read that it allows nothing.
+async fn tell_unreadable(context: &Context, grant: &Unreadable) {
+    let Some(said) = conditions(grant, &[(ConditionType::Ready, "False")], Timestamp::now()) else { return };
+    let permit = context.clients.kubernetes.permit();
+    if let Err(error) = write_conditions::<GrantObject>(permit.writes().await, &grant.metadata, &said).await {
+        let name = grant.metadata.name.as_deref().unwrap_or_default();
+        tracing::warn!(grant = %name, fault = %grant.fault, %error, "a grant cannot be read, and its status could not be written");
     }
 }
 

@@ -6,12 +6,14 @@
 //! | [`watch`] | the watches on the API server |
 //! | [`trigger`] | which bindings a change affects |
 //! | [`work_queue`] | when which binding is reconciled next, pure |
+//! | [`resync`] | the net under the watches: each binding is reconciled once in a while |
 //! | [`run_loop`] | one task for each reconcile, while this process leads |
 //! | [`startup`] | the first reconciles after a start |
 //! | [`grant_status`] | the status of grants |
 
 pub mod grant_status;
 pub mod prepare;
+pub mod resync;
 pub mod run_loop;
 pub mod startup;
 pub mod trigger;

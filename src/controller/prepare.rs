@@ -2,19 +2,18 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Namespace;
 use kube::Client;
-use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{self, store::Writer};
 use tokio::sync::mpsc;
 
-use crate::api::SecretGrant;
 use crate::aws::reader::Reader;
 use crate::aws::writer::Writer as SecretWriter;
 use crate::domain::fingerprint::FingerprintKey;
 use crate::domain::name::BindingName;
 use crate::kubernetes::api_server::ApiServer;
 use crate::kubernetes::binding_object::BindingObject;
+use crate::kubernetes::grant_object::GrantObject;
+use crate::kubernetes::namespace_object::NamespaceObject;
 use crate::kubernetes::report::Events;
 use crate::metrics::Metrics;
 use crate::reconcile::authorization::Authorization;
@@ -57,9 +56,9 @@ pub struct Watches {
     /// Of the bindings of each scope.
     pub bindings: Vec<Writer<BindingObject>>,
     /// Of the grants.
-    pub grants: Writer<SecretGrant>,
+    pub grants: Writer<GrantObject>,
     /// Of the namespaces.
-    pub namespaces: Writer<PartialObjectMeta<Namespace>>,
+    pub namespaces: Writer<NamespaceObject>,
     /// Whether the watches work.
     pub health: Arc<WatchHealth>,
 }

@@ -9,11 +9,13 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::controller::prepare::Triggers;
+use crate::controller::resync::Resync;
 use crate::controller::work_queue::WorkQueue;
 use crate::controller::{grant_status, startup};
 use crate::domain::name::BindingName;
 use crate::reconcile::binding::entry::reconcile;
 use crate::reconcile::context::Context;
+use crate::state::bindings::name_of;
 
 /// The time in which the watch of published Secrets must list all.
 const TARGETS_TIMEOUT: Duration = Duration::from_secs(10);
@@ -59,7 +61,7 @@ pub async fn lead(
 /// others.
 async fn reconciles(context: Arc<Context>, mut triggers: Triggers, shutdown: impl Future<Output = ()>) {
     let (mut queue, mut under_way) = (WorkQueue::default(), JoinSet::new());
-    let mut triggered = Vec::new();
+    let (mut triggered, mut resync) = (Vec::new(), Resync::default());
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         while let Some(binding) = queue.next(Instant::now()) {
@@ -89,6 +91,9 @@ async fn reconciles(context: Arc<Context>, mut triggers: Triggers, shutdown: imp
                 for binding in triggered.drain(..) {
                     queue.ask(&binding, now);
                 }
+            }
+            () = resync.tick() => {
+                resync.ask(&mut queue, context.state.bindings.all().map(|binding| name_of(&binding)));
             }
             () = sleep_until(wakes.unwrap_or_else(Instant::now)), if wakes.is_some() => {}
         }

@@ -1,19 +1,20 @@
 //! Which bindings a change affects.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Namespace;
-use kube::ResourceExt as _;
-use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::Store;
 use kube::runtime::watcher::Event;
+use kube::{Resource as _, ResourceExt as _};
 
-use crate::api::SecretGrant;
 use crate::domain::name::BindingName;
 use crate::kubernetes::binding_object::BindingObject;
+use crate::kubernetes::grant_object::GrantObject;
+use crate::kubernetes::namespace_object::NamespaceObject;
 use crate::reconcile::context::Context;
 use crate::state::bindings::name_of;
+use crate::state::known_objects::{KnownObjects, ObjectChange};
 use crate::state::targets::ChangedSecret;
 
 /// The bindings that a change of a grant or of a namespace affects.
@@ -45,14 +46,6 @@ impl Affected {
             _ => Self::All,
         }
     }
-
-    fn none() -> Self {
-        Self::Namespaces(Arc::default())
-    }
-
-    fn is_none(&self) -> bool {
-        matches!(self, Self::Namespaces(names) if names.is_empty())
-    }
 }
 
 /// The bindings that a published Secret may belong to: the one that its annotation names, and the one that its owner
@@ -83,21 +76,20 @@ pub fn bindings_aiming_at(bindings: &Store<BindingObject>, namespace: &str, name
 }
 
 /// The groups of overlaps that a binding belongs to.
-fn groups(binding: &BindingObject) -> BTreeSet<&str> {
+#[must_use]
+pub fn groups(binding: &BindingObject) -> BTreeSet<String> {
     let rules = binding.0.iter().flat_map(|manifest| &manifest.spec.rotation);
-    rules.filter_map(|rule| Some(rule.overlap.as_ref()?.group.as_ref().unwrap_or(&rule.name).as_str())).collect()
+    rules.filter_map(|rule| Some(rule.overlap.as_ref()?.group.as_ref().unwrap_or(&rule.name).clone())).collect()
 }
 
-/// Triggers the other bindings of the groups of a binding. Their overlaps may wait for it.
-pub fn trigger_group_members(context: &Context, name: &BindingName) {
-    let Some(binding) = context.state.bindings.get(name) else { return };
-    let own = groups(&binding);
-    if own.is_empty() {
+/// Triggers the other bindings of these groups of a binding. Their overlaps may wait for it.
+pub fn trigger_group_members(context: &Context, name: &BindingName, of_groups: &BTreeSet<String>) {
+    if of_groups.is_empty() {
         return;
     }
     for member in context.state.bindings.in_namespace(&name.namespace) {
         let of = name_of(&member);
-        if of != *name && !groups(&member).is_disjoint(&own) {
+        if of != *name && !groups(&member).is_disjoint(of_groups) {
             context.state.requeue.trigger(&of);
         }
     }
@@ -117,85 +109,105 @@ pub fn trigger_affected(context: &Context, affected: &Affected) {
 
 /// The grants as last observed. A change affects the namespaces that gain access and those that lose it.
 #[derive(Debug, Default)]
-pub struct KnownGrants {
-    known: HashMap<String, (Option<i64>, Affected)>,
-    listed: HashSet<String>,
+pub struct KnownGrants(KnownObjects<String, GrantVersion>);
+
+/// What tells whether a grant changed, and whom that affects.
+#[derive(Clone, Debug, PartialEq)]
+struct GrantVersion {
+    uid: Option<String>,
+    generation: Option<i64>,
+    affected: Affected,
 }
 
 impl KnownGrants {
-    /// Takes in an event of the watch. `None` where it affects no binding, as a change of status does.
-    pub fn observe(&mut self, event: &Event<SecretGrant>) -> Option<Affected> {
-        let affected = match event {
-            Event::Init => {
-                self.listed.clear();
-                Affected::none()
-            }
-            Event::InitApply(grant) => {
-                self.listed.insert(grant.name_any());
-                self.applied(grant)
-            }
-            Event::Apply(grant) => self.applied(grant),
-            Event::Delete(grant) => {
-                self.known.remove(&grant.name_any()).map_or_else(Affected::none, |(_, affected)| affected)
-            }
-            // What was deleted while the watch was interrupted is missing from the new list.
-            Event::InitDone => {
-                let listed = &self.listed;
-                let gone = self.known.extract_if(|name, _| !listed.contains(name));
-                gone.map(|(_, (_, affected))| affected).fold(Affected::none(), Affected::and)
-            }
-        };
-        (!affected.is_none()).then_some(affected)
+    /// Takes in an event of the watch, once the store has it. `None` where it affects no binding, as a change of status
+    /// does.
+    pub fn observe(&mut self, event: &Event<GrantObject>) -> Option<Affected> {
+        let changes = self.0.observe(event, |grant| (grant.name_any(), GrantVersion::new(grant)));
+        let affected = changes.into_iter().flat_map(|change| [change.before, change.now]).flatten();
+        affected.map(|version| version.affected).reduce(Affected::and)
     }
+}
 
-    fn applied(&mut self, grant: &SecretGrant) -> Affected {
-        let generation = grant.metadata.generation;
-        let affected = match &grant.spec.namespaces.names {
+impl GrantVersion {
+    fn new(grant: &GrantObject) -> Self {
+        let affected = match grant.0.as_ref().ok().and_then(|grant| grant.spec.namespaces.names.as_ref()) {
             Some(names) => Affected::Namespaces(Arc::new(names.iter().cloned().collect())),
             None => Affected::All,
         };
-        match self.known.insert(grant.name_any(), (generation, affected.clone())) {
-            Some((before, _)) if before == generation => Affected::none(),
-            Some((_, before)) => before.and(affected),
-            None => affected,
-        }
+        Self { uid: grant.meta().uid.clone(), generation: grant.meta().generation, affected }
     }
 }
 
 /// The labels of namespaces as last observed.
 #[derive(Debug, Default)]
-pub struct KnownNamespaces {
-    known: HashMap<String, BTreeMap<String, String>>,
-}
+pub struct KnownNamespaces(KnownObjects<String, BTreeMap<String, String>>);
 
 impl KnownNamespaces {
-    /// Takes in an event of the watch. Returns the namespace whose labels changed.
-    pub fn observe(&mut self, event: &Event<PartialObjectMeta<Namespace>>) -> Option<Affected> {
-        match event {
-            Event::Apply(namespace) | Event::InitApply(namespace) => {
-                let (name, labels) = (namespace.name_any(), namespace.labels().clone());
-                let before = self.known.insert(name.clone(), labels.clone());
-                (before.as_ref() != Some(&labels)).then(|| Affected::of(name))
-            }
-            Event::Delete(namespace) => {
-                self.known.remove(&namespace.name_any());
-                None
-            }
-            Event::Init | Event::InitDone => None,
-        }
+    /// Takes in an event of the watch, once the store has it. Answers the namespaces whose labels changed.
+    pub fn observe(&mut self, event: &Event<NamespaceObject>) -> Option<Affected> {
+        let changes = self.0.observe(event, |namespace| (namespace.name_any(), namespace.labels().clone()));
+        changes.into_iter().map(|change| Affected::of(change.of)).reduce(Affected::and)
+    }
+}
+
+/// The bindings of one watch as last observed.
+#[derive(Debug, Default)]
+pub struct KnownBindings(KnownObjects<BindingName, BindingVersion>);
+
+/// What tells whether a binding changed in a way that asks for a reconcile: not its status.
+#[derive(Clone, Debug, PartialEq)]
+struct BindingVersion {
+    digest: u64,
+    groups: BTreeSet<String>,
+}
+
+/// A binding that changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangedBinding {
+    /// Its name.
+    pub name: BindingName,
+    /// Whether it is gone.
+    pub gone: bool,
+    /// The groups of overlaps that it belongs to or belonged to.
+    pub groups: BTreeSet<String>,
+}
+
+impl KnownBindings {
+    /// Takes in an event of the watch, once the store has it. Answers the bindings that changed.
+    pub fn observe(&mut self, event: &Event<BindingObject>) -> Vec<ChangedBinding> {
+        let changes = self.0.observe(event, |binding| (name_of(binding), BindingVersion::new(binding)));
+        let changed = changes.into_iter().map(|ObjectChange { of, before, now }| {
+            let gone = now.is_none();
+            let groups = [before, now].into_iter().flatten().flat_map(|version| version.groups).collect();
+            ChangedBinding { name: of, gone, groups }
+        });
+        changed.collect()
+    }
+}
+
+impl BindingVersion {
+    fn new(binding: &BindingObject) -> Self {
+        let mut digest = DefaultHasher::new();
+        (binding.meta().uid.as_ref(), binding.meta().generation, binding.annotations()).hash(&mut digest);
+        Self { digest: digest.finish(), groups: groups(binding) }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{GrantedNamespaces, SecretGrantSpec};
+    use crate::api::{GrantedNamespaces, SecretGrant, SecretGrantSpec};
     use crate::domain::fingerprint::FingerprintKey;
     use crate::domain::target::ObservedSecret;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
     use zeroize::Zeroizing;
 
-    fn grant(name: &str, generation: i64, namespaces: &[&str]) -> SecretGrant {
+    fn object(grant: SecretGrant) -> GrantObject {
+        GrantObject(Ok(Arc::new(grant)))
+    }
+
+    fn spec(name: &str, generation: i64, namespaces: &[&str]) -> SecretGrant {
         let names = namespaces.iter().map(ToString::to_string).collect();
         let namespaces = GrantedNamespaces { names: Some(names), selector: None };
         let mut grant = SecretGrant::new(name, SecretGrantSpec { namespaces, ..SecretGrantSpec::default() });
@@ -203,7 +215,11 @@ mod tests {
         grant
     }
 
-    fn observe(grants: &mut KnownGrants, event: &Event<SecretGrant>) -> Vec<String> {
+    fn grant(name: &str, generation: i64, namespaces: &[&str]) -> GrantObject {
+        object(spec(name, generation, namespaces))
+    }
+
+    fn observe(grants: &mut KnownGrants, event: &Event<GrantObject>) -> Vec<String> {
         match grants.observe(event) {
             Some(Affected::Namespaces(names)) => names.iter().cloned().collect(),
             Some(Affected::All) => vec!["*".to_owned()],
@@ -223,23 +239,24 @@ mod tests {
     #[test]
     fn a_grant_by_label_concerns_all_and_so_does_its_end() {
         let mut grants = KnownGrants::default();
-        let mut by_label = grant("g", 1, &[]);
+        let mut by_label = spec("g", 1, &[]);
         by_label.spec.namespaces = GrantedNamespaces { names: None, selector: Some(LabelSelector::default()) };
-        assert_eq!(observe(&mut grants, &Event::Apply(by_label.clone())), ["*"]);
+        assert_eq!(observe(&mut grants, &Event::Apply(object(by_label))), ["*"]);
         assert_eq!(observe(&mut grants, &Event::Apply(grant("g", 2, &["a"]))), ["*"]);
         assert_eq!(observe(&mut grants, &Event::Apply(grant("g", 3, &["b"]))), ["a", "b"]);
     }
 
     #[test]
     fn only_a_change_of_labels_of_a_namespace_concerns_its_bindings() {
-        let namespace = |label: &str, annotation: &str| -> PartialObjectMeta<Namespace> {
+        let namespace = |label: &str, annotation: &str| -> NamespaceObject {
             let metadata =
                 serde_json::json!({"name": "n", "labels": {"team": label}, "annotations": {"a": annotation}});
             serde_json::from_value(serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}))
                 .unwrap()
         };
         let mut namespaces = KnownNamespaces::default();
-        assert_eq!(namespaces.observe(&Event::InitApply(namespace("x", "1"))), Some(Affected::of("n".to_owned())));
+        assert_eq!(namespaces.observe(&Event::InitApply(namespace("x", "1"))), None, "the store does not show it yet");
+        assert_eq!(namespaces.observe(&Event::InitDone), Some(Affected::of("n".to_owned())));
         assert_eq!(namespaces.observe(&Event::Apply(namespace("x", "2"))), None);
         assert_eq!(namespaces.observe(&Event::Apply(namespace("y", "2"))), Some(Affected::of("n".to_owned())));
     }
@@ -252,6 +269,44 @@ mod tests {
         assert!(observe(&mut grants, &Event::Init).is_empty());
         assert!(observe(&mut grants, &Event::InitApply(grant("h", 1, &["b"]))).is_empty());
         assert_eq!(observe(&mut grants, &Event::InitDone), ["a"]);
+    }
+
+    #[test]
+    fn a_grant_made_anew_while_nobody_watched_concerns_its_namespaces() {
+        let mut grants = KnownGrants::default();
+        let with_uid = |uid: &str, namespaces| {
+            let mut grant = spec("g", 1, namespaces);
+            grant.metadata.uid = Some(uid.to_owned());
+            object(grant)
+        };
+        grants.observe(&Event::Apply(with_uid("1", &["a"])));
+        assert!(observe(&mut grants, &Event::Init).is_empty());
+        assert!(observe(&mut grants, &Event::InitApply(with_uid("2", &["b"]))).is_empty());
+        assert_eq!(observe(&mut grants, &Event::InitDone), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_binding_made_or_edited_while_a_list_is_read_is_told_once_the_list_is_complete() {
+        let binding = |name: &str, generation: i64, status: i64| -> BindingObject {
+            let metadata = serde_json::json!({"name": name, "namespace": "n", "generation": generation});
+            let spec = serde_json::json!({"dataFrom": [{"secret": "a"}]});
+            serde_json::from_value(serde_json::json!({"metadata": metadata, "spec": spec, "status": {"keys": status}}))
+                .unwrap()
+        };
+        let mut known = KnownBindings::default();
+        let mut told = |event: Event<BindingObject>| -> Vec<String> {
+            let mut told: Vec<_> =
+                known.observe(&event).into_iter().map(|c| format!("{} {}", c.name, c.gone)).collect();
+            told.sort_unstable();
+            told
+        };
+        assert_eq!(told(Event::Apply(binding("edited", 1, 0))), ["n/edited false"]);
+        assert_eq!(told(Event::Apply(binding("gone", 1, 0))), ["n/gone false"]);
+        assert!(told(Event::Apply(binding("edited", 1, 1))).is_empty(), "only the status moved");
+        assert!(told(Event::Init).is_empty());
+        assert!(told(Event::InitApply(binding("edited", 2, 1))).is_empty());
+        assert!(told(Event::InitApply(binding("new", 1, 0))).is_empty());
+        assert_eq!(told(Event::InitDone), ["n/edited false", "n/gone true", "n/new false"]);
     }
 
     #[test]

@@ -2,27 +2,27 @@
 //! one that takes over has seen all; their triggers count only in the process that leads.
 
 use std::fmt::Debug;
-use std::future::{Future, ready};
 use std::sync::Arc;
 
+use futures::FutureExt as _;
 use futures::future::{BoxFuture, join_all};
-use futures::{FutureExt as _, StreamExt as _};
 use k8s_openapi::NamespaceResourceScope;
+use kube::runtime::reflector::Store;
 use kube::runtime::reflector::store::Writer;
-use kube::runtime::watcher::{self, Event, watcher};
-use kube::runtime::{Predicate as _, PredicateConfig, WatchStreamExt as _, predicates};
+use kube::runtime::watcher::Event;
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 
 use crate::api::LABEL_MANAGED;
 use crate::controller::prepare::Watches;
 use crate::controller::trigger;
-use crate::controller::trigger::{Affected, KnownGrants, KnownNamespaces};
+use crate::controller::trigger::{Affected, ChangedBinding, KnownBindings, KnownGrants, KnownNamespaces};
 use crate::domain::target::SecretMeta;
 use crate::kubernetes::binding_object::BindingObject;
+use crate::kubernetes::list_watch::{Heard, ListWatch, WatchedKind};
 use crate::reconcile::context::Context;
 use crate::state::bindings::{Scope, name_of};
-use crate::state::health::WatchHealth;
+use crate::state::health::WatchClock;
 
 fn api<K>(scope: &Scope, client: &Client) -> Api<K>
 where
@@ -38,149 +38,125 @@ where
 /// Watches until dropped.
 pub async fn watch(context: Arc<Context>, watches: Watches) {
     let (mut grants, mut namespaces) = (KnownGrants::default(), KnownNamespaces::default());
+    let context = &context;
     let affects = |affected: Option<Affected>| {
         if let Some(affected) = affected {
-            trigger::trigger_affected(&context, &affected);
+            trigger::trigger_affected(context, &affected);
         }
     };
-    let health = watches.health.clone();
-    let of = |kind| Watched { kind, context: &context, health: &health };
+    let client = context.clients.kubernetes.watch_client();
+    let clock = |kind, namespace: Option<&String>| WatchClock::new(&watches.health, kind, namespace.cloned());
+    let every_grant = WatchedKind { api: Api::all(client.clone()), labels: None };
+    let grants_clock = clock("SecretGrant", None);
+    let every_namespace = WatchedKind { api: Api::all(client.clone()), labels: None };
+    let namespaces_clock = clock("Namespace", None);
     let mut running: Vec<BoxFuture<'_, ()>> = vec![
-        keep(Api::all(context.clients.kubernetes.watch_client().clone()), watches.grants, of("SecretGrant"), |event| {
-            affects(grants.observe(event));
+        keep(every_grant, watches.grants, context, grants_clock, move |event| affects(grants.observe(event))).boxed(),
+        keep(every_namespace, watches.namespaces, context, namespaces_clock, move |event| {
+            affects(namespaces.observe(event));
         })
-        .boxed(),
-        keep(
-            Api::all(context.clients.kubernetes.watch_client().clone()),
-            watches.namespaces,
-            of("Namespace"),
-            |event| {
-                affects(namespaces.observe(event));
-            },
-        )
         .boxed(),
     ];
     for (scope, writer) in context.state.bindings.scopes().iter().zip(watches.bindings) {
-        running.push(bindings(&context, &health, scope, writer).boxed());
-        running.push(targets(&context, &health, scope).boxed());
+        let all = WatchedKind { api: api::<BindingObject>(scope, client), labels: None };
+        let mut known = KnownBindings::default();
+        let bindings_clock = clock("SecretBinding", scope.namespace.as_ref());
+        let bindings = keep(all, writer, context, bindings_clock, move |event| {
+            observe_bindings(context, event, &scope.bindings, &mut known);
+        });
+        running.push(bindings.boxed());
+        let labels = Some(format!("{LABEL_MANAGED}=true"));
+        let managed = WatchedKind { api: api::<SecretMeta>(scope, client), labels };
+        let targets_clock = clock("Secret", scope.namespace.as_ref());
+        running
+            .push(hear(managed, context, targets_clock, move |event| observe_targets(context, scope, event)).boxed());
     }
     join_all(running).await;
 }
 
-/// What a watch is of, and where its failures go.
-#[derive(Clone, Copy)]
-struct Watched<'a> {
-    kind: &'static str,
-    context: &'a Context,
-    health: &'a WatchHealth,
+/// Keeps a store. Who observes an event finds it in the store.
+async fn keep<K>(
+    kind: WatchedKind<K>,
+    mut writer: Writer<K>,
+    context: &Context,
+    clock: WatchClock,
+    mut observe: impl FnMut(&Event<K>),
+) where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    hear(kind, context, clock, move |event| {
+        writer.apply_watcher_event(event);
+        observe(event);
+    })
+    .await;
 }
 
-/// Keeps a store of a cluster-wide kind.
-async fn keep<K>(api: Api<K>, writer: Writer<K>, of: Watched<'_>, mut observe: impl FnMut(&Event<K>))
+/// Hands on the events of a watch, for ever, and keeps its clock.
+async fn hear<K>(kind: WatchedKind<K>, context: &Context, clock: WatchClock, mut observe: impl FnMut(&Event<K>))
 where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    let Watched { kind, context, health } = of;
-    watcher(api, watcher::Config::default())
-        .default_backoff()
-        .modify(|object| {
-            object.managed_fields_mut().clear();
-            object.annotations_mut().clear();
-        })
-        .reflect(writer)
-        .for_each(|event| {
-            match event {
-                Ok(event) => {
-                    health.works(kind);
+    let name = K::kind(&());
+    let mut events = ListWatch::new(kind);
+    loop {
+        match events.next().await {
+            Ok(heard) => {
+                let is_current = heard.is_current();
+                if let Heard::Event(event) = heard {
                     observe(&event);
                 }
-                Err(error) => failed(context, health, kind, &error),
-            }
-            ready(())
-        })
-        .await;
-}
-
-fn bindings(
-    context: &Arc<Context>,
-    health: &Arc<WatchHealth>,
-    scope: &Scope,
-    writer: Writer<BindingObject>,
-) -> impl Future<Output = ()> + use<> {
-    let (of_event, of_error, of_trigger) = (context.clone(), context.clone(), context.clone());
-    let (namespace, health_of) = (scope.namespace.clone(), health.clone());
-    watcher(api::<BindingObject>(scope, context.clients.kubernetes.watch_client()), watcher::Config::default())
-        .inspect(move |event| match event {
-            Ok(_) => health_of.works("SecretBinding"),
-            Err(error) => failed(&of_error, &health_of, "SecretBinding", error),
-        })
-        .default_backoff()
-        .reflect(writer)
-        // After `reflect`, so that the store has what is noted.
-        .inspect(move |event| match event {
-            Ok(Event::Delete(binding)) => of_event.forget(&name_of(binding)),
-            Ok(Event::Apply(binding) | Event::InitApply(binding)) => {
-                let version = binding.resource_version().and_then(|version| version.parse().ok());
-                of_event.state.histories.shown(&name_of(binding), version);
-            }
-            Ok(Event::InitDone) => of_event.forget_absent(namespace.as_deref()),
-            Ok(Event::Init) | Err(_) => {}
-        })
-        .applied_objects()
-        .predicate_filter(predicates::generation.combine(predicates::annotations), PredicateConfig::default())
-        .for_each(move |binding| {
-            if let Ok(binding) = binding {
-                of_trigger.state.requeue.trigger(&name_of(&binding));
-                trigger::trigger_group_members(&of_trigger, &name_of(&binding));
-            }
-            ready(())
-        })
-}
-
-async fn targets(context: &Arc<Context>, health: &WatchHealth, scope: &Scope) {
-    let managed = watcher::Config::default().labels(&format!("{LABEL_MANAGED}=true"));
-    watcher(api::<SecretMeta>(scope, context.clients.kubernetes.watch_client()), managed)
-        .default_backoff()
-        .for_each(|event| {
-            match event {
-                Ok(event) => {
-                    health.works("Secret");
-                    let touched = context.state.targets.observe(scope.namespace.as_deref(), &event, &context.key);
-                    for touched in touched {
-                        let affected = trigger::bindings_of_target(&touched, |namespace, name| {
-                            trigger::bindings_aiming_at(&scope.bindings, namespace, name)
-                        });
-                        for binding in &affected {
-                            context.state.requeue.trigger(binding);
-                            if touched.secret.observed.rotation_state.is_some() {
-                                trigger::trigger_group_members(context, binding);
-                            }
-                        }
-                    }
+                if is_current {
+                    clock.heard();
                 }
-                Err(error) => failed(context, health, "Secret", &error),
             }
-            ready(())
-        })
-        .await;
+            Err(error) => {
+                context.metrics.watch_error(clock.kind());
+                clock.failed();
+                tracing::warn!(kind = %name, %error, "a watch failed and is taken up again");
+            }
+        }
+    }
 }
 
-fn failed(context: &Context, health: &WatchHealth, kind: &'static str, error: &watcher::Error) {
-    context.metrics.watch_error(kind);
-    health.fails(kind);
-    tracing::warn!(kind, error = %describe(error), "a watch failed and is taken up again");
+/// Acts on an event of a watch of bindings, once the store has it.
+fn observe_bindings(
+    context: &Context,
+    event: &Event<BindingObject>,
+    store: &Store<BindingObject>,
+    known: &mut KnownBindings,
+) {
+    let shown = |binding: &BindingObject| {
+        let version = binding.resource_version().and_then(|version| version.parse().ok());
+        context.state.histories.shown(&name_of(binding), version);
+    };
+    match event {
+        Event::Apply(binding) => shown(binding),
+        Event::InitDone => store.state().iter().for_each(|binding| shown(binding)),
+        Event::Init | Event::InitApply(_) | Event::Delete(_) => {}
+    }
+    for ChangedBinding { name, gone, groups } in known.observe(event) {
+        if gone {
+            context.forget(&name);
+        } else {
+            context.state.requeue.trigger(&name);
+        }
+        trigger::trigger_group_members(context, &name, &groups);
+    }
 }
 
-/// The kind of a watch failure without the API server's own text.
-fn describe(error: &watcher::Error) -> String {
-    let status = |status: &kube::core::Status| format!("the API server answered {} {}", status.code, status.reason);
-    match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(answer))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(answer))
-        | watcher::Error::WatchFailed(kube::Error::Api(answer))
-        | watcher::Error::WatchError(answer) => status(answer),
-        watcher::Error::InitialListFailed(_) => "the list could not be read".to_owned(),
-        watcher::Error::WatchStartFailed(_) | watcher::Error::WatchFailed(_) => "the connection failed".to_owned(),
-        watcher::Error::NoResourceVersion => "the list has no resource version".to_owned(),
+/// Acts on an event of a watch of published Secrets.
+fn observe_targets(context: &Context, scope: &Scope, event: &Event<SecretMeta>) {
+    for touched in context.state.targets.observe(scope.namespace.as_deref(), event, &context.key) {
+        let affected = trigger::bindings_of_target(&touched, |namespace, name| {
+            trigger::bindings_aiming_at(&scope.bindings, namespace, name)
+        });
+        for binding in &affected {
+            context.state.requeue.trigger(binding);
+            if touched.secret.observed.rotation_state.is_some()
+                && let Some(object) = context.state.bindings.get(binding)
+            {
+                trigger::trigger_group_members(context, binding, &trigger::groups(&object));
+            }
+        }
     }
 }

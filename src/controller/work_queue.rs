@@ -40,6 +40,12 @@ impl WorkQueue {
         }
     }
 
+    /// Whether a reconcile of a binding is under way, or due by this time.
+    #[must_use]
+    pub fn is_due_by(&self, binding: &BindingName, at: Instant) -> bool {
+        self.bindings.get(binding).is_some_and(|entry| entry.running || entry.next.is_some_and(|(next, _)| next <= at))
+    }
+
     /// Takes a binding whose time has come. Its reconcile is then under way.
     pub fn next(&mut self, now: Instant) -> Option<BindingName> {
         let (&place, _) = self.due.first_key_value().filter(|((at, _), _)| *at <= now)?;
@@ -102,6 +108,18 @@ mod tests {
         assert_eq!(queue.wakes(), Some(at(2)));
         assert_eq!(taken(&mut queue, at(9)), ["b"]);
         assert_eq!(queue.wakes(), None);
+    }
+
+    #[test]
+    fn who_is_due_soon_or_under_way_needs_no_second_look() {
+        let (mut queue, now) = (WorkQueue::default(), Instant::now());
+        let later = now + Duration::from_secs(60);
+        queue.ask(&name("a"), later);
+        assert!(!queue.is_due_by(&name("a"), now) && queue.is_due_by(&name("a"), later));
+        assert_eq!(taken(&mut queue, later), ["a"]);
+        assert!(queue.is_due_by(&name("a"), now), "it is under way");
+        queue.ended(&name("a"), None);
+        assert!(!queue.is_due_by(&name("a"), later));
     }
 
     #[test]

@@ -2,71 +2,26 @@
 //! longer parses must not stop the others.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Resource;
 use kube::api::ObjectMeta;
-use serde::de::{Deserialize, Deserializer, Error as _};
-use serde_json::Value;
+use serde::de::{Deserialize, Deserializer};
 
 use crate::api::SecretBinding;
-
-/// The annotation in which `kubectl apply` keeps a copy of the object.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+use crate::kubernetes::unreadable::{Parts, Unreadable, read_part};
 
 /// A binding, or what is known of one that this version cannot read.
 #[derive(Clone, Debug)]
-pub struct BindingObject(pub Result<Arc<SecretBinding>, Box<ObjectMeta>>);
-
-/// What is used of the metadata. What each field manager owns, the larger part, is passed over as it is read.
-#[derive(serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Metadata {
-    name: Option<String>,
-    namespace: Option<String>,
-    uid: Option<String>,
-    resource_version: Option<String>,
-    generation: Option<i64>,
-    creation_timestamp: Option<Time>,
-    deletion_timestamp: Option<Time>,
-    annotations: Option<BTreeMap<String, String>>,
-}
-
-#[derive(serde::Deserialize)]
-struct Parts {
-    metadata: Metadata,
-    #[serde(default)]
-    spec: Value,
-    #[serde(default)]
-    status: Value,
-}
+pub struct BindingObject(pub Result<Arc<SecretBinding>, Box<Unreadable>>);
 
 impl<'de> Deserialize<'de> for BindingObject {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Parts { metadata, spec, status } = Parts::deserialize(deserializer)?;
-        if metadata.name.is_none() {
-            return Err(D::Error::missing_field("name"));
-        }
-        let mut annotations = metadata.annotations;
-        if let Some(annotations) = &mut annotations {
-            annotations.remove(LAST_APPLIED);
-        }
-        let metadata = ObjectMeta {
-            name: metadata.name,
-            namespace: metadata.namespace,
-            uid: metadata.uid,
-            resource_version: metadata.resource_version,
-            generation: metadata.generation,
-            creation_timestamp: metadata.creation_timestamp,
-            deletion_timestamp: metadata.deletion_timestamp,
-            annotations,
-            ..ObjectMeta::default()
-        };
-        Ok(Self(match (serde_json::from_value(spec), serde_json::from_value(status)) {
-            (Ok(spec), Ok(status)) => Ok(Arc::new(SecretBinding { metadata, spec, status })),
-            _ => Err(Box::new(metadata)),
+        let parts = Parts::deserialize(deserializer)?;
+        let read = read_part("spec", &parts.spec).and_then(|spec| Ok((spec, read_part("status", &parts.status)?)));
+        Ok(Self(match read {
+            Ok((spec, status)) => Ok(Arc::new(SecretBinding { metadata: parts.metadata(), spec, status })),
+            Err(fault) => Err(parts.unreadable(fault)),
         }))
     }
 }
@@ -94,14 +49,14 @@ impl Resource for BindingObject {
     fn meta(&self) -> &ObjectMeta {
         match &self.0 {
             Ok(binding) => &binding.metadata,
-            Err(metadata) => metadata,
+            Err(unreadable) => &unreadable.metadata,
         }
     }
 
     fn meta_mut(&mut self) -> &mut ObjectMeta {
         match &mut self.0 {
             Ok(binding) => &mut Arc::make_mut(binding).metadata,
-            Err(metadata) => metadata,
+            Err(unreadable) => &mut unreadable.metadata,
         }
     }
 }
@@ -132,7 +87,7 @@ mod tests {
         let metadata = json!({
             "name": "b", "namespace": "n", "uid": "u", "resourceVersion": "7", "generation": 3,
             "creationTimestamp": "2026-01-01T00:00:00Z", "deletionTimestamp": "2026-01-02T00:00:00Z",
-            "annotations": {"bindery.dev/sync": "1", LAST_APPLIED: "{}"}, "labels": {"team": "x"},
+            "annotations": {"bindery.dev/sync": "1", "kubectl.kubernetes.io/last-applied-configuration": "{}"}, "labels": {"team": "x"},
             "managedFields": [{"manager": "kubectl", "operation": "Update", "fieldsType": "FieldsV1", "fieldsV1": {}}],
         });
         let watched: BindingObject = serde_json::from_value(json!({

@@ -25,6 +25,7 @@ pub struct Candidate {
     api: Api<Lease>,
     name: String,
     identity: String,
+    may_lead: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
 /// What a candidate has seen of a lease that another holds.
@@ -94,7 +95,13 @@ impl Candidate {
     /// A candidate. `identity` must be unique among the live candidates, as a pod's name is.
     #[must_use]
     pub fn new(client: Client, namespace: &str, name: &str, identity: String) -> Self {
-        Self { api: Api::namespaced(client, namespace), name: name.to_owned(), identity }
+        Self { api: Api::namespaced(client, namespace), name: name.to_owned(), identity, may_lead: Box::new(|| true) }
+    }
+
+    /// The same, but it takes the lease only while `may_lead` holds.
+    #[must_use]
+    pub fn only_while(self, may_lead: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self { may_lead: Box::new(may_lead), ..self }
     }
 
     /// Waits for the lease, then runs `work` while renewing it. `None` where the lease was lost: `work` was dropped,
@@ -117,6 +124,10 @@ impl Candidate {
         let mut waits = false;
         loop {
             let started = Instant::now();
+            if !(self.may_lead)() {
+                sleep(RETRY_PERIOD).await;
+                continue;
+            }
             match timeout(RENEW_DEADLINE, self.attempt(&mut seen)).await {
                 Ok(Ok(true)) => return started,
                 Ok(Ok(false)) if !waits => {

@@ -16,6 +16,7 @@ use crate::api::WorkloadKind;
 use crate::domain::rollout::manifest::WorkloadManifest;
 use crate::kubernetes::api_server::ReadClient;
 use crate::kubernetes::deadline::timed_out;
+use crate::kubernetes::grant_object::GrantObject;
 use crate::kubernetes::workloads::resource;
 
 /// The time for one page.
@@ -53,6 +54,19 @@ pub async fn list_pods<T: Send>(
 ) -> Result<Vec<T>, kube::Error> {
     let permitted = client.request().await;
     collect(&Api::namespaced(permitted.client.clone(), namespace), reduce).await
+}
+
+/// A grant, as it is stored now; `None` where there is none. It is listed by its name, so that the right to list grants
+/// suffices.
+///
+/// # Errors
+/// Where the API server does not answer, or refuses.
+pub async fn find_grant(client: ReadClient<'_>, name: &str) -> Result<Option<GrantObject>, kube::Error> {
+    let permitted = client.request().await;
+    let api: Api<GrantObject> = Api::all(permitted.client.clone());
+    let named = ListParams::default().fields(&format!("metadata.name={name}"));
+    let listed = timeout(PAGE_TIMEOUT, api.list(&named)).await.map_err(|_| timed_out())??;
+    Ok(listed.items.into_iter().next())
 }
 
 /// Whether `test` holds for any object of a kind in a namespace.

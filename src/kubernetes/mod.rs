@@ -1,4 +1,4 @@
-//! The Kubernetes boundary: every request to the API server but the watches.
+//! The Kubernetes boundary: every request to the API server.
 //!
 //! | file | what |
 //! |---|---|
@@ -11,21 +11,27 @@
 //! | [`report`] | status and Events |
 //! | [`service_account`] | the role and the tokens of a ServiceAccount |
 //! | [`installation`] | the kinds and the fingerprint key of the installation |
+//! | [`list_watch`] | a list, then a watch, for ever |
 //! | [`lease`] | leader election |
-//! | [`binding_object`] | a binding as the watch delivers it |
+//! | [`binding_object`], [`grant_object`], [`namespace_object`] | what the watches deliver |
+//! | [`unreadable`] | what is known of an object that this version cannot read |
 
 pub mod api_server;
 pub mod binding_object;
 pub mod client;
 mod deadline;
+pub mod grant_object;
 pub mod installation;
 pub mod job;
 pub mod lease;
 pub mod list;
+pub mod list_watch;
+pub mod namespace_object;
 pub mod read;
 pub mod report;
 pub mod restart;
 pub mod service_account;
+pub mod unreadable;
 pub mod workloads;
 pub mod write;
 pub mod write_error;

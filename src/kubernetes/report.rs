@@ -9,8 +9,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::core::PartialObjectMeta;
-use kube::{Api, Client, Resource as _};
+use kube::{Api, Client, Resource};
 use serde::Serialize;
+use serde::de::IgnoredAny;
+use serde_json::Value;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{sleep, timeout};
 
@@ -108,6 +110,36 @@ pub async fn write_grant_status(
     let api: Api<SecretGrant> = Api::all(client.request().clone());
     let params = PatchParams::apply(STATUS_FIELD_MANAGER).force();
     match timeout(WRITE_TIMEOUT, api.patch_status(name, &params, &Patch::Apply(&body))).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(kube::Error::Api(status))) if status.code == 404 => Err(StatusError::Gone),
+        Ok(Err(error)) => Err(StatusError::Failed(Box::new(error))),
+        Err(_) => Err(StatusError::TimedOut),
+    }
+}
+
+/// Writes conditions of an object without reading it, where it is still the one of this uid.
+///
+/// # Errors
+/// What Kubernetes refuses, or a time-out.
+pub async fn write_conditions<K: Resource<DynamicType = ()>>(
+    client: WriteClient<'_>,
+    object: &ObjectMeta,
+    conditions: &[Value],
+) -> Result<(), StatusError> {
+    let unbuilt = |error: &dyn std::fmt::Display| StatusError::Unbuilt(error.to_string());
+    let path = K::url_path(&(), object.namespace.as_deref());
+    let name = object.name.as_deref().unwrap_or_default();
+    let body = serde_json::json!({
+        "metadata": {"uid": object.uid},
+        "status": {"conditions": conditions, "observedGeneration": object.generation},
+    });
+    let body = serde_json::to_vec(&body).map_err(|error| unbuilt(&error))?;
+    let request =
+        Request::patch(format!("{path}/{name}/status?fieldManager={STATUS_FIELD_MANAGER}&fieldValidation=Ignore"))
+            .header(header::CONTENT_TYPE, "application/merge-patch+json")
+            .body(body)
+            .map_err(|error| unbuilt(&error))?;
+    match timeout(WRITE_TIMEOUT, client.request().request::<IgnoredAny>(request)).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(kube::Error::Api(status))) if status.code == 404 => Err(StatusError::Gone),
         Ok(Err(error)) => Err(StatusError::Failed(Box::new(error))),

@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
-use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
@@ -23,15 +21,17 @@ use crate::domain::secret::error::{SourceError, SourceErrorKind};
 use crate::domain::secret::identity::Identity;
 use crate::domain::secret::reference::SecretId;
 use crate::domain::secret::version::SecretVersion;
+use crate::kubernetes::grant_object::GrantObject;
+use crate::kubernetes::namespace_object::NamespaceObject;
 
 /// How long the labels of namespaces are waited for.
 const NAMESPACES_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The grants of the cluster, and what they depend on.
 pub struct Authorization {
-    grants: Store<SecretGrant>,
+    grants: Store<GrantObject>,
     /// The labels of the namespaces, for grants by selector.
-    namespaces: Store<PartialObjectMeta<Namespace>>,
+    namespaces: Store<NamespaceObject>,
     /// The region of the operator's own configuration.
     region: Option<String>,
     /// The account of the operator's own identity, once AWS was asked for it.
@@ -65,8 +65,8 @@ impl Authorization {
     /// Decides by these grants and by the labels of these namespaces.
     #[must_use]
     pub fn new(
-        grants: Store<SecretGrant>,
-        namespaces: Store<PartialObjectMeta<Namespace>>,
+        grants: Store<GrantObject>,
+        namespaces: Store<NamespaceObject>,
         region: Option<String>,
         reader: Reader,
     ) -> Self {
@@ -84,8 +84,13 @@ impl Authorization {
 
     /// The grants of the cluster.
     #[must_use]
-    pub fn grants(&self) -> Vec<Arc<SecretGrant>> {
+    pub fn grants(&self) -> Vec<Arc<GrantObject>> {
         self.grants.state()
+    }
+
+    /// The grants that can be read.
+    fn readable_grants(&self) -> Vec<Arc<SecretGrant>> {
+        self.grants.state().iter().filter_map(|grant| grant.0.as_ref().ok().cloned()).collect()
     }
 
     /// What the grant of a binding allows.
@@ -97,7 +102,9 @@ impl Authorization {
         if wants.keys().any(|secret| matches!(secret, SecretId::Arn(_))) {
             // An ARN names an account, and a grant without one means the operator's own.
             let region = self.region.clone().or_else(|| {
-                self.grants.state().iter().find_map(|grant| grant.spec.aws.as_ref().and_then(|aws| aws.region.clone()))
+                self.readable_grants()
+                    .iter()
+                    .find_map(|grant| grant.spec.aws.as_ref().and_then(|aws| aws.region.clone()))
             });
             let identity = Identity { region, ..Identity::default() };
             self.account.get_or_try_init(|| self.reader.account(&identity)).await?;
@@ -117,8 +124,14 @@ impl Authorization {
             labels: namespace.as_ref().map(|namespace| namespace.labels()),
             grant: binding.grant.as_deref(),
         };
-        let grants = self.grants.state();
-        decide(grants.iter().map(AsRef::as_ref), requester, wants, &home, Timestamp::now())
+        let grants = self.readable_grants();
+        decide(grants.iter().map(AsRef::as_ref), requester, wants, &home, Timestamp::now()).map_err(|error| match error
+        {
+            GrantError::NotFound(name) if self.grants.get(&ObjectRef::new(&name)).is_some() => {
+                GrantError::Unreadable(name)
+            }
+            error => error,
+        })
     }
 
     /// Whether the grant still allows a secret that AWS answered for: by the grants as they are now, and by the ARN and

@@ -100,14 +100,4 @@ impl Context {
         self.state.release_slots(binding);
         self.metrics.forget(&binding.namespace, &binding.name);
     }
-
-    /// Forgets the bindings of a namespace (`None` = all) that were deleted while the watch was interrupted.
-    pub fn forget_absent(&self, namespace: Option<&str>) {
-        for binding in self.state.histories.names() {
-            let concerned = namespace.is_none_or(|namespace| namespace == &*binding.namespace);
-            if concerned && self.state.bindings.get(&binding).is_none() {
-                self.forget(&binding);
-            }
-        }
-    }
 }

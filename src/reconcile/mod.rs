@@ -10,3 +10,4 @@ pub mod rollout;
 pub mod rotation;
 pub mod selection;
 pub mod subject;
+pub mod unreadable;

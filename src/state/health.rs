@@ -1,58 +1,159 @@
-//! Whether the watches work.
+//! When each watch was last heard of.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A watch that fails for this long makes the process unhealthy.
+/// A watch that is heard of at all is heard of every half minute. Nothing that was revoked may be served for longer than
+/// a minute, so who has not heard of a watch for this long must not go on.
+const BLIND_AFTER: Duration = Duration::from_secs(55);
+/// The time for the first list. Until it is complete nothing is served.
+const FIRST_LIST: Duration = Duration::from_secs(300);
+/// A watch that is not heard of for this long makes the process unhealthy.
 const UNHEALTHY_AFTER: Duration = Duration::from_secs(600);
-/// A watch that failed and then was quiet for this long works again: each failed attempt would show.
-const QUIET: Duration = Duration::from_secs(120);
 
-/// Whether the watches work, for `/healthz` and `/readyz`.
+/// When each watch was last heard of, for `/healthz`, `/readyz`, the metrics and the leader.
 #[derive(Debug, Default)]
-pub struct WatchHealth(Mutex<HashMap<&'static str, Failing>>);
+pub struct WatchHealth(Mutex<Vec<WatchState>>);
 
-#[derive(Clone, Copy, Debug)]
-struct Failing {
-    since: Instant,
-    last: Instant,
+#[derive(Debug)]
+struct WatchState {
+    kind: &'static str,
+    namespace: Option<String>,
+    /// Whether a list was complete.
+    listed: bool,
+    heard: Instant,
+    failing_since: Option<Instant>,
+}
+
+/// The clock of one watch.
+#[derive(Debug)]
+pub struct WatchClock {
+    health: Arc<WatchHealth>,
+    index: usize,
+}
+
+impl WatchClock {
+    /// A clock for the watch of a kind in a namespace (`None` = all).
+    #[must_use]
+    pub fn new(health: &Arc<WatchHealth>, kind: &'static str, namespace: Option<String>) -> Self {
+        let mut watches = health.lock();
+        watches.push(WatchState { kind, namespace, listed: false, heard: Instant::now(), failing_since: None });
+        Self { health: health.clone(), index: watches.len() - 1 }
+    }
+
+    /// The kind that is watched.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        self.health.lock().get(self.index).map_or("", |watch| watch.kind)
+    }
+
+    fn update(&self, update: impl FnOnce(&mut WatchState)) {
+        if let Some(watch) = self.health.lock().get_mut(self.index) {
+            update(watch);
+        }
+    }
+
+    /// The watch was heard of: its list is complete, or an event came, or it ended in its time.
+    pub fn heard(&self) {
+        self.update(|watch| {
+            (watch.listed, watch.heard, watch.failing_since) = (true, Instant::now(), None);
+        });
+    }
+
+    /// A list or a watch failed.
+    pub fn failed(&self) {
+        self.update(|watch| {
+            watch.failing_since.get_or_insert_with(Instant::now);
+        });
+    }
+}
+
+impl WatchState {
+    fn age(&self) -> Duration {
+        self.heard.elapsed()
+    }
+
+    /// Whether nothing can be decided without it. Without the right to watch namespaces, grants by name still work.
+    fn is_required(&self) -> bool {
+        self.listed || self.kind != "Namespace"
+    }
+
+    /// Whether what it shows may have been revoked. Of published Secrets nothing is revoked.
+    fn is_blind(&self) -> bool {
+        let bound = if self.listed { BLIND_AFTER } else { FIRST_LIST };
+        self.kind != "Secret" && self.is_required() && self.age() > bound
+    }
+}
+
+impl fmt::Display for WatchState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the watch of {}", self.kind)?;
+        if let Some(namespace) = &self.namespace {
+            write!(f, " in {namespace}")?;
+        }
+        match self.failing_since {
+            Some(since) => write!(f, " fails since {} s", since.elapsed().as_secs()),
+            None => write!(f, " was last heard of {} s ago", self.age().as_secs()),
+        }
+    }
 }
 
 impl WatchHealth {
-    /// Notes that a watch works.
-    pub fn works(&self, kind: &'static str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(kind);
+    fn lock(&self) -> MutexGuard<'_, Vec<WatchState>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that a watch failed.
-    pub fn fails(&self, kind: &'static str) {
-        let now = Instant::now();
-        let mut failing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        failing.entry(kind).or_insert(Failing { since: now, last: now }).last = now;
+    /// What to say of all watches.
+    #[must_use]
+    pub fn all(&self) -> Vec<String> {
+        self.lock().iter().map(ToString::to_string).collect()
     }
 
-    fn failing(&self) -> Vec<(&'static str, Duration)> {
-        let mut failing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        failing.retain(|_, failing| failing.last.elapsed() < QUIET);
-        let mut kinds: Vec<_> = failing.iter().map(|(kind, failing)| (*kind, failing.since.elapsed())).collect();
-        kinds.sort_unstable();
-        kinds
-    }
-
-    /// What to say of watches that fail at present.
+    /// What to say of watches that fail or are silent at present.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
-        let line = |(kind, time): (&str, Duration)| format!("the watch of {kind} fails since {} s", time.as_secs());
-        self.failing().into_iter().map(line).collect()
+        let watches = self.lock();
+        let told = watches.iter().filter(|watch| watch.failing_since.is_some() || watch.age() > BLIND_AFTER);
+        told.map(ToString::to_string).collect()
     }
 
-    /// Whether a watch fails for so long that a new process may do better.
+    /// How long ago the watches of each kind were last heard of; of several of one kind the longest.
+    #[must_use]
+    pub fn ages(&self) -> Vec<(&'static str, Duration)> {
+        let mut ages: Vec<(&'static str, Duration)> = Vec::new();
+        for watch in self.lock().iter() {
+            match ages.iter_mut().find(|(kind, _)| *kind == watch.kind) {
+                Some((_, age)) => *age = watch.age().max(*age),
+                None => ages.push((watch.kind, watch.age())),
+            }
+        }
+        ages
+    }
+
+    /// The watch of grants, bindings or namespaces that was not heard of for so long that this process may serve what
+    /// was revoked.
+    #[must_use]
+    pub fn blind(&self) -> Option<String> {
+        self.lock().iter().find(|watch| watch.is_blind()).map(ToString::to_string)
+    }
+
+    /// Waits until this process is blind. Answers what it does not see.
+    pub async fn until_blind(&self) -> String {
+        loop {
+            if let Some(blind) = self.blind() {
+                return blind;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// Whether a watch was not heard of for so long that a new process may do better.
     #[must_use]
     pub fn is_wedged(&self) -> bool {
-        self.failing().iter().any(|(_, time)| *time > UNHEALTHY_AFTER)
+        self.lock().iter().any(|watch| watch.is_required() && watch.age() > UNHEALTHY_AFTER)
     }
 }
 
@@ -60,25 +161,59 @@ impl WatchHealth {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn a_watch_that_fails_again_and_again_is_told_and_at_last_unhealthy() {
-        let health = WatchHealth::default();
-        for _ in 0..21 {
-            health.fails("Secret");
-            tokio::time::advance(Duration::from_secs(30)).await;
-        }
-        assert_eq!(health.lines(), ["the watch of Secret fails since 630 s"]);
-        assert!(health.is_wedged());
-        health.works("Secret");
-        assert!(health.lines().is_empty());
+    async fn pass(seconds: u64) {
+        tokio::time::advance(Duration::from_secs(seconds)).await;
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_watch_that_is_quiet_after_a_failure_works() {
-        let health = WatchHealth::default();
-        health.fails("Secret");
-        assert_eq!(health.lines().len(), 1);
-        tokio::time::advance(Duration::from_secs(700)).await;
-        assert!(!health.is_wedged() && health.lines().is_empty());
+    async fn a_watch_that_fails_again_and_again_is_told_and_at_last_unhealthy() {
+        let health = Arc::new(WatchHealth::default());
+        let (secrets, other) =
+            (WatchClock::new(&health, "Secret", None), WatchClock::new(&health, "SecretGrant", None));
+        secrets.heard();
+        for _ in 0..21 {
+            secrets.failed();
+            pass(30).await;
+            other.heard();
+        }
+        assert_eq!(health.lines(), ["the watch of Secret fails since 630 s"]);
+        assert!(health.is_wedged() && health.blind().is_none(), "nothing of a Secret can be revoked");
+        secrets.heard();
+        assert!(health.lines().is_empty() && !health.is_wedged());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_fell_silent_is_told_and_makes_the_leader_give_up_within_a_minute() {
+        let health = Arc::new(WatchHealth::default());
+        let clocks = ["a", "b"].map(|name| WatchClock::new(&health, "SecretGrant", Some(name.to_owned())));
+        clocks.iter().for_each(WatchClock::heard);
+        pass(50).await;
+        clocks[0].heard();
+        assert!(health.blind().is_none() && health.lines().is_empty());
+        pass(6).await;
+        clocks[0].heard();
+        let line = "the watch of SecretGrant in b was last heard of 56 s ago";
+        assert_eq!((health.blind(), health.lines()), (Some(line.to_owned()), vec![line.to_owned()]));
+        assert_eq!(health.ages(), [("SecretGrant", Duration::from_secs(56))]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_first_list_may_take_longer_and_namespaces_may_stay_unknown() {
+        let health = Arc::new(WatchHealth::default());
+        let clocks = ["SecretGrant", "Namespace"].map(|kind| WatchClock::new(&health, kind, None));
+        pass(299).await;
+        assert_eq!(health.blind(), None);
+        pass(2).await;
+        assert_eq!(health.blind().as_deref(), Some("the watch of SecretGrant was last heard of 301 s ago"));
+        for _ in 0..30 {
+            pass(30).await;
+            clocks[0].heard();
+            clocks[1].failed();
+        }
+        assert!(health.blind().is_none() && !health.is_wedged());
+        clocks[1].heard();
+        pass(56).await;
+        clocks[0].heard();
+        assert_eq!(health.blind().as_deref(), Some("the watch of Namespace was last heard of 56 s ago"));
     }
 }

@@ -223,12 +223,6 @@ impl Histories {
         }
     }
 
-    /// The bindings that have a history.
-    #[must_use]
-    pub fn names(&self) -> Vec<BindingName> {
-        self.lock().keys().cloned().collect()
-    }
-
     /// Forgets a deleted binding.
     pub fn forget(&self, binding: &BindingName) {
         self.lock().remove(binding);

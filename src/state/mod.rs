@@ -7,6 +7,7 @@ pub mod bindings;
 pub mod groups;
 pub mod health;
 pub mod history;
+pub mod known_objects;
 pub mod requeue;
 pub mod secret_names;
 pub mod slots;

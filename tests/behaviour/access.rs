@@ -44,6 +44,22 @@ async fn without_a_grant_nothing_is_read_and_with_one_it_is_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_grant_that_ends_beyond_all_time_is_refused_by_the_api_server() {
+    let world = World::without_grant("beyond").await;
+    let spec = |end: &str| {
+        let namespaces = json!({"names": [world.namespace]});
+        json!({"namespaces": namespaces, "secrets": [{"name": "a"}], "expiresAt": end, "reason": "a test"})
+    };
+    for end in ["9999-12-31T23:59:59Z", "9000-01-01T00:00:00Z", "2030-01-01T00:00:00", "2030-01-01"] {
+        assert!(world.try_grant(&world.namespace, spec(end)).await.is_err(), "{end}");
+    }
+    for end in ["8999-12-31T23:59:59Z", "2030-01-01T00:00:00.5+02:00"] {
+        world.try_grant(&world.namespace, spec(end)).await.unwrap();
+    }
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn several_grants_need_a_choice_and_a_missing_one_is_named() {
     let world = World::new("grants").await;
     world.put("app", &guide()).await;

@@ -30,6 +30,11 @@ pub enum GrantError {
     /// The named grant does not exist.
     #[error("spec.grant names {0:?}, but there is no SecretGrant of this name")]
     NotFound(String),
+    /// The named grant cannot be read.
+    #[error(
+        "the SecretGrant {0:?} cannot be read by this version of Bindery, so it allows nothing; its status tells why"
+    )]
+    Unreadable(String),
     /// The named grant has ended.
     #[error("the SecretGrant {grant:?} ended at {at}; ask for a new one, or name another in spec.grant")]
     Expired {
@@ -47,7 +52,7 @@ impl GrantError {
     #[must_use]
     pub const fn reason(&self) -> Reason {
         match self {
-            Self::AccessDenied { .. } | Self::NoRegion(_) => Reason::AccessDenied,
+            Self::AccessDenied { .. } | Self::NoRegion(_) | Self::Unreadable(_) => Reason::AccessDenied,
             Self::Ambiguous(_) => Reason::AmbiguousGrant,
             Self::NotFound(_) => Reason::GrantNotFound,
             Self::Expired { .. } => Reason::GrantExpired,

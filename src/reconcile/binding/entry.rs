@@ -10,6 +10,9 @@ use crate::api::{ConditionType, SecretBinding};
 use crate::domain::binding::{Binding, Refresh};
 use crate::domain::name::BindingName;
 use crate::kubernetes::api_server::Permit;
+use crate::kubernetes::binding_object::BindingObject;
+use crate::kubernetes::report::{StatusError, write_conditions};
+use crate::kubernetes::unreadable::Unreadable;
 use crate::reconcile::binding::attempt::Attempt;
 use crate::reconcile::binding::report::{Reported, known_status, report};
 use crate::reconcile::binding::requeue::{ReconcileOutcome, Timing, requeue};
@@ -18,7 +21,11 @@ use crate::reconcile::binding::steps;
 use crate::reconcile::context::Context;
 use crate::reconcile::error::Error;
 use crate::reconcile::subject::Subject;
+use crate::reconcile::unreadable::conditions;
 use crate::state::history::History;
+
+/// When the status of a binding that cannot be read is written again, after that failed.
+const RETRY_UNREADABLE: Duration = Duration::from_secs(60);
 
 /// Reconciles a binding. Answers the pause until its next reconcile, where the clock asks for one. A failure is
 /// reported in the status of the binding.
@@ -36,9 +43,9 @@ pub async fn reconcile(name: &BindingName, cx: &Arc<Context>) -> Option<Duration
             cx.state.histories.put(name, uid, history);
             next
         }
-        Some(Err(_)) => {
-            tracing::warn!(namespace = %name.namespace, name = %name.name, "a stored SecretBinding cannot be read by this version and is left alone");
-            None
+        Some(Err(unreadable)) => {
+            cx.state.release_slots(name);
+            tell_unreadable(cx, name, unreadable).await
         }
         Some(Ok(_)) | None => None,
     };
@@ -49,6 +56,23 @@ pub async fn reconcile(name: &BindingName, cx: &Arc<Context>) -> Option<Duration
         cx.forget(name);
     }
     next
+}
+
+/// Says in the status of a binding that this version cannot read it. Its Secret stays as it is.
+async fn tell_unreadable(cx: &Context, name: &BindingName, binding: &Unreadable) -> Option<Duration> {
+    let said =
+        [(ConditionType::Ready, "False"), (ConditionType::Reconciling, "False"), (ConditionType::Stalled, "True")];
+    let conditions = conditions(binding, &said, Timestamp::now())?;
+    let (namespace, name) = (&name.namespace, &name.name);
+    tracing::warn!(%namespace, %name, fault = %binding.fault, "a binding cannot be read and is left alone");
+    let permit = cx.clients.kubernetes.permit();
+    match write_conditions::<BindingObject>(permit.writes().await, &binding.metadata, &conditions).await {
+        Ok(()) | Err(StatusError::Gone) => None,
+        Err(error) => {
+            tracing::warn!(%namespace, %name, %error, "the status could not be written; it is tried again");
+            Some(RETRY_UNREADABLE)
+        }
+    }
 }
 
 async fn reconcile_manifest(

@@ -1,9 +1,14 @@
 //! Deletes what was published through a grant that ended and asks for that.
 
+use k8s_openapi::jiff::Timestamp;
+
+use crate::api::OnExpiry;
 use crate::domain::grant::GrantError;
 use crate::domain::target::TargetState;
 use crate::domain::target::orphan::Orphan;
 use crate::kubernetes::api_server::Permit;
+use crate::kubernetes::grant_object::GrantObject;
+use crate::kubernetes::list::find_grant;
 use crate::kubernetes::write::delete_secret;
 use crate::kubernetes::write_error::WriteError;
 use crate::reconcile::binding::observe_target::observe_live;
@@ -22,8 +27,14 @@ pub async fn withdraw(
     refusal: &Error,
     permit: &Permit<'_>,
 ) -> Result<bool, Error> {
-    let Error::Grant(GrantError::Expired { grant, delete: true, .. }) = refusal else { return Ok(false) };
+    let Error::Grant(GrantError::Expired { grant, delete: true, at }) = refusal else { return Ok(false) };
     if subject.before.grant.as_ref() != Some(grant) {
+        return Ok(false);
+    }
+    // The watch may lag behind, and what is deleted does not come back when the grant turns out to be extended.
+    let live = find_grant(permit.reads().await, grant).await.map_err(|_| unseen(&subject.binding.target.name))?;
+    if !live.is_some_and(|live| still_asks(&live, *at)) {
+        tracing::warn!(%grant, "a grant was changed after its end was seen, so nothing is deleted");
         return Ok(false);
     }
     let (namespace, name) = (&subject.binding.namespace, &subject.binding.target.name);
@@ -38,5 +49,37 @@ pub async fn withdraw(
             Ok(true)
         }
         TargetState::Foreign(_) | TargetState::Adoptable(_) => Ok(false),
+    }
+}
+
+/// It is not known whether the grant still asks for the deletion. Another reconcile looks again.
+fn unseen(secret: &str) -> Error {
+    let what = "the grant that ended could not be read, so the Secret is not deleted yet".to_owned();
+    WriteError::Failed { name: secret.to_owned(), what }.into()
+}
+
+/// Whether a grant ended at this time and still asks for what was published through it to be deleted.
+fn still_asks(grant: &GrantObject, end: Timestamp) -> bool {
+    grant.0.as_ref().is_ok_and(|grant| {
+        grant.spec.on_expiry == Some(OnExpiry::Delete) && grant.spec.expires_at.as_ref().is_some_and(|at| at.0 == end)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn only_a_grant_that_still_has_the_end_that_was_seen_has_secrets_deleted() {
+        let grant = |end: &str, on_expiry: &str| -> GrantObject {
+            let spec = json!({"namespaces": {"names": ["n"]}, "secrets": [{"name": "a"}], "expiresAt": end, "onExpiry": on_expiry});
+            serde_json::from_value(json!({"metadata": {"name": "g"}, "spec": spec})).unwrap()
+        };
+        let end: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        assert!(still_asks(&grant("2026-01-01T00:00:00Z", "Delete"), end));
+        assert!(!still_asks(&grant("2026-01-01T00:00:00Z", "Keep"), end));
+        assert!(!still_asks(&grant("2027-01-01T00:00:00Z", "Delete"), end), "it was extended");
+        assert!(!still_asks(&grant("9999-12-31T23:59:59Z", "Delete"), end), "it cannot be read");
     }
 }

@@ -1,0 +1,272 @@
+//! A list, then a watch, for ever, told as events. In contrast to kube's watcher it tells each time that the API server
+//! was heard of, so that a watch that fell silent is known; each request has a deadline; and the pauses between retries
+//! grow until a list is complete or the watch is heard of.
+
+use std::collections::VecDeque;
+use std::fmt::Debug;
+use std::future::Future;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use kube::api::{ListParams, ObjectList, WatchEvent, WatchParams};
+use kube::core::Status;
+use kube::runtime::watcher::Event;
+use kube::{Api, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::kubernetes::deadline::timed_out;
+
+/// The API server ends a watch after this time. So it is heard of that often, however idle the watch is.
+const WATCH_DURATION: Duration = Duration::from_secs(25);
+/// A watch that is silent for longer is dead: the API server would have ended it.
+const SILENCE: Duration = Duration::from_secs(30);
+/// The time in which a watch must begin.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+/// The time for one page of a list.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The objects of one page.
+const PAGE: u32 = 500;
+/// The first pause after a failure.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause after a failure.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// After so many failures one after the other a watch begins with a list again.
+const RELIST_AFTER: u32 = 3;
+
+/// What was heard of a watch.
+#[derive(Clone, Debug)]
+pub enum Heard<K> {
+    /// An event.
+    Event(Event<K>),
+    /// The watch works, and nothing happened.
+    Alive,
+}
+
+impl<K> Heard<K> {
+    /// Whether this shows that all is known up to now: a list that began, and a part of one, do not.
+    #[must_use]
+    pub const fn is_current(&self) -> bool {
+        !matches!(self, Self::Event(Event::Init | Event::InitApply(_)))
+    }
+}
+
+/// Why a list or a watch failed, without the API server's own text.
+#[derive(Debug, thiserror::Error)]
+pub enum WatchError {
+    /// The API server refused.
+    #[error("the API server answered {} {}", .0.code, .0.reason)]
+    Refused(Box<Status>),
+    /// The list gave nothing.
+    #[error("the list could not be read")]
+    List,
+    /// The watch broke.
+    #[error("the connection failed")]
+    Connection,
+    /// Nothing was heard.
+    #[error("the API server fell silent")]
+    Silent,
+    /// The list cannot be gone on from.
+    #[error("the list has no resource version")]
+    NoVersion,
+}
+
+/// The events of a watch, as the API server sends them.
+pub type WatchEvents<K> = BoxStream<'static, Result<WatchEvent<K>, kube::Error>>;
+
+/// Where lists and watches come from.
+pub trait WatchSource<K: Clone> {
+    /// One page of a list.
+    fn list(&self, page: Option<String>) -> impl Future<Output = Result<ObjectList<K>, kube::Error>> + Send;
+
+    /// The events after a resource version.
+    fn watch(&self, version: &str) -> impl Future<Output = Result<WatchEvents<K>, kube::Error>> + Send;
+}
+
+/// The objects of a kind that carry these labels.
+pub struct WatchedKind<K> {
+    /// The kind, in all namespaces or in one.
+    pub api: Api<K>,
+    /// The labels; `None` = all objects.
+    pub labels: Option<String>,
+}
+
+impl<K> WatchSource<K> for WatchedKind<K>
+where
+    K: Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    async fn list(&self, page: Option<String>) -> Result<ObjectList<K>, kube::Error> {
+        let label_selector = self.labels.clone();
+        let params = ListParams { label_selector, limit: Some(PAGE), continue_token: page, ..ListParams::default() };
+        self.api.list(&params).await
+    }
+
+    async fn watch(&self, version: &str) -> Result<WatchEvents<K>, kube::Error> {
+        let seconds = u32::try_from(WATCH_DURATION.as_secs()).ok();
+        let params = WatchParams { label_selector: self.labels.clone(), timeout: seconds, ..WatchParams::default() };
+        Ok(self.api.watch(&params, version).await?.boxed())
+    }
+}
+
+enum Phase<K> {
+    Begin,
+    Page(Option<String>),
+    Objects { left: VecDeque<K>, page: Option<String>, version: Option<String> },
+    Start { version: String },
+    Watch { version: String, events: WatchEvents<K>, began: Instant },
+}
+
+/// A list, then a watch, for ever.
+pub struct ListWatch<K, S> {
+    source: S,
+    phase: Phase<K>,
+    /// The failures since it was last heard of.
+    failures: u32,
+    pause: Option<Duration>,
+}
+
+impl<K, S> ListWatch<K, S>
+where
+    K: Resource + Clone,
+    S: WatchSource<K>,
+{
+    /// Begins with a list.
+    pub const fn new(source: S) -> Self {
+        Self { source, phase: Phase::Begin, failures: 0, pause: None }
+    }
+
+    /// What is heard of next. After a failure there is a pause first.
+    ///
+    /// # Errors
+    /// What failed. It is tried again at the next call.
+    pub async fn next(&mut self) -> Result<Heard<K>, WatchError> {
+        if let Some(pause) = self.pause.take() {
+            sleep(pause).await;
+        }
+        let next = self.step().await;
+        match &next {
+            Ok(heard) if heard.is_current() => self.failures = 0,
+            Ok(_) => {}
+            Err(_) => {
+                self.failures = self.failures.saturating_add(1);
+                self.pause = Some(pause_after(self.failures, fastrand::f64()));
+                if self.failures >= RELIST_AFTER {
+                    self.phase = Phase::Begin;
+                }
+            }
+        }
+        next
+    }
+
+    async fn step(&mut self) -> Result<Heard<K>, WatchError> {
+        loop {
+            match std::mem::replace(&mut self.phase, Phase::Begin) {
+                Phase::Begin => {
+                    self.phase = Phase::Page(None);
+                    return Ok(Heard::Event(Event::Init));
+                }
+                Phase::Page(page) => {
+                    let listed = timeout(PAGE_TIMEOUT, self.source.list(page)).await.map_err(|_| timed_out());
+                    let list = listed.and_then(|listed| listed).map_err(|error| refusal(error, WatchError::List))?;
+                    let some = |text: Option<String>| text.filter(|text| !text.is_empty());
+                    let (page, version) = (some(list.metadata.continue_), some(list.metadata.resource_version));
+                    self.phase = Phase::Objects { left: list.items.into(), page, version };
+                }
+                Phase::Objects { mut left, page, version } => match (left.pop_front(), page, version) {
+                    (Some(object), page, version) => {
+                        self.phase = Phase::Objects { left, page, version };
+                        return Ok(Heard::Event(Event::InitApply(object)));
+                    }
+                    (None, Some(page), _) => self.phase = Phase::Page(Some(page)),
+                    (None, None, Some(version)) => {
+                        self.phase = Phase::Start { version };
+                        return Ok(Heard::Event(Event::InitDone));
+                    }
+                    (None, None, None) => return Err(WatchError::NoVersion),
+                },
+                Phase::Start { version } => self.phase = self.start(version).await?,
+                Phase::Watch { version, events, began } => return self.hear(version, events, began).await,
+            }
+        }
+    }
+
+    /// Begins a watch.
+    async fn start(&mut self, version: String) -> Result<Phase<K>, WatchError> {
+        let begun = timeout(START_TIMEOUT, self.source.watch(&version)).await.map_err(|_| timed_out());
+        match begun.and_then(|begun| begun) {
+            Ok(events) => Ok(Phase::Watch { version, events, began: Instant::now() }),
+            Err(error) => {
+                let error = refusal(error, WatchError::Connection);
+                if !is_expired(&error) {
+                    self.phase = Phase::Start { version };
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits for the next event of a watch.
+    async fn hear(
+        &mut self,
+        version: String,
+        mut events: WatchEvents<K>,
+        began: Instant,
+    ) -> Result<Heard<K>, WatchError> {
+        let next = timeout(SILENCE, events.next()).await;
+        let (heard, version) = match next {
+            Ok(Some(Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)))) => {
+                let version = object.resource_version().ok_or(WatchError::NoVersion)?;
+                (Heard::Event(Event::Apply(object)), version)
+            }
+            Ok(Some(Ok(WatchEvent::Deleted(object)))) => {
+                let version = object.resource_version().ok_or(WatchError::NoVersion)?;
+                (Heard::Event(Event::Delete(object)), version)
+            }
+            Ok(Some(Ok(WatchEvent::Bookmark(bookmark)))) => (Heard::Alive, bookmark.metadata.resource_version),
+            Ok(Some(Ok(WatchEvent::Error(status)))) => {
+                let error = WatchError::Refused(status);
+                if !is_expired(&error) {
+                    self.phase = Phase::Start { version };
+                }
+                return Err(error);
+            }
+            // An end that comes too early is none of the API server's.
+            Ok(None) if began.elapsed() >= WATCH_DURATION / 2 => {
+                self.phase = Phase::Start { version };
+                return Ok(Heard::Alive);
+            }
+            Ok(Some(Err(_)) | None) => {
+                self.phase = Phase::Start { version };
+                return Err(WatchError::Connection);
+            }
+            Err(_) => {
+                self.phase = Phase::Start { version };
+                return Err(WatchError::Silent);
+            }
+        };
+        self.phase = Phase::Watch { version, events, began };
+        Ok(heard)
+    }
+}
+
+fn refusal(error: kube::Error, other: WatchError) -> WatchError {
+    match error {
+        kube::Error::Api(status) => WatchError::Refused(status),
+        _ => other,
+    }
+}
+
+/// Whether the API server no longer knows what came after the version.
+fn is_expired(error: &WatchError) -> bool {
+    matches!(error, WatchError::Refused(status) if status.code == 410)
+}
+
+/// The pause after so many failures; `random` is between 0 and 1.
+fn pause_after(failures: u32, random: f64) -> Duration {
+    let doubled = FIRST_PAUSE.saturating_mul(1 << (failures.saturating_sub(1)).min(10));
+    doubled.min(LONGEST_PAUSE).mul_f64(1.0 - random / 4.0)
+}
+
+#[cfg(test)]
+mod tests;
