@@ -482,7 +482,7 @@ const BY_CONTROLLER: &str = "no other controller";
 const NOT_ITS_OWN: &str = "the binding's already or consent";
 const BEYOND_TEMPLATES: &str = "nothing of a workload but annotations of its pod template";
 const NOT_ITS_MARK: &str = "no annotations of a pod template but its own";
-const NOT_TO_DELETE: &str = "deletes only Secrets that are a binding's";
+const NOT_TO_DELETE: &str = "deletes only Secrets that it applied for a binding";
 
 /// What the thief of a token tries with somebody's workloads, and the words by which it is refused.
 fn refused_of_workloads() -> Vec<(Attempt, &'static str)> {

@@ -7,6 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::api::published_target::{FormerTarget, PublishedTarget};
 use crate::api::restart::{RestartSpec, RolloutStatus};
 use crate::api::rotation::{RotationRule, RotationStatus};
 
@@ -285,6 +286,15 @@ pub struct SecretBindingStatus {
     /// The published Secret, as a Provisioned Service of servicebinding.io names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub binding: Option<TargetReference>,
+
+    /// The published Secret as Bindery last wrote it: proof that nobody changed a value since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<PublishedTarget>,
+
+    /// The Secrets of earlier names that are still there, the latest last. One that falls out of the list is left alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    pub former_targets: Vec<FormerTarget>,
 
     /// The grant that the secrets are read through.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -11,6 +11,7 @@ use crate::domain::render::rejection::Rejection;
 use crate::domain::rotation::age;
 use crate::domain::secret::reference::Source;
 use crate::domain::secret::version::VersionRef;
+use crate::domain::target::record::is_forged;
 use crate::domain::target::{self, Comparison, TargetError, TargetState, compare};
 use crate::reconcile::authorization::AuthorizedBinding;
 use crate::reconcile::binding::observe::Observed;
@@ -79,6 +80,9 @@ pub fn need(situation: &Situation<'_>, rejected: Option<&RejectedInputs>, key: &
     match compare(observed, inputs) {
         // What is published is proven current, but the status that tells of it was lost: only a read gives it back.
         Comparison::Current if !is_recorded(situation) => Need::Read(ReadReason::Restart),
+        Comparison::Current if is_forged(situation.status, situation.target_name, observed, key) => {
+            Need::Read(ReadReason::Drift)
+        }
         Comparison::Current => match situation.rotation {
             Some(reason) => Need::Read(reason),
             None => Need::Nothing(observed.clone()),
@@ -217,6 +221,8 @@ mod tests {
             written: None,
             changed: None,
             rotation_state: None,
+            digest: None,
+            foreign: Box::default(),
             other_manager: Some("kubectl-edit".to_owned()),
         })
     }

@@ -52,7 +52,7 @@ fn secret(manager: &str, changed: Option<&str>) -> (ObservedTarget, PublishedSec
     let meta = serde_json::from_value(json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata})).unwrap();
     let key = crate::domain::fingerprint::FingerprintKey::new(Zeroizing::new([7; 32]));
     let data = BTreeMap::from([("A".to_owned(), Value::from("1"))]);
-    (ObservedSecret::new(&meta, &key).observed, PublishedSecret { meta, data })
+    (ObservedSecret::new(&meta, &key).observed, PublishedSecret { meta, type_: String::new(), data })
 }
 
 const NOTHING: Standing<'static> = Standing { observed: None, old: None };
