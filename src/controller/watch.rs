@@ -150,6 +150,7 @@ async fn targets(context: &Arc<Context>, health: &WatchHealth, scope: &Scope) {
                             trigger::bindings_aiming_at(&scope.bindings, namespace, name)
                         });
                         for binding in &affected {
+                            trigger::search_anew(context, binding, &touched);
                             context.state.requeue.trigger(binding);
                             if touched.secret.observed.rotation_state.is_some() {
                                 trigger::trigger_group_members(context, binding);

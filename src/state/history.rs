@@ -181,6 +181,13 @@ impl Histories {
         }
     }
 
+    /// Has the next reconcile of a binding search for Secrets that are not its target's any more, or never were.
+    pub fn search_anew(&self, binding: &BindingName) {
+        if let Some((_, history)) = self.lock().get_mut(binding) {
+            history.tidy = None;
+        }
+    }
+
     /// The bindings that have a history.
     #[must_use]
     pub fn names(&self) -> Vec<BindingName> {

@@ -225,3 +225,103 @@ async fn a_key_that_aws_dropped_goes_also_from_a_secret_restored_without_its_man
     assert_eq!(world.data("app").await.unwrap().len(), 1, "A is gone at the source");
     world.end().await;
 }
+
+/// Each mark that Bindery writes, by name, as the metadata of a copy.
+fn marks(published: &Secret) -> Vec<(&'static str, Value)> {
+    let metadata = &published.metadata;
+    let annotation = |name: &str| json!({name: metadata.annotations.as_ref().unwrap()[name]});
+    let entry = metadata.managed_fields.iter().flatten().find(|entry| entry.manager.as_deref() == Some("bindery"));
+    vec![
+        ("label", json!({"labels": metadata.labels})),
+        ("binding", json!({"labels": metadata.labels, "annotations": annotation("bindery.dev/binding")})),
+        ("inputs", json!({"labels": metadata.labels, "annotations": annotation("bindery.dev/inputs")})),
+        ("owner", json!({"labels": metadata.labels, "ownerReferences": metadata.owner_references})),
+        ("entry", json!({"labels": metadata.labels, "managedFields": [entry]})),
+        (
+            "all",
+            json!({"labels": metadata.labels, "annotations": metadata.annotations,
+                "ownerReferences": metadata.owner_references, "managedFields": [entry]}),
+        ),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_mark_that_is_copied_to_somebodys_secret_has_it_changed_or_deleted() {
+    let world = World::new("mark-table").await;
+    world.put("app", &payload(1)).await;
+    let mut operator = world.operator();
+    world.bind("app", spec(&world, &json!({"name": "first"}))).await;
+    world.wait_ready("app").await;
+    let published = world.secrets().get("first").await.unwrap();
+    let mut foreign = Vec::new();
+    for (mark, metadata) in marks(&published) {
+        for manager in ["kubectl-create", "bindery"] {
+            let name = format!("{mark}-by-{manager}");
+            let mut object = json!({"metadata": metadata, "data": published.data});
+            object["metadata"]["name"] = json!(name);
+            object["data"]["MINE"] = json!("bWluZQ==");
+            foreign.push(create_as(&world, manager, &serde_json::from_value(object).unwrap()).await);
+        }
+        // By a server-side apply under Bindery's own name.
+        let mut object =
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": {"MINE": "bWluZQ=="}});
+        let name = format!("{mark}-applied");
+        object["metadata"]["name"] = json!(name);
+        object["metadata"].as_object_mut().unwrap().remove("managedFields");
+        let params = PatchParams::apply("bindery").force();
+        foreign.push(world.secrets().patch(&name, &params, &Patch::Apply(&object)).await.unwrap());
+    }
+
+    // An edit, a rename and a restart are what makes Bindery look for Secrets of its own.
+    world.bind("app", spec(&world, &json!({"name": "second"}))).await;
+    eventually("the Secret of the earlier name to go", Duration::from_secs(60), || async {
+        world.data("first").await.is_none().then_some(())
+    })
+    .await;
+    operator.kill();
+    operator.restart();
+    world.put("app", &payload(2)).await;
+    world.wait_value("second", "A", &format!("{CANARY}-a-2")).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let mut wrong = Vec::new();
+    for before in &foreign {
+        let name = before.metadata.name.clone().unwrap();
+        let after = world.secrets().get_opt(&name).await.unwrap();
+        let same = after.as_ref().is_some_and(|after| {
+            after.metadata.uid == before.metadata.uid
+                && after.metadata.resource_version == before.metadata.resource_version
+                && after.data == before.data
+        });
+        if !same {
+            wrong.push(name);
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new(), "changed or deleted");
+    let message = world.wait("app", "Applied", "True/Published").await;
+    assert!(message.contains("and 5 more") && message.contains("left alone"), "{message}");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_somebody_put_under_an_earlier_name_is_left_alone_and_named() {
+    let world = World::new("mark-earlier").await;
+    world.put("app", &payload(1)).await;
+    let mut operator = world.operator();
+    world.bind("app", spec(&world, &json!({"name": "first"}))).await;
+    world.wait_ready("app").await;
+    operator.kill();
+    let published = world.secrets().get("first").await.unwrap();
+    world.secrets().delete("first", &DeleteParams::default()).await.unwrap();
+    let theirs = create_as(&world, "kubectl-create", &copied(&published, "first")).await;
+    world.bind("app", spec(&world, &json!({"name": "second"}))).await;
+    operator.restart();
+    eventually("the new Secret", Duration::from_secs(60), || world.data("second")).await;
+    eventually("the status to name the other", Duration::from_secs(60), || async {
+        let (_, message) = world.condition("app", "Applied").await?;
+        (message.contains("\"second\"") && message.contains("\"first\"") && message.contains("left alone"))
+            .then_some(())
+    })
+    .await;
+    assert_eq!(world.secrets().get("first").await.unwrap(), theirs);
+    world.end().await;
+}
