@@ -125,6 +125,8 @@ async fn a_grant_that_ends_takes_its_keys_from_an_adopted_secret_and_leaves_thos
     adopting["grant"] = json!(world.namespace);
     world.bind("app", adopting).await;
     world.wait_ready("app").await;
+    let message = world.condition("app", "Applied").await.unwrap().1;
+    assert!(message.contains("it also holds EXTRA, which Bindery did not publish"), "{message}");
     world.wait("app", "Granted", "False/GrantExpired").await;
     eventually("the keys to go", Duration::from_secs(60), || async {
         let secret = world.secrets().get_opt("env").await.unwrap().expect("the adopted Secret is not deleted");

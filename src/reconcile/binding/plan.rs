@@ -195,7 +195,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::api::{ANNOTATION_INPUTS, Reason, SourceStatus, TargetReference};
+    use crate::api::{ANNOTATION_INPUTS, PublishedTarget, Reason, SourceStatus, TargetReference};
     use crate::domain::render::mapping::error::RenderError;
     use crate::domain::secret::reference::VersionSelector;
     use zeroize::Zeroizing;
@@ -297,6 +297,44 @@ mod tests {
         assert_eq!(reason(&Situation { target: &current, status: &blank, ..base.clone() }), Some(ReadReason::Restart));
         assert_eq!(reason(&Situation { target: &current, inputs: None, ..base.clone() }), Some(ReadReason::Changed));
         assert_eq!(reason(&Situation { target: &current, forced: true, ..base }), Some(ReadReason::Forced));
+    }
+
+    #[test]
+    fn a_value_that_differs_from_the_record_is_drift_whoever_wrote_it() {
+        let (key, other) = (key(1), key(2));
+        let inputs = key.digest("inputs", ["x"]);
+        let known = versions();
+        let TargetState::Owned(current) = owned(&inputs, &key, |_| {}) else { panic!() };
+        let (ours, theirs) = (key.digest("data", ["ours"]), key.digest("data", ["theirs"]));
+        for (digest, recorded_digest, drifted) in [
+            (Some(&ours), Some(&ours), false),
+            (Some(&theirs), Some(&ours), true),
+            // An older release recorded none, and a digest under a key that is gone tells nothing.
+            (Some(&theirs), None, false),
+            (Some(&theirs), Some(&other.digest("data", ["ours"])), false),
+        ] {
+            let target = recorded_digest.map(|digest| PublishedTarget {
+                name: "worker".to_owned(),
+                digest: digest.clone(),
+                ..PublishedTarget::default()
+            });
+            let status = SecretBindingStatus { target, ..recorded() };
+            let digest = digest.map(|digest| digest.as_str().into());
+            let target = TargetState::Owned(target::ObservedTarget { digest, ..current.clone() });
+            let situation = Situation {
+                target: &target,
+                status: &status,
+                inputs: Some(inputs.clone()),
+                versions: Some(&known),
+                by_event: false,
+                forced: false,
+                rotation: None,
+                grant: "g",
+                target_name: "worker",
+            };
+            let needed = need(&situation, None, &key);
+            assert_eq!(needed == Need::Read(ReadReason::Drift), drifted, "{needed:?}");
+        }
     }
 
     #[test]
