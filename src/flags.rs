@@ -8,8 +8,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use crate::aws::rate_limit::Rates;
-use crate::domain::binding::DENIED_METADATA;
 use crate::domain::duration::Span;
+use crate::domain::target::reserved::DENIED_METADATA;
 use crate::settings::Settings;
 
 /// The flags of `bindery run`.

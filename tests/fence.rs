@@ -457,6 +457,9 @@ async fn furnish(world: &World) -> BTreeMap<&'static str, Value> {
         let object = json!({"metadata": with(metadata, &json!({"name": name})), "stringData": {"A": "a"}});
         world.secrets().create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();
     }
+    let metadata = with(with(marks("worker"), &owners["worker"]), &json!({"name": "published"}));
+    let object = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": {"A": "Yg=="}});
+    world.secrets().patch("published", &PatchParams::apply("bindery"), &Patch::Apply(&object)).await.unwrap();
     // Somebody removed all marks of what was applied, under the operator's name or another.
     for (name, manager, left) in [
         ("stripped", "bindery", json!(null)),
@@ -478,11 +481,12 @@ async fn furnish(world: &World) -> BTreeMap<&'static str, Value> {
 
 const WITHOUT_MARKS: &str = "carry its label and name their binding";
 const BY_TYPE: &str = "of a type that holds credentials";
+const BY_TOOL: &str = "that Helm or Terraform takes for its own state";
 const BY_CONTROLLER: &str = "no other controller";
 const NOT_ITS_OWN: &str = "the binding's already or consent";
 const BEYOND_TEMPLATES: &str = "nothing of a workload but annotations of its pod template";
 const NOT_ITS_MARK: &str = "no annotations of a pod template but its own";
-const NOT_TO_DELETE: &str = "deletes only Secrets that are a binding's";
+const NOT_TO_DELETE: &str = "deletes only Secrets that it applied for a binding";
 
 /// What the thief of a token tries with somebody's workloads, and the words by which it is refused.
 fn refused_of_workloads() -> Vec<(Attempt, &'static str)> {
@@ -533,6 +537,7 @@ fn refused_attempts(owners: &BTreeMap<&str, Value>) -> Vec<(Attempt, &'static st
     let mut account = new(marks("worker"));
     account["annotations"] = for_account;
     let typed = |type_: &str| json!({"type": type_});
+    let tool = |name: &str, value: &str| json!({"labels": {"bindery.dev/managed": "true", name: value}});
     let mut refused = refused_of_workloads();
     let token = |audiences: Value, seconds: Value| json!({"audiences": audiences, "expirationSeconds": seconds});
     refused.extend([
@@ -548,6 +553,10 @@ fn refused_attempts(owners: &BTreeMap<&str, Value>) -> Vec<(Attempt, &'static st
         (Create(account, typed("kubernetes.io/service-account-token")), BY_TYPE),
         (Create(new(marks("worker")), typed("bootstrap.kubernetes.io/token")), BY_TYPE),
         (Create(new(marks("worker")), typed("helm.sh/release.v1")), BY_TYPE),
+        (Create(with(marks("worker"), &json!({"name": "sh.helm.release.v1.web.v3"})), json!({})), BY_TOOL),
+        (Create(with(marks("worker"), &json!({"name": "tfstate-default-web"})), json!({})), BY_TOOL),
+        (Create(new(with(marks("worker"), &tool("owner", "helm"))), json!({})), BY_TOOL),
+        (Create(new(with(marks("worker"), &tool("tfstate", "true"))), json!({})), BY_TOOL),
         (Create(new(with(marks("worker"), &owners["map"])), json!({})), BY_CONTROLLER),
         (Create(new(with(marks("worker"), &owners["group"])), json!({})), BY_CONTROLLER),
         (Create(new(with(marks("worker"), &owners["kind"])), json!({})), BY_CONTROLLER),
@@ -580,6 +589,9 @@ fn refused_attempts(owners: &BTreeMap<&str, Value>) -> Vec<(Attempt, &'static st
         // One's own Secret, into somebody's.
         (Change("mine", json!({"metadata": {"labels": null}})), WITHOUT_MARKS),
         (Change("mine", json!({"metadata": {"annotations": null}})), WITHOUT_MARKS),
+        (Change("mine", json!({"metadata": unmarked()})), WITHOUT_MARKS),
+        (Change("published", json!({"metadata": unmarked(), "stringData": {"A": "forged"}})), WITHOUT_MARKS),
+        (Change("published", json!({"metadata": unmarked(), "stringData": {"NEW": "forged"}})), WITHOUT_MARKS),
         (Change("mine", json!({"metadata": owners["map"]})), BY_CONTROLLER),
         (Change("mine", json!({"metadata": with(marks("other"), &owners["other"])})), NOT_ITS_OWN),
         (Delete("foreign"), NOT_TO_DELETE),
@@ -587,6 +599,12 @@ fn refused_attempts(owners: &BTreeMap<&str, Value>) -> Vec<(Attempt, &'static st
         (Delete("consents"), NOT_TO_DELETE),
         (Delete("posted"), NOT_TO_DELETE),
         (Delete("applied"), NOT_TO_DELETE),
+        // Marks that anybody can copy.
+        (Delete("mine"), NOT_TO_DELETE),
+        (Delete("misnamed"), NOT_TO_DELETE),
+        (Delete("bare"), NOT_TO_DELETE),
+        (Delete("retained"), NOT_TO_DELETE),
+        (Delete("beside"), NOT_TO_DELETE),
         (Delete("of-a-map"), NOT_TO_DELETE),
         (Delete("of-a-group"), NOT_TO_DELETE),
         (Delete("of-a-kind"), NOT_TO_DELETE),
@@ -597,6 +615,11 @@ fn refused_attempts(owners: &BTreeMap<&str, Value>) -> Vec<(Attempt, &'static st
         (Token(token(json!(["sts.amazonaws.com"]), json!(null))), "of ten minutes"),
     ]);
     refused
+}
+
+/// The metadata of a Secret that Bindery gives back.
+fn unmarked() -> Value {
+    json!({"labels": null, "annotations": null, "ownerReferences": null})
 }
 
 /// What the operator does.
@@ -625,12 +648,11 @@ fn passed_attempts(owners: &BTreeMap<&str, Value>) -> Vec<Attempt> {
         // An owner that is no controller is none of the fence's business.
         Apply("new", with(mine, &owners["beside"])),
         Apply("beside", marks("worker")),
-        Delete("beside"),
         Apply("consents", marks("worker")),
-        Delete("mine"),
-        Delete("misnamed"),
-        Delete("bare"),
-        Delete("retained"),
+        // What others use too is given back.
+        Change("published", json!({"metadata": unmarked()})),
+        Change("published", json!({"metadata": unmarked(), "data": null})),
+        Delete("published"),
         Delete("stripped"),
         Token(json!({"audiences": ["sts.amazonaws.com"], "expirationSeconds": 600})),
     ]

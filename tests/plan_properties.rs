@@ -281,7 +281,8 @@ proptest! {
         for (error, pause, intact) in &failures {
             now += k8s_openapi::jiff::SignedDuration::from_secs(*pause);
             let grant = Some(GrantInUse { name: "g".to_owned(), expires: None });
-            let attempt = Attempt { grant, target_intact: *intact, ..Attempt::default() };
+            let intact = intact.then(|| Box::new(meta(&json!({})).observed));
+            let attempt = Attempt { grant, intact, ..Attempt::default() };
             let findings = Findings {
                 binding: None,
                 generation: 1,

@@ -159,6 +159,12 @@ reasons! {
     ApplyFailed,
     /// A passing failure has lasted three refresh intervals.
     Stale,
+    /// Bindery deleted a Secret that it had published. An Event only.
+    SecretDeleted,
+    /// Bindery took its own keys from a Secret that others use too. An Event only.
+    SecretReleased,
+    /// A Secret was to be deleted, but nothing proves that Bindery published it. An Event only.
+    SecretKept,
 
     /// No rotation rule is due.
     Current,

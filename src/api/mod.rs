@@ -5,12 +5,14 @@
 //! parses a manifest into a checked [`Binding`](crate::domain::binding::Binding).
 
 pub mod condition;
+mod published_target;
 mod restart;
 mod rotation;
 mod secret_binding;
 mod secret_grant;
 
 pub use crate::api::condition::{ConditionType, Reason};
+pub use crate::api::published_target::{FormerTarget, PublishedTarget};
 pub use crate::api::restart::{
     RestartPolicy, RestartSpec, RestartWindow, RolloutStatus, WorkloadKind, WorkloadReference,
 };

@@ -7,6 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::api::published_target::{FormerTarget, PublishedTarget};
 use crate::api::restart::{RestartSpec, RolloutStatus};
 use crate::api::rotation::{RotationRule, RotationStatus};
 
@@ -25,6 +26,7 @@ use crate::api::rotation::{RotationRule, RotationStatus};
     derive = "Default",
     doc = "A SecretBinding publishes keys of AWS Secrets Manager secrets as one Kubernetes Secret in its own namespace and keeps that Secret true to them. A SecretGrant must allow the namespace to read the secrets.",
     validation = Rule::new("self.metadata.name.size() <= 253").message("the name of a SecretBinding has at most 253 characters"),
+    validation = Rule::new("(has(self.spec.target) && has(self.spec.target.name)) || !(self.metadata.name.startsWith('sh.helm.release.') || self.metadata.name.startsWith('tfstate-'))").message("Helm or Terraform takes a Secret of this name for its own state and acts on what stands in it: set spec.target.name"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "Secret", type_ = "string", json_path = ".status.binding.name", description = "The Kubernetes Secret that holds the keys"),
@@ -190,13 +192,16 @@ pub enum EncodingSpec {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!(has(self.adopt) && self.adopt) || (has(self.deletionPolicy) && self.deletionPolicy == 'Retain')").message("adopt needs deletionPolicy: Retain"))]
 #[x_kube(validation = Rule::new("!(has(self.templateOnly) && self.templateOnly) || has(self.template)").message("templateOnly needs a template"))]
+#[x_kube(validation = Rule::new("!has(self.labels) || !(('owner' in self.labels && self.labels['owner'] == 'helm') || 'tfstate' in self.labels)").message("the labels owner: helm and tfstate make Helm or Terraform take the Secret for its own state and act on what stands in it: remove them"))]
 pub struct Target {
-    /// The name of the Secret. The default is the name of the binding.
+    /// The name of the Secret. The default is the name of the binding. Names by which a tool finds its own state, as
+    /// Helm and Terraform do, are refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 253),
         regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
     )]
+    #[x_kube(validation = Rule::new("!self.startsWith('sh.helm.release.') && !self.startsWith('tfstate-')").message("Helm or Terraform takes a Secret of this name for its own state and acts on what stands in it: choose another name"))]
     pub name: Option<String>,
 
     /// The type of the Secret, which Kubernetes does not let anybody change later. The default is `Opaque`.
@@ -285,6 +290,15 @@ pub struct SecretBindingStatus {
     /// The published Secret, as a Provisioned Service of servicebinding.io names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub binding: Option<TargetReference>,
+
+    /// The published Secret as Bindery last wrote it: proof that nobody changed a value since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<PublishedTarget>,
+
+    /// The Secrets of earlier names that are still there, the latest last. One that falls out of the list is left alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    pub former_targets: Vec<FormerTarget>,
 
     /// The grant that the secrets are read through.
     #[serde(default, skip_serializing_if = "Option::is_none")]

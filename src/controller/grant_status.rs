@@ -13,8 +13,8 @@ use crate::kubernetes::grant_object::GrantObject;
 use crate::kubernetes::report::{StatusError, write_conditions, write_grant_status};
 use crate::kubernetes::unreadable::Unreadable;
 use crate::reconcile::context::Context;
-use crate::state::backoff::Backoff;
 use crate::reconcile::unreadable::conditions;
+use crate::state::backoff::Backoff;
 use crate::state::bindings::Scope;
 
 /// How often the status of grants is brought up to date, so that a thousand bindings that come at once cause one write.

@@ -67,12 +67,25 @@ pub fn bindings_of_target(
 /// The bindings whose target is the Secret `name`.
 #[must_use]
 pub fn bindings_aiming_at(bindings: &Store<BindingObject>, namespace: &str, name: &str) -> Vec<BindingName> {
-    let aims = |binding: &&Arc<BindingObject>| {
-        let Ok(manifest) = &binding.0 else { return false };
-        let target = manifest.spec.target.as_ref().and_then(|target| target.name.clone());
-        manifest.namespace().as_deref() == Some(namespace) && target.unwrap_or_else(|| manifest.name_any()) == name
-    };
+    let aims =
+        |binding: &&Arc<BindingObject>| binding.namespace().as_deref() == Some(namespace) && aims_at(binding, name);
     bindings.state().iter().filter(aims).map(|binding| name_of(binding)).collect()
+}
+
+/// Whether the target of a binding has this name.
+fn aims_at(binding: &BindingObject, name: &str) -> bool {
+    let Ok(manifest) = &binding.0 else { return false };
+    let target = manifest.spec.target.as_ref().and_then(|target| target.name.clone());
+    target.unwrap_or_else(|| manifest.name_any()) == name
+}
+
+/// Has a binding search anew where another Secret than its target carries its owner reference.
+pub fn search_anew(context: &Context, name: &BindingName, touched: &ChangedSecret) {
+    let binding = context.state.bindings.get(name);
+    let elsewhere = binding.is_some_and(|binding| !aims_at(&binding, &touched.name));
+    if elsewhere && touched.secret.owner.is_some() {
+        context.state.histories.search_anew(name);
+    }
 }
 
 /// The groups of overlaps that a binding belongs to.

@@ -151,6 +151,7 @@ fn observe_targets(context: &Context, scope: &Scope, event: &Event<SecretMeta>) 
             trigger::bindings_aiming_at(&scope.bindings, namespace, name)
         });
         for binding in &affected {
+            trigger::search_anew(context, binding, &touched);
             context.state.requeue.trigger(binding);
             if touched.secret.observed.rotation_state.is_some()
                 && let Some(object) = context.state.bindings.get(binding)

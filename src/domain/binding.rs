@@ -19,11 +19,7 @@ use crate::domain::render::template::Template;
 use crate::domain::rollout::policy::Restart;
 use crate::domain::rotation::rule::Rule;
 use crate::domain::secret::reference::{SecretId, Source, ValueFrom, VersionSelector};
-
-/// The default of `--deny-target-metadata`: metadata keys that users may not put on a target, beyond those of Kubernetes
-/// and Bindery. Each turns a Secret into a credential of the cluster, or copies it to another namespace.
-pub const DENIED_METADATA: &[&str] =
-    &["argocd.argoproj.io/", "reflector.v1.k8s.emberstack.com/", "replicator.v1.mittwald.de/"];
+use crate::domain::target::reserved::{is_denied, tool_of_label, tool_of_name};
 
 /// The shortest refresh interval.
 const MIN_REFRESH: Duration = Duration::from_secs(10);
@@ -293,6 +289,15 @@ fn parse_target(
             "Secrets of this type are credentials or state of the cluster itself and cannot be published from AWS",
         ));
     }
+    let name = target.name.unwrap_or_else(|| manifest.name_any());
+    if let Some(tool) = tool_of_name(&name) {
+        return Err(invalid("spec.target.name", format!("{name:?} is reserved: {tool}; choose another name")));
+    }
+    for (label, value) in &target.labels {
+        if let Some(tool) = tool_of_label(label, value) {
+            return Err(invalid("spec.target.labels", format!("\"{label}: {value}\" is reserved: {tool}; remove it")));
+        }
+    }
     for (field, keys) in
         [("spec.target.labels", target.labels.keys()), ("spec.target.annotations", target.annotations.keys())]
     {
@@ -312,23 +317,7 @@ fn parse_target(
     if adopt && deletion_policy != DeletionPolicy::Retain {
         return Err(invalid("spec.target.adopt", "needs deletionPolicy: Retain"));
     }
-    Ok(BindingTarget {
-        name: target.name.unwrap_or_else(|| manifest.name_any()),
-        type_,
-        labels: target.labels,
-        annotations: target.annotations,
-        adopt,
-        deletion_policy,
-    })
-}
-
-fn is_denied(key: &str, denied: &[String]) -> bool {
-    let Some((prefix, _)) = key.split_once('/') else { return false };
-    let ends_with_domain = |domain: &str| prefix == domain || prefix.ends_with(&format!(".{domain}"));
-    ends_with_domain("bindery.dev")
-        || (ends_with_domain("kubernetes.io") && prefix != "app.kubernetes.io")
-        || ends_with_domain("k8s.io")
-        || denied.iter().any(|denied| key.starts_with(denied.as_str()))
+    Ok(BindingTarget { name, type_, labels: target.labels, annotations: target.annotations, adopt, deletion_policy })
 }
 
 /// The parts of the spec that decide the content of the target, without those that decide the time and the grant of a read.
@@ -386,6 +375,16 @@ mod tests {
             (json!({"dataFrom": [{"secret": "a"}], "target": {"adopt": true}}), "spec.target.adopt: needs"),
             (json!({"dataFrom": [{"secret": "a"}], "target": {"type": "helm.sh/release.v1"}}), "spec.target.type: "),
             (json!({"dataFrom": [{"secret": "a"}], "target": {"template": {"A": "{{"}}}), "spec.target.template: "),
+            (
+                json!({"dataFrom": [{"secret": "a"}], "target": {"name": "sh.helm.release.v1.web.v1"}}),
+                "spec.target.name: \"sh.helm.release.v1.web.v1\" is reserved: Helm takes it for a release",
+            ),
+            (json!({"dataFrom": [{"secret": "a"}], "target": {"name": "tfstate-default-x"}}), "spec.target.name: "),
+            (
+                json!({"dataFrom": [{"secret": "a"}], "target": {"labels": {"owner": "helm"}}}),
+                "spec.target.labels: \"owner: helm\" is reserved: Helm",
+            ),
+            (json!({"dataFrom": [{"secret": "a"}], "target": {"labels": {"tfstate": "true"}}}), "spec.target.labels: "),
         ] {
             let error = error(spec.clone());
             assert!(error.starts_with(start), "{spec}: {error}");
@@ -404,6 +403,8 @@ mod tests {
             ("kubernetes.io/metadata.name", false),
             ("node.kubernetes.io/x", false),
             ("x.k8s.io/y", false),
+            ("cluster.x-k8s.io/cluster-name", false),
+            ("owner", true),
             ("argocd.argoproj.io/secret-type", false),
         ] {
             let spec = json!({"dataFrom": [{"secret": "a"}], "target": {"labels": {key: "x"}}});

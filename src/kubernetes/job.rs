@@ -118,7 +118,7 @@ impl JobError {
     }
 }
 
-/// Creates a Job that [`of_cron_job`](crate::domain::rotation::job::of_cron_job) made, and answers it as it stands: one that
+/// Creates a Job that [`of_cron_job`] made, and answers it as it stands: one that
 /// Bindery created earlier under the name, from the same CronJob, is as good.
 ///
 /// # Errors

@@ -16,6 +16,7 @@ use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
+use crate::api::ANNOTATION_ADOPT_BY;
 use crate::domain::target::SecretMeta;
 use crate::domain::value::Value;
 use crate::kubernetes::api_server::ReadClient;
@@ -27,8 +28,18 @@ const READ_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct PublishedSecret {
     /// Its metadata.
     pub meta: SecretMeta,
+    /// Its type.
+    pub type_: String,
     /// Its values, by key.
     pub data: BTreeMap<String, Value>,
+}
+
+impl PublishedSecret {
+    /// Whether it consents to be adopted, so that it was there before its binding.
+    #[must_use]
+    pub fn is_adoptable(&self) -> bool {
+        self.meta.metadata.annotations.iter().flatten().any(|(name, _)| name == ANNOTATION_ADOPT_BY)
+    }
 }
 
 impl fmt::Debug for PublishedSecret {
@@ -50,10 +61,10 @@ pub async fn read_secret(
     let request = Request::new(url).get(name, &kube::api::GetParams::default()).map_err(kube::Error::BuildRequest)?;
     let permitted = client.request().await;
     match timeout(READ_TIMEOUT, permitted.client.request::<Stored>(request)).await.map_err(|_| timed_out())? {
-        Ok(Stored { metadata, data }) => {
+        Ok(Stored { metadata, type_, data }) => {
             let meta = PartialObjectMeta { metadata, ..PartialObjectMeta::default() };
             let data = data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect();
-            Ok(Some(PublishedSecret { meta, data }))
+            Ok(Some(PublishedSecret { meta, type_, data }))
         }
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
         Err(error) => Err(error),
@@ -91,6 +102,8 @@ pub async fn read_secret_metadata(
 struct Stored {
     #[serde(default)]
     metadata: ObjectMeta,
+    #[serde(rename = "type", default)]
+    type_: String,
     data: Option<BTreeMap<String, Encoded>>,
 }
 
@@ -120,7 +133,7 @@ mod tests {
         let data: BTreeMap<_, _> = stored.data.unwrap().into_iter().map(|(key, value)| (key, value.0)).collect();
         assert_eq!(data["A"].expose(), b"hunter2");
         assert_eq!(data["B"].expose(), b"");
-        let shown = format!("{:?}", PublishedSecret { meta: PartialObjectMeta::default(), data });
+        let shown = format!("{:?}", PublishedSecret { meta: PartialObjectMeta::default(), type_: String::new(), data });
         assert_eq!(shown, r#"{"A", "B"}"#);
         let error = serde_json::from_value::<Stored>(json!({"data": {"A": "hunter2!"}})).err().unwrap();
         assert!(!error.to_string().contains("hunter2"), "{error}");

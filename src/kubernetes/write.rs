@@ -9,7 +9,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, OwnerReference};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
@@ -47,10 +47,55 @@ pub async fn apply_secret(
     match timeout(WRITE_TIMEOUT, api.patch_metadata(&desired.name, &params, &patch)).await {
         Ok(Ok(written)) => Ok(written),
         Ok(Err(error)) => Err(WriteError::of(&desired.name, &error)),
-        Err(_) => Err(WriteError::Failed {
-            name: desired.name.clone(),
-            what: "the API server did not answer in time".to_owned(),
-        }),
+        Err(_) => Err(unanswered(&desired.name)),
+    }
+}
+
+/// Replaces the managed fields of a Secret, if it is exactly the one that was read. Answers its metadata.
+///
+/// # Errors
+/// [`WriteError::Raced`] where the Secret is not as read, else what Kubernetes refuses.
+pub async fn replace_managed_fields(
+    client: WriteClient<'_>,
+    (namespace, name): (&str, &str),
+    read: &SecretMeta,
+    entries: &[ManagedFieldsEntry],
+) -> Result<SecretMeta, WriteError> {
+    let api: Api<Secret> = Api::namespaced(client.request().clone(), namespace);
+    let (uid, version) = (&read.metadata.uid, &read.metadata.resource_version);
+    let change = serde_json::json!({
+        "metadata": {"uid": uid, "resourceVersion": version, "managedFields": entries},
+    });
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    match timeout(WRITE_TIMEOUT, api.patch_metadata(name, &params, &Patch::Merge(&change))).await {
+        Ok(Ok(written)) => Ok(written),
+        Ok(Err(error)) => Err(WriteError::of(name, &error)),
+        Err(_) => Err(unanswered(name)),
+    }
+}
+
+/// Takes the keys and marks of Bindery from a Secret, if it is exactly the one that was seen: what is applied is nothing
+/// but its type, so that all else that only Bindery applied goes.
+///
+/// # Errors
+/// [`WriteError::Raced`] where the Secret is not as observed, else what Kubernetes refuses.
+pub async fn release_secret(
+    client: WriteClient<'_>,
+    namespace: &str,
+    seen: &Orphan,
+    type_: &str,
+) -> Result<(), WriteError> {
+    let api: Api<Secret> = Api::namespaced(client.request().clone(), namespace);
+    let Orphan { name, uid, resource_version } = seen;
+    let body = serde_json::json!({
+        "apiVersion": "v1", "kind": "Secret", "type": type_,
+        "metadata": {"name": name, "namespace": namespace, "uid": uid, "resourceVersion": resource_version},
+    });
+    let (params, patch) = (PatchParams::apply(FIELD_MANAGER).force(), Patch::Apply(&body));
+    match timeout(WRITE_TIMEOUT, api.patch_metadata(name, &params, &patch)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(WriteError::of(name, &error)),
+        Err(_) => Err(unanswered(name)),
     }
 }
 
@@ -133,9 +178,10 @@ pub async fn delete_secret(client: WriteClient<'_>, namespace: &str, seen: &Orph
         // It changed since it was observed: the next reconcile observes it again.
         Ok(Err(kube::Error::Api(status))) if status.code == 409 => Ok(false),
         Ok(Err(error)) => Err(WriteError::of(&seen.name, &error)),
-        Err(_) => Err(WriteError::Failed {
-            name: seen.name.clone(),
-            what: "the API server did not answer in time".to_owned(),
-        }),
+        Err(_) => Err(unanswered(&seen.name)),
     }
+}
+
+fn unanswered(name: &str) -> WriteError {
+    WriteError::Failed { name: name.to_owned(), what: "the API server did not answer in time".to_owned() }
 }

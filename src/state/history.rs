@@ -223,6 +223,13 @@ impl Histories {
         }
     }
 
+    /// Has the next reconcile of a binding search for Secrets that are not its target's any more, or never were.
+    pub fn search_anew(&self, binding: &BindingName) {
+        if let Some((_, history)) = self.lock().get_mut(binding) {
+            history.tidy = None;
+        }
+    }
+
     /// Forgets a deleted binding.
     pub fn forget(&self, binding: &BindingName) {
         self.lock().remove(binding);

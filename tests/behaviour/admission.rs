@@ -33,6 +33,13 @@ async fn bad_manifests_are_refused_with_a_sentence() {
         ),
         (json!({"dataFrom": [good], "target": {"deletionPolicy": "Keep"}}), "Retain"),
         (json!({"dataFrom": [good], "target": {"name": "Worker_Env"}}), "spec.target.name"),
+        (
+            json!({"dataFrom": [good], "target": {"name": "sh.helm.release.v1.web.v3"}}),
+            "Helm or Terraform takes a Secret",
+        ),
+        (json!({"dataFrom": [good], "target": {"name": "tfstate-default-web"}}), "Helm or Terraform takes a Secret"),
+        (json!({"dataFrom": [good], "target": {"labels": {"owner": "helm"}}}), "the labels owner: helm and tfstate"),
+        (json!({"dataFrom": [good], "target": {"labels": {"tfstate": "true"}}}), "the labels owner: helm and tfstate"),
     ] {
         let refused = world.try_bind("refused", spec.clone()).await;
         let message = refused.err().unwrap_or_else(|| panic!("accepted: {spec}")).to_string();

@@ -26,6 +26,7 @@ mod gitops;
 mod guide;
 mod identities;
 mod lifecycle;
+mod marks;
 mod overlap;
 mod publishing;
 mod repair;

@@ -3,9 +3,9 @@
 //! Sources: <https://kubernetes.io/docs/concepts/configuration/secret/#using-secrets> and the API of `EnvVar`,
 //! `EnvFromSource`, `SecretVolumeSource` and `SecretProjection`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::{EnvFromSource, EnvVar, KeyToPath, PodSpec, Volume};
+use k8s_openapi::api::core::v1::{EnvFromSource, EnvVar, KeyToPath, PodSpec, Volume, VolumeMount};
 
 /// The keys of a Secret that a pod uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +54,8 @@ pub enum ReferenceKind<'a> {
     EnvFrom,
     /// Files, in a volume of the Secret alone or in a projected one.
     Files {
+        /// The volume.
+        volume: &'a str,
         /// The keys with their paths; empty for every key.
         items: &'a [KeyToPath],
         /// Whether the pod starts without the keys.
@@ -91,22 +93,58 @@ fn env_sources(env_from: Option<&[EnvFromSource]>) -> impl Iterator<Item = Secre
 }
 
 fn volume(volume: &Volume) -> impl Iterator<Item = SecretReference<'_>> {
+    let name = &volume.name;
     let plain = volume
         .secret
         .as_ref()
-        .and_then(|source| Some(files(source.secret_name.as_deref()?, source.items.as_deref(), source.optional)));
+        .and_then(|source| Some((source.secret_name.as_deref()?, source.items.as_deref(), source.optional)))
+        .map(|(secret, items, optional)| files(name, secret, items, optional));
     let projected = volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten());
     let projected = projected
         .filter_map(|source| source.secret.as_ref())
-        .map(|source| files(&source.name, source.items.as_deref(), source.optional));
+        .map(|source| files(name, &source.name, source.items.as_deref(), source.optional));
     let csi = volume.csi.as_ref().and_then(|csi| csi.node_publish_secret_ref.as_ref());
     let csi = csi.map(|secret| SecretReference { secret: &secret.name, kind: ReferenceKind::Csi });
     plain.into_iter().chain(projected).chain(csi)
 }
 
-fn files<'a>(secret: &'a str, items: Option<&'a [KeyToPath]>, optional: Option<bool>) -> SecretReference<'a> {
+fn files<'a>(
+    volume: &'a str,
+    secret: &'a str,
+    items: Option<&'a [KeyToPath]>,
+    optional: Option<bool>,
+) -> SecretReference<'a> {
     let (items, optional) = (items.unwrap_or_default(), optional.unwrap_or(false));
-    SecretReference { secret, kind: ReferenceKind::Files { items, optional } }
+    SecretReference { secret, kind: ReferenceKind::Files { volume, items, optional } }
+}
+
+/// The paths of a volume that the containers see, where each mounts one by `subPath`. `None` where one of them mounts the
+/// whole volume, or a path that only the kubelet knows, or where none mounts it.
+fn sub_paths(pod: &PodSpec, volume: &str) -> Option<BTreeSet<String>> {
+    let containers = pod.containers.iter().chain(pod.init_containers.iter().flatten());
+    let mounts = containers.map(|container| &container.volume_mounts);
+    let mounts = mounts.chain(pod.ephemeral_containers.iter().flatten().map(|container| &container.volume_mounts));
+    let mounts = mounts.flatten().flatten().filter(|mount| mount.name == volume);
+    mounts.map(sub_path).collect::<Option<BTreeSet<String>>>().filter(|paths| !paths.is_empty())
+}
+
+/// The path that a mount shows of its volume. The kubelet keeps the files in folders whose names begin with two dots.
+fn sub_path(mount: &VolumeMount) -> Option<String> {
+    let parts = mount.sub_path.as_deref()?.split('/').filter(|part| !matches!(*part, "" | "."));
+    let path = parts.collect::<Vec<_>>().join("/");
+    (!path.is_empty() && !path.starts_with("..")).then_some(path)
+}
+
+/// The keys of a volume with these items that are seen under `paths`. Without items each key is a file of its name.
+fn keys_at(items: &[KeyToPath], paths: &BTreeSet<String>) -> BTreeSet<String> {
+    if items.is_empty() {
+        return paths.iter().filter_map(|path| path.split('/').next()).map(str::to_owned).collect();
+    }
+    let shown = |item: &&KeyToPath| {
+        let below = |path: &String| item.path.strip_prefix(path.as_str()).is_some_and(|rest| rest.starts_with('/'));
+        paths.contains(&item.path) || paths.iter().any(below)
+    };
+    items.iter().filter(shown).map(|item| item.key.clone()).collect()
 }
 
 /// Whether a pod of this specification refers to the Secret `name` in any way.
@@ -124,9 +162,13 @@ pub fn uses(pod: &PodSpec, secret: &str) -> Uses {
     };
     for reference in references(pod).filter(|reference| reference.secret == secret) {
         match reference.kind {
-            ReferenceKind::EnvFrom | ReferenceKind::Files { items: [], .. } => return Uses::Whole,
+            ReferenceKind::EnvFrom => return Uses::Whole,
             ReferenceKind::EnvKey { key, optional } => add(key, optional),
-            ReferenceKind::Files { items, optional } => items.iter().for_each(|item| add(&item.key, optional)),
+            ReferenceKind::Files { volume, items, optional } => match sub_paths(pod, volume) {
+                None if items.is_empty() => return Uses::Whole,
+                None => items.iter().for_each(|item| add(&item.key, optional)),
+                Some(paths) => keys_at(items, &paths).iter().for_each(|key| add(key, optional)),
+            },
             ReferenceKind::ImagePull | ReferenceKind::Csi => {}
         }
     }
@@ -224,6 +266,41 @@ mod tests {
         ] {
             let pod: PodSpec = serde_json::from_value(spec.clone()).unwrap();
             assert_eq!(refers_to(&pod, "s"), refers, "{spec}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_mounted_by_sub_path_is_that_key_alone() {
+        let pod = |mounts: &[Value], source: &Value| {
+            let mounts: Vec<Value> = mounts
+                .iter()
+                .map(|mount| {
+                    let mut mount = mount.clone();
+                    mount["name"] = json!("v");
+                    mount["mountPath"] = json!("/m");
+                    mount
+                })
+                .collect();
+            json!({"containers": [{"name": "c", "volumeMounts": mounts}], "volumes": [source]})
+        };
+        let plain = json!({"name": "v", "secret": {"secretName": "s"}});
+        let chosen = json!({"name": "v", "secret": {"secretName": "s", "items": [
+            {"key": "A", "path": "dir/a"}, {"key": "B", "path": "dir/b"}, {"key": "C", "path": "c"}]}});
+        let projected = json!({"name": "v", "projected": {"sources": [{"secret": {"name": "s"}}]}});
+        let at = |path: &str| json!({"subPath": path});
+        for (pod, expected) in [
+            (pod(&[at("A")], &plain), keys(&[("A", false)])),
+            (pod(&[at("./A/"), at("B")], &plain), keys(&[("A", false), ("B", false)])),
+            (pod(&[at("A")], &projected), keys(&[("A", false)])),
+            (pod(&[at("dir/a")], &chosen), keys(&[("A", false)])),
+            (pod(&[at("dir")], &chosen), keys(&[("A", false), ("B", false)])),
+            (pod(&[at("di")], &chosen), Uses::Nothing),
+            (pod(&[at("A"), json!({})], &plain), Uses::Whole),
+            (pod(&[at("A"), json!({"subPathExpr": "$(KEY)"})], &plain), Uses::Whole),
+            (pod(&[at("..data")], &plain), Uses::Whole),
+            (pod(&[at(".")], &plain), Uses::Whole),
+        ] {
+            assert_eq!(of(&pod), expected, "{pod}");
         }
     }
 

@@ -10,6 +10,7 @@ use crate::domain::binding::Binding;
 use crate::domain::fingerprint::FingerprintKey;
 use crate::domain::render::key::TargetKey;
 use crate::domain::target::mark::{fields_digest, mark};
+use crate::domain::target::record::data_digest;
 use crate::domain::value::Value;
 
 /// The Secret as it should be. Deliberately without `Debug`, `Clone` and `Serialize`.
@@ -68,6 +69,13 @@ impl Desired {
         let mark = mark(inputs, &fields_digest(&self.fields(), key));
         self.annotations.insert(ANNOTATION_INPUTS.to_owned(), mark);
         self
+    }
+
+    /// The digest of the data.
+    #[must_use]
+    pub fn digest(&self, key: &FingerprintKey) -> String {
+        let data = self.data.iter().map(|(name, value)| (name.as_str(), value));
+        data_digest((&self.namespace, &self.name), data, key)
     }
 
     fn fields(&self) -> BTreeSet<String> {

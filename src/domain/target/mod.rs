@@ -12,6 +12,10 @@ mod mark;
 mod observed;
 pub mod orphan;
 mod ownership;
+pub mod record;
+pub mod reserved;
+pub mod takeover;
+pub mod withdrawal;
 
 pub use crate::domain::target::desired::{Desired, owner_reference};
 pub use crate::domain::target::error::TargetError;

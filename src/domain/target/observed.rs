@@ -40,6 +40,18 @@ pub struct ObservedTarget {
     pub changed: Option<Box<str>>,
     /// The annotation `bindery.dev/rotation-state`.
     pub rotation_state: Option<Box<str>>,
+    /// The digest of the published data, where it is known: from the record, from a read, or from the write.
+    pub digest: Option<Box<str>>,
+    /// The first keys that others own and Bindery does not, at most six.
+    pub foreign: Box<[Box<str>]>,
+}
+
+impl ObservedTarget {
+    /// Whether Bindery's own entry in the managed fields is lost, as a restore without them loses it.
+    #[must_use]
+    pub const fn is_restored(&self) -> bool {
+        self.keys == 0 && !self.owns_mark
+    }
 }
 
 /// The metadata of a Secret, reduced to a twentieth, since memory has one for each published Secret.
@@ -93,7 +105,17 @@ fn observe(meta: &SecretMeta, key: &FingerprintKey) -> ObservedTarget {
         other_manager: other.and_then(|entry| entry.manager.clone()),
         changed: meta.annotations().get(ANNOTATION_CHANGED).map(|text| text.as_str().into()),
         rotation_state: meta.annotations().get(ANNOTATION_ROTATION_STATE).map(|text| text.as_str().into()),
+        digest: None,
+        foreign: foreign_keys(entries, &fields),
     }
+}
+
+/// The first keys that others own and Bindery does not.
+fn foreign_keys(entries: &[ManagedFieldsEntry], own: &BTreeSet<String>) -> Box<[Box<str>]> {
+    let others = entries.iter().filter(|entry| !is_own(entry)).filter_map(|entry| entry.fields_v1.as_ref());
+    let data = others.filter_map(|fields| fields.0.get("f:data")?.as_object()).flat_map(serde_json::Map::keys);
+    let keys: BTreeSet<&str> = data.filter_map(|field| field.strip_prefix("f:")).collect();
+    keys.into_iter().filter(|key| !own.contains(&format!("data/{key}"))).take(6).map(Into::into).collect()
 }
 
 /// The keys of a Secret that Bindery owns.

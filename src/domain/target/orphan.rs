@@ -1,9 +1,9 @@
 //! Secrets that a binding published under an earlier `spec.target.name`.
 //!
 //! A rename publishes the new Secret first. The old one is deleted once no pod template refers to it: a pod that restarts
-//! meanwhile must find the Secret that its template names.
+//! meanwhile must find the Secret that its template names. Anybody can copy an owner reference, so only a Secret that is
+//! on record and that Bindery's own apply still holds is deleted.
 
-use crate::api::DeletionPolicy;
 use crate::domain::binding::Binding;
 use crate::domain::target::observed::ObservedSecret;
 
@@ -18,27 +18,37 @@ pub struct Orphan {
     pub resource_version: String,
 }
 
-/// The orphans of a binding among the `secrets` of its namespace, given by name: those with its owner reference. With
-/// `Retain` there is none, since a Secret that outlives its binding outlives a rename as well.
+/// The orphan that a Secret on record under this name is. `None` where nothing is left of it, and where it is not proven
+/// to be what Bindery published: without Bindery's own entry of an apply, which a restore or a copy by hand loses, and
+/// without the owner reference of the binding.
 #[must_use]
-pub fn find<'a>(binding: &Binding, secrets: impl IntoIterator<Item = (&'a str, &'a ObservedSecret)>) -> Vec<Orphan> {
-    if binding.target.deletion_policy == DeletionPolicy::Retain {
-        return Vec::new();
-    }
-    let owned = |(name, secret): &(&str, &ObservedSecret)| {
-        *name != binding.target.name && !secret.ends && secret.owner.as_ref().is_some_and(|o| o.uid == binding.uid)
-    };
-    let mut found: Vec<Orphan> = secrets
+pub fn orphan(binding: &Binding, name: &str, found: Option<&ObservedSecret>) -> Option<Orphan> {
+    let secret = found.filter(|secret| !secret.ends && secret.observed.keys > 0 && is_of(binding, secret))?;
+    Some(Orphan {
+        name: name.to_owned(),
+        uid: secret.observed.uid.clone(),
+        resource_version: secret.observed.resource_version.clone(),
+    })
+}
+
+/// The names of the Secrets in the namespace, given by name, that carry the owner reference of the binding without being
+/// its target or `known` to it.
+#[must_use]
+pub fn unproven<'a>(
+    binding: &Binding,
+    secrets: impl IntoIterator<Item = (&'a str, &'a ObservedSecret)>,
+    known: impl Fn(&str) -> bool,
+) -> Vec<String> {
+    let claimed = secrets
         .into_iter()
-        .filter(owned)
-        .map(|(name, secret)| Orphan {
-            name: name.to_owned(),
-            uid: secret.observed.uid.clone(),
-            resource_version: secret.observed.resource_version.clone(),
-        })
-        .collect();
-    found.sort_by(|a, b| a.name.cmp(&b.name));
-    found
+        .filter(|(name, secret)| *name != binding.target.name && !secret.ends && is_of(binding, secret));
+    let mut names: Vec<String> = claimed.filter(|(name, _)| !known(name)).map(|(name, _)| name.to_owned()).collect();
+    names.sort();
+    names
+}
+
+fn is_of(binding: &Binding, secret: &ObservedSecret) -> bool {
+    secret.owner.as_ref().is_some_and(|owner| owner.uid == binding.uid)
 }
 
 #[cfg(test)]
@@ -49,35 +59,48 @@ mod tests {
     use serde_json::json;
     use zeroize::Zeroizing;
 
-    #[test]
-    fn only_what_the_binding_owns_under_another_name_is_left_over() {
-        let binding = |policy: &str| {
-            let spec: SecretBindingSpec = serde_json::from_value(
-                json!({"dataFrom": [{"secret": "a"}], "target": {"name": "new", "deletionPolicy": policy}}),
-            )
-            .unwrap();
-            let mut manifest = SecretBinding::new("b", spec);
-            manifest.metadata.namespace = Some("n".to_owned());
-            manifest.metadata.uid = Some("uid-1".to_owned());
-            Binding::parse(&manifest, &[]).ok().unwrap()
-        };
+    fn binding() -> Binding {
+        let spec: SecretBindingSpec =
+            serde_json::from_value(json!({"dataFrom": [{"secret": "a"}], "target": {"name": "new"}})).unwrap();
+        let mut manifest = SecretBinding::new("b", spec);
+        manifest.metadata.namespace = Some("n".to_owned());
+        manifest.metadata.uid = Some("uid-1".to_owned());
+        Binding::parse(&manifest, &[]).ok().unwrap()
+    }
+
+    fn secret(name: &'static str, owner: &str, controller: bool, manager: &str) -> (&'static str, ObservedSecret) {
         let key = FingerprintKey::new(Zeroizing::new([7; 32]));
-        let secret = |name: &'static str, owner: &str, controller: bool| {
-            let owners = json!([{"apiVersion": "bindery.dev/v1alpha1", "kind": "SecretBinding", "name": "b", "uid": owner, "controller": controller}]);
-            let metadata =
-                json!({"name": name, "namespace": "n", "uid": "s", "resourceVersion": "7", "ownerReferences": owners});
-            let meta = serde_json::from_value(json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata}));
-            (name, ObservedSecret::new(&meta.unwrap(), &key))
-        };
+        let owners = json!([{"apiVersion": "bindery.dev/v1alpha1", "kind": "SecretBinding", "name": "b", "uid": owner, "controller": controller}]);
+        let metadata = json!({
+            "name": name, "namespace": "n", "uid": "s", "resourceVersion": "7", "ownerReferences": owners,
+            "managedFields": [{"manager": manager, "operation": "Apply", "fieldsV1": {"f:data": {"f:A": {}}}}],
+        });
+        let meta = serde_json::from_value(json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata}));
+        (name, ObservedSecret::new(&meta.unwrap(), &key))
+    }
+
+    #[test]
+    fn only_what_bindery_applied_for_this_binding_is_an_orphan() {
+        for ((name, secret), expected) in [
+            (secret("old", "uid-1", true, "bindery"), true),
+            (secret("copied", "uid-1", true, "kubectl-create"), false),
+            (secret("others", "uid-2", true, "bindery"), false),
+            (secret("shared", "uid-1", false, "bindery"), false),
+        ] {
+            assert_eq!(orphan(&binding(), name, Some(&secret)).is_some(), expected, "{name}");
+        }
+        assert_eq!(orphan(&binding(), "gone", None), None);
+    }
+
+    #[test]
+    fn a_copy_with_the_owner_reference_is_named_and_nothing_else() {
         let secrets = [
-            secret("old", "uid-1", true),
-            secret("new", "uid-1", true),
-            secret("others", "uid-2", true),
-            secret("shared", "uid-1", false),
+            secret("new", "uid-1", true, "bindery"),
+            secret("old", "uid-1", true, "bindery"),
+            secret("copy", "uid-1", true, "kubectl-create"),
+            secret("others", "uid-2", true, "bindery"),
         ];
-        let secrets = || secrets.iter().map(|(name, secret)| (*name, secret));
-        let names = |policy| find(&binding(policy), secrets()).into_iter().map(|l| l.name).collect::<Vec<_>>();
-        assert_eq!(names("Delete"), ["old"]);
-        assert!(names("Retain").is_empty());
+        let secrets = secrets.iter().map(|(name, secret)| (*name, secret));
+        assert_eq!(unproven(&binding(), secrets, |name| name == "old"), ["copy"]);
     }
 }

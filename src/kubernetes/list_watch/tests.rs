@@ -72,6 +72,7 @@ impl WatchSource<ConfigMap> for Scripted {
     }
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "an answer of a watch is a Result, and it is put beside failures")]
 fn event(kind: &str, name: &str, version: &str) -> Result<WatchEvent<ConfigMap>, kube::Error> {
     let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "resourceVersion": version, "annotations": {}}});
     Ok(serde_json::from_value(json!({"type": kind, "object": object})).unwrap())

@@ -12,6 +12,7 @@ use crate::domain::rollout::outcome::RolloutOutcome;
 use crate::domain::rollout::result::RolloutStep;
 use crate::domain::rotation::found::Found;
 use crate::domain::target::ObservedTarget;
+use crate::domain::target::withdrawal::Withdrawal;
 use crate::reconcile::binding::ages::KnownAges;
 use crate::reconcile::binding::apply::Applied;
 use crate::reconcile::binding::cleanup::Cleaned;
@@ -45,10 +46,10 @@ pub struct Attempt {
     pub reached: Reached,
     /// The grant that serves the binding.
     pub grant: Option<GrantInUse>,
-    /// Whether what was published was deleted, since its grant ended and asks for that.
-    pub withdrawn: bool,
-    /// Whether the target is as Bindery last published it.
-    pub target_intact: bool,
+    /// What became of the Secret, where its grant ended and asks for its deletion.
+    pub withdrawal: Withdrawal,
+    /// The target as it was observed, where it was as Bindery last published it.
+    pub intact: Option<Box<ObservedTarget>>,
     /// The text of the annotation `bindery.dev/sync` that was acted on.
     pub handled_sync: Option<String>,
     /// The versions that are published, where they were read.
@@ -79,15 +80,21 @@ pub struct Published {
     pub name: String,
     /// Its metadata.
     pub observed: ObservedTarget,
-    /// Secrets of earlier names that something still refers to.
-    pub leftovers: Vec<String>,
+    /// What became of the Secrets of earlier names; `None` where the reconcile did not come to them.
+    pub cleaned: Option<Cleaned>,
 }
 
 impl Published {
     /// The published target of a binding.
     #[must_use]
     pub fn new(binding: &Binding, observed: ObservedTarget) -> Self {
-        Self { name: binding.target.name.clone(), observed, leftovers: Vec::new() }
+        Self { name: binding.target.name.clone(), observed, cleaned: None }
+    }
+
+    /// The Secrets of earlier names that something still refers to.
+    #[must_use]
+    pub fn remaining(&self) -> &[String] {
+        self.cleaned.as_ref().map_or(&[], |cleaned| &cleaned.remaining)
     }
 
     /// When it was last written.
@@ -170,9 +177,10 @@ impl Attempt {
 
     /// Keeps which Secrets of earlier names stay.
     pub fn keep_cleaned(&mut self, binding: &Binding, cleaned: Cleaned) {
-        self.facts.tidy = Some(cleaned.remaining.is_empty().then_some(binding.generation));
+        let tidy = cleaned.remaining.is_empty() && cleaned.unproven.is_empty();
+        self.facts.tidy = Some(tidy.then_some(binding.generation));
         if let Some(published) = &mut self.published {
-            published.leftovers = cleaned.remaining;
+            published.cleaned = Some(cleaned);
         }
     }
 

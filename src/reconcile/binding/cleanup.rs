@@ -4,60 +4,89 @@ use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{Pod, PodSpec, PodTemplateSpec};
 
-use crate::domain::binding::Binding;
+use crate::api::DeletionPolicy;
 use crate::domain::rollout::consumers::refers_to;
-use crate::domain::target::orphan::{self, Orphan};
+use crate::domain::target::ObservedSecret;
+use crate::domain::target::orphan::{orphan, unproven};
+use crate::domain::target::record::former_targets;
 use crate::kubernetes::api_server::{Permit, ReadClient};
 use crate::kubernetes::list::any_object;
+use crate::kubernetes::read::read_secret_metadata;
 use crate::kubernetes::write::delete_secret;
 use crate::reconcile::context::Context;
+use crate::reconcile::subject::Subject;
 
 /// What became of the Secrets of earlier names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cleaned {
     /// The names of those that stay for now, since something refers to them.
     pub remaining: Vec<String>,
+    /// The names of those that were deleted.
+    pub deleted: Vec<String>,
+    /// The names of Secrets that carry the owner reference of the binding, but that nothing proves to be its own.
+    pub unproven: Vec<String>,
 }
 
 /// Deletes the Secrets of earlier names that nothing refers to. A failure here is no failure of the binding: the Secret
-/// under the new name is published. `tidy` is the generation for which none was left.
-pub async fn cleanup(cx: &Context, binding: &Binding, tidy: Option<i64>, permit: &Permit<'_>) -> Cleaned {
-    if tidy == Some(binding.generation) {
-        return Cleaned::default();
+/// under the new name is published. `tidy` is the generation for which none was left. With `Retain` nothing is deleted,
+/// since a Secret that outlives its binding outlives a rename as well.
+pub async fn cleanup(cx: &Context, at: &Subject<'_>, tidy: Option<i64>, permit: &Permit<'_>) -> Cleaned {
+    let binding = &at.binding;
+    let mut cleaned = Cleaned::default();
+    if tidy == Some(binding.generation) || binding.target.deletion_policy == DeletionPolicy::Retain {
+        return cleaned;
     }
-    let orphans = cx.state.targets.of(&binding.namespace, |targets| {
-        orphan::find(binding, targets.iter().map(|(name, secret)| (name.as_str(), &**secret)))
-    });
-    let mut remaining = Vec::new();
-    for orphan in orphans {
-        if !Box::pin(delete(&binding.namespace, &orphan, permit)).await {
-            remaining.push(orphan.name);
+    for former in former_targets(at.before, &binding.target.name) {
+        match Box::pin(delete(cx, at, &former.name, permit)).await {
+            Fate::Absent => {}
+            Fate::Deleted => cleaned.deleted.push(former.name),
+            Fate::Stays => cleaned.remaining.push(former.name),
         }
     }
-    Cleaned { remaining }
+    let known = |name: &str| cleaned.deleted.iter().chain(&cleaned.remaining).any(|known| known == name);
+    let unproven = cx.state.targets.of(&binding.namespace, |targets| {
+        unproven(binding, targets.iter().map(|(name, secret)| (name.as_str(), &**secret)), known)
+    });
+    Cleaned { unproven, ..cleaned }
 }
 
-/// Deletes a Secret if nothing refers to it. True where it is gone.
-async fn delete(namespace: &str, orphan: &Orphan, permit: &Permit<'_>) -> bool {
-    let name = &orphan.name;
-    let gone = match is_in_use(permit.reads().await, namespace, name).await {
-        Ok(true) => false,
-        Ok(false) => {
-            let deleted = delete_secret(permit.writes().await, namespace, orphan).await;
-            deleted.unwrap_or_else(|error| {
-                tracing::warn!(%namespace, secret = %name, %error, "a Secret of an earlier name could not be deleted");
-                false
-            })
-        }
+/// What became of a Secret of an earlier name.
+enum Fate {
+    /// There is none that is proven to be the binding's.
+    Absent,
+    /// It was deleted.
+    Deleted,
+    /// It stays for now.
+    Stays,
+}
+
+/// Deletes a Secret that is on record, if it is still what Bindery published and nothing refers to it.
+async fn delete(cx: &Context, at: &Subject<'_>, name: &str, permit: &Permit<'_>) -> Fate {
+    let namespace = &at.binding.namespace;
+    let found = match read_secret_metadata(permit.reads().await, namespace, name).await {
+        Ok(found) => found.map(|meta| ObservedSecret::new(&meta, &cx.key)),
         Err(error) => {
-            tracing::warn!(%namespace, secret = %name, %error, "whether a Secret is in use cannot be told, so it stays");
-            false
+            tracing::warn!(%namespace, secret = %name, %error, "a Secret of an earlier name cannot be read, so it stays");
+            return Fate::Stays;
         }
     };
-    if gone {
-        tracing::info!(%namespace, secret = %name, "deleted a Secret of an earlier name");
+    let Some(orphan) = orphan(&at.binding, name, found.as_ref()) else { return Fate::Absent };
+    match is_in_use(permit.reads().await, namespace, name).await {
+        Ok(true) => return Fate::Stays,
+        Ok(false) => {}
+        Err(error) => {
+            tracing::warn!(%namespace, secret = %name, %error, "whether a Secret is in use cannot be told, so it stays");
+            return Fate::Stays;
+        }
     }
-    gone
+    match delete_secret(permit.writes().await, namespace, &orphan).await {
+        Ok(true) => Fate::Deleted,
+        Ok(false) => Fate::Stays,
+        Err(error) => {
+            tracing::warn!(%namespace, secret = %name, %error, "a Secret of an earlier name could not be deleted");
+            Fate::Stays
+        }
+    }
 }
 
 /// Whether a pod that has not ended, or a template that makes pods, refers to the Secret `name`.

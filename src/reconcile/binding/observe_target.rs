@@ -2,7 +2,8 @@
 
 use crate::api::SecretBindingStatus;
 use crate::domain::binding::Binding;
-use crate::domain::target::{ObservedSecret, TargetError, TargetState, is_intact, judge};
+use crate::domain::target::record::{data_digest, is_forged, recorded_digest};
+use crate::domain::target::{ObservedSecret, ObservedTarget, TargetError, TargetState, is_intact, judge, owned_keys};
 use crate::kubernetes::api_server::ReadClient;
 use crate::kubernetes::list::list_secret_names;
 use crate::kubernetes::read::{PublishedSecret, read_secret, read_secret_metadata};
@@ -35,7 +36,7 @@ pub async fn observe_target(cx: &Context, subject: &Subject<'_>) -> Result<Targe
 pub fn cached(cx: &Context, subject: &Subject<'_>) -> Option<TargetState> {
     let binding = &subject.binding;
     let secret = cx.state.targets.get(&binding.namespace, &binding.target.name)?;
-    Some(judge(binding, Some(&secret), is_published(binding, subject.before)))
+    Some(judged(subject, Some(&secret)))
 }
 
 /// The target as the API server has it: what a write rests on.
@@ -47,7 +48,7 @@ pub async fn observe_live(cx: &Context, subject: &Subject<'_>, client: ReadClien
     let name = &binding.target.name;
     let meta = read_secret_metadata(client, &binding.namespace, name).await.map_err(|error| unread(name, &error))?;
     let secret = meta.map(|meta| ObservedSecret::new(&meta, &cx.key));
-    Ok(judge(binding, secret.as_ref(), is_published(binding, subject.before)))
+    Ok(judged(subject, secret.as_ref()))
 }
 
 /// The same with its values.
@@ -63,13 +64,50 @@ pub async fn observe_with_values(
     let name = &binding.target.name;
     let read = read_secret(client, &binding.namespace, name).await.map_err(|error| unread(name, &error))?;
     let secret = read.as_ref().map(|read| ObservedSecret::new(&read.meta, &cx.key));
-    Ok((judge(binding, secret.as_ref(), is_published(binding, subject.before)), read))
+    let mut target = judged(subject, secret.as_ref());
+    if let (TargetState::Owned(observed), Some(read)) = (&mut target, &read) {
+        let own = owned_keys(&read.meta);
+        let data = read.data.iter().filter(|(key, _)| own.contains(*key)).map(|(key, value)| (key.as_str(), value));
+        observed.digest = Some(data_digest((&binding.namespace, name), data, &cx.key).into());
+    }
+    Ok((target, read))
 }
 
-/// Whether Bindery still owns each field that it published.
+/// The same target with the digest of its data. A Secret at another resource version than the one on record is read
+/// once: metadata show who wrote a field, and not what.
+///
+/// # Errors
+/// Where the API server does not answer, or refuses.
+pub async fn observe_data(cx: &Context, subject: &Subject<'_>, target: TargetState) -> Result<TargetState, Error> {
+    match &target {
+        TargetState::Owned(observed) if observed.digest.is_none() && is_intact(observed) => {
+            Ok(observe_with_values(cx, subject, cx.clients.kubernetes.reads()).await?.0)
+        }
+        _ => Ok(target),
+    }
+}
+
+/// The target, where it is as Bindery published it: it owns each field, and nobody changed a value.
 #[must_use]
-pub fn is_target_intact(target: &TargetState) -> bool {
-    matches!(target, TargetState::Owned(observed) if is_intact(observed))
+pub fn intact(cx: &Context, subject: &Subject<'_>, target: &TargetState) -> Option<Box<ObservedTarget>> {
+    match target {
+        TargetState::Owned(observed)
+            if is_intact(observed) && !is_forged(subject.before, &subject.binding.target.name, observed, &cx.key) =>
+        {
+            Some(Box::new(observed.clone()))
+        }
+        _ => None,
+    }
+}
+
+/// Judges the Secret under the target's name, with what is on record of it.
+fn judged(subject: &Subject<'_>, secret: Option<&ObservedSecret>) -> TargetState {
+    let binding = &subject.binding;
+    let mut target = judge(binding, secret, is_published(binding, subject.before));
+    if let TargetState::Owned(observed) = &mut target {
+        observed.digest = recorded_digest(subject.before, &binding.target.name, observed);
+    }
+    target
 }
 
 /// A target that is not the binding's, as an error.

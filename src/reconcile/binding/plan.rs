@@ -11,6 +11,7 @@ use crate::domain::render::rejection::Rejection;
 use crate::domain::rotation::age;
 use crate::domain::secret::reference::Source;
 use crate::domain::secret::version::VersionRef;
+use crate::domain::target::record::is_forged;
 use crate::domain::target::{self, Comparison, TargetError, TargetState, compare};
 use crate::reconcile::authorization::AuthorizedBinding;
 use crate::reconcile::binding::observe::Observed;
@@ -79,6 +80,9 @@ pub fn need(situation: &Situation<'_>, rejected: Option<&RejectedInputs>, key: &
     match compare(observed, inputs) {
         // What is published is proven current, but the status that tells of it was lost: only a read gives it back.
         Comparison::Current if !is_recorded(situation) => Need::Read(ReadReason::Restart),
+        Comparison::Current if is_forged(situation.status, situation.target_name, observed, key) => {
+            Need::Read(ReadReason::Drift)
+        }
         Comparison::Current => match situation.rotation {
             Some(reason) => Need::Read(reason),
             None => Need::Nothing(observed.clone()),
@@ -191,7 +195,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::api::{ANNOTATION_INPUTS, Reason, SourceStatus, TargetReference};
+    use crate::api::{ANNOTATION_INPUTS, PublishedTarget, Reason, SourceStatus, TargetReference};
     use crate::domain::render::mapping::error::RenderError;
     use crate::domain::secret::reference::VersionSelector;
     use zeroize::Zeroizing;
@@ -217,6 +221,8 @@ mod tests {
             written: None,
             changed: None,
             rotation_state: None,
+            digest: None,
+            foreign: Box::default(),
             other_manager: Some("kubectl-edit".to_owned()),
         })
     }
@@ -291,6 +297,44 @@ mod tests {
         assert_eq!(reason(&Situation { target: &current, status: &blank, ..base.clone() }), Some(ReadReason::Restart));
         assert_eq!(reason(&Situation { target: &current, inputs: None, ..base.clone() }), Some(ReadReason::Changed));
         assert_eq!(reason(&Situation { target: &current, forced: true, ..base }), Some(ReadReason::Forced));
+    }
+
+    #[test]
+    fn a_value_that_differs_from_the_record_is_drift_whoever_wrote_it() {
+        let (key, other) = (key(1), key(2));
+        let inputs = key.digest("inputs", ["x"]);
+        let known = versions();
+        let TargetState::Owned(current) = owned(&inputs, &key, |_| {}) else { panic!() };
+        let (ours, theirs) = (key.digest("data", ["ours"]), key.digest("data", ["theirs"]));
+        for (digest, recorded_digest, drifted) in [
+            (Some(&ours), Some(&ours), false),
+            (Some(&theirs), Some(&ours), true),
+            // An older release recorded none, and a digest under a key that is gone tells nothing.
+            (Some(&theirs), None, false),
+            (Some(&theirs), Some(&other.digest("data", ["ours"])), false),
+        ] {
+            let target = recorded_digest.map(|digest| PublishedTarget {
+                name: "worker".to_owned(),
+                digest: digest.clone(),
+                ..PublishedTarget::default()
+            });
+            let status = SecretBindingStatus { target, ..recorded() };
+            let digest = digest.map(|digest| digest.as_str().into());
+            let target = TargetState::Owned(target::ObservedTarget { digest, ..current.clone() });
+            let situation = Situation {
+                target: &target,
+                status: &status,
+                inputs: Some(inputs.clone()),
+                versions: Some(&known),
+                by_event: false,
+                forced: false,
+                rotation: None,
+                grant: "g",
+                target_name: "worker",
+            };
+            let needed = need(&situation, None, &key);
+            assert_eq!(needed == Need::Read(ReadReason::Drift), drifted, "{needed:?}");
+        }
     }
 
     #[test]

@@ -84,7 +84,7 @@ pub fn requeue(
     let backfill = history.ages.next_backfill(now).filter(|_| error.is_none());
     let all = [next, expiry, overlaps, attempt.rollout.next, attempt.rotation.next, wake, backfill];
     let next = all.into_iter().flatten().min();
-    let cleans_up = attempt.published.as_ref().is_some_and(|published| !published.leftovers.is_empty());
+    let cleans_up = attempt.published.as_ref().is_some_and(|published| !published.remaining().is_empty());
     let next = if let Some(unwritten) = &history.unwritten {
         let pause = unwritten.pause(now);
         Some(next.map_or(pause, |next| next.max(UNWRITTEN_PAUSE).min(pause)))

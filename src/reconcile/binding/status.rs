@@ -8,9 +8,11 @@ use crate::api::{ConditionType, Reason, SecretBindingStatus, TargetReference};
 use crate::domain::binding::Binding;
 use crate::domain::note::Note;
 use crate::domain::rollout::outcome::RolloutOutcome;
+use crate::domain::target::withdrawal::Withdrawal;
 use crate::reconcile::binding::attempt::{Attempt, Reached};
 use crate::reconcile::binding::conditions::Conditions;
 use crate::reconcile::binding::events::transitions;
+use crate::reconcile::binding::recorded::{deletions, foreign_keys, record_targets, unproven};
 use crate::reconcile::binding::stale::{STALE_AFTER_INTERVALS, stale_after};
 use crate::reconcile::error::{Class, Error};
 use crate::reconcile::rotation::overlap::report::activities;
@@ -74,7 +76,8 @@ pub fn status(before: &SecretBindingStatus, findings: Findings<'_>, now: Timesta
     with_rotation(&mut status, before, told.as_ref(), now);
     let RotationReport { notes: of_rules, due, wake, .. } = told.unwrap_or_default();
     let notes = transitions(before, &status).into_iter().chain(of_rules).collect();
-    let commands = rotation.overlaps.iter().flatten().filter_map(|overlap| overlap.note.clone()).collect();
+    let of_overlaps = rotation.overlaps.iter().flatten().filter_map(|overlap| overlap.note.clone());
+    let commands = of_overlaps.chain(deletions(before, findings.attempt, status != *before)).collect();
     Report { status, notes, commands, due, wake }
 }
 
@@ -100,7 +103,7 @@ fn after_attempt(before: &SecretBindingStatus, findings: Findings<'_>, now: Time
     let Findings { generation, attempt, error, .. } = findings;
     let mut status = before.clone();
     status.observed_generation = Some(generation);
-    publish(&mut status, attempt);
+    publish(&mut status, attempt, findings.binding.map(|binding| binding.target.name.as_str()));
     let mut conditions = Conditions::new(&before.conditions, generation, now);
     for (type_, step) in STEPS {
         let (state, reason, message) = part(type_, step, findings);
@@ -132,21 +135,23 @@ fn after_attempt(before: &SecretBindingStatus, findings: Findings<'_>, now: Time
     status
 }
 
-/// Puts into a status what is published.
-fn publish(status: &mut SecretBindingStatus, attempt: &Attempt) {
+/// Puts into a status what is published. `target` is the name of the target.
+fn publish(status: &mut SecretBindingStatus, attempt: &Attempt, target: Option<&str>) {
     if let Some(grant) = &attempt.grant {
         status.grant = Some(grant.name.clone());
     }
     if let Some(sources) = &attempt.sources {
         status.sources.clone_from(sources);
     }
+    record_targets(status, attempt, target);
     if let Some(published) = &attempt.published {
         status.binding = Some(TargetReference { name: published.name.clone() });
         status.keys = i32::try_from(published.observed.keys).ok();
         status.last_changed_time = published.written().cloned();
     }
-    if attempt.withdrawn {
-        (status.binding, status.keys, status.last_changed_time) = (None, None, None);
+    if matches!(attempt.withdrawal, Withdrawal::Delete | Withdrawal::Release) {
+        (status.binding, status.target) = (None, None);
+        (status.keys, status.last_changed_time) = (None, None);
         status.sources.clear();
     }
     if attempt.handled_sync.is_some() {
@@ -214,11 +219,13 @@ fn part(type_: ConditionType, step: Reached, findings: Findings<'_>) -> (&'stati
 fn published_message(attempt: &Attempt) -> String {
     attempt.published.as_ref().map_or_else(String::new, |published| {
         let mut message = format!("the Secret {:?} holds {} keys", published.name, published.observed.keys);
-        for name in &published.leftovers {
+        for name in published.remaining() {
             message.push_str("; the Secret of the earlier name, ");
             message.push_str(name);
             message.push_str(", stays until no pod and no workload refers to it");
         }
+        message.push_str(&foreign_keys(&published.observed));
+        message.push_str(&unproven(published));
         message
     })
 }
@@ -238,7 +245,7 @@ fn summary(
         .conditions
         .iter()
         .any(|c| c.type_ == ConditionType::Ready.as_str() && c.reason == Reason::Stale.as_str());
-    if error.class() == Class::Passing && attempt.target_intact && (was_ready || was_stale) {
+    if error.class() == Class::Passing && attempt.intact.is_some() && (was_ready || was_stale) {
         let failing_since =
             conditions.get(ConditionType::Fetched).map_or(conditions.now, |fetched| fetched.last_transition_time.0);
         if conditions.now.duration_since(failing_since) < stale_after(interval) {
@@ -272,8 +279,8 @@ mod tests {
         Timestamp::from_second(1_700_000_000 + second).unwrap()
     }
 
-    fn published() -> Attempt {
-        let observed = ObservedTarget {
+    fn observed() -> ObservedTarget {
+        ObservedTarget {
             uid: String::new(),
             resource_version: String::new(),
             mark: None,
@@ -284,12 +291,17 @@ mod tests {
             other_manager: None,
             changed: None,
             rotation_state: None,
-        };
+            digest: Some("key.digest".into()),
+            foreign: Box::default(),
+        }
+    }
+
+    fn published() -> Attempt {
         Attempt {
             grant: Some(GrantInUse { name: "g".to_owned(), expires: None }),
             sources: Some(Vec::new()),
-            published: Some(Published { name: "worker".to_owned(), observed, leftovers: vec![] }),
-            target_intact: true,
+            published: Some(Published { name: "worker".to_owned(), observed: observed(), cleaned: None }),
+            intact: Some(Box::new(observed())),
             reached: Reached::Applied,
             ..Attempt::default()
         }
@@ -299,9 +311,10 @@ mod tests {
         Error::Source(SourceError { request_id: Some(request.to_owned()), ..SourceError::new(kind, "app") })
     }
 
-    fn stopped(target_intact: bool) -> Attempt {
+    fn stopped(intact: bool) -> Attempt {
         let grant = Some(GrantInUse { name: "g".to_owned(), expires: None });
-        Attempt { grant, target_intact, reached: Reached::Granted, ..Attempt::default() }
+        let intact = intact.then(|| Box::new(observed()));
+        Attempt { grant, intact, reached: Reached::Granted, ..Attempt::default() }
     }
 
     fn after(

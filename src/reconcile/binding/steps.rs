@@ -13,7 +13,7 @@ use crate::reconcile::binding::authorize::authorize;
 use crate::reconcile::binding::cleanup::cleanup;
 use crate::reconcile::binding::fetch::{fetch, recheck};
 use crate::reconcile::binding::observe::{confirm, observe};
-use crate::reconcile::binding::observe_target::{is_target_intact, observe_target};
+use crate::reconcile::binding::observe_target::{intact, observe_data, observe_target};
 use crate::reconcile::binding::plan::{Need, allow_repair, must_confirm, plan};
 use crate::reconcile::binding::withdraw::withdraw;
 use crate::reconcile::context::Context;
@@ -62,14 +62,15 @@ async fn steps(
     let authorized = match Box::pin(authorize(cx, at)).await {
         Ok(authorized) => authorized,
         Err(refusal) => {
-            attempt.withdrawn = Box::pin(withdraw(cx, at, &refusal, permit)).await?;
+            attempt.withdrawal = Box::pin(withdraw(cx, at, &refusal, permit)).await?;
             return Err(refusal);
         }
     };
     attempt.keep_grant(&authorized.access);
 
     let target = Box::pin(observe_target(cx, at)).await?;
-    attempt.target_intact = is_target_intact(&target);
+    let target = Box::pin(observe_data(cx, at, target)).await?;
+    attempt.intact = intact(cx, at, &target);
     let mut observed = Box::pin(observe(cx, at, &authorized, history, target)).await?;
     attempt.facts.verified = observed.verified();
 
@@ -104,7 +105,7 @@ async fn steps(
             attempt.keep_applied(at, applied)?;
         }
     }
-    attempt.keep_cleaned(&at.binding, Box::pin(cleanup(cx, &at.binding, history.tidy, permit)).await);
+    attempt.keep_cleaned(&at.binding, Box::pin(cleanup(cx, at, history.tidy, permit)).await);
     let known = KnownAges { ages: attempt.rotation.found.ages.take(), history: attempt.ages_so_far(&history.ages) };
     attempt.keep_ages(backfill(cx, at, &authorized, known));
     Ok(())

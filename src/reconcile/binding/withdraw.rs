@@ -1,23 +1,27 @@
-//! Deletes what was published through a grant that ended and asks for that.
+//! Takes back what was published through a grant that ended and asks for that.
+
+use std::collections::BTreeSet;
 
 use k8s_openapi::jiff::Timestamp;
 
 use crate::api::OnExpiry;
 use crate::domain::grant::GrantError;
-use crate::domain::target::TargetState;
 use crate::domain::target::orphan::Orphan;
+use crate::domain::target::record::is_on_record;
+use crate::domain::target::withdrawal::Withdrawal;
+use crate::domain::target::{TargetState, owned_keys};
 use crate::kubernetes::api_server::Permit;
 use crate::kubernetes::grant_object::GrantObject;
 use crate::kubernetes::list::find_grant;
-use crate::kubernetes::write::delete_secret;
+use crate::kubernetes::write::{delete_secret, release_secret};
 use crate::kubernetes::write_error::WriteError;
-use crate::reconcile::binding::observe_target::observe_live;
+use crate::reconcile::binding::observe_target::observe_with_values;
 use crate::reconcile::context::Context;
 use crate::reconcile::error::Error;
 use crate::reconcile::subject::Subject;
 
-/// Deletes the target where `refusal` is the end of the grant that published it, and that grant asks for it. True where
-/// the target is gone.
+/// Takes the target back where `refusal` is the end of the grant that published it, and that grant asks for it: deletes
+/// it, or takes Bindery's own keys from a Secret that was adopted or that others use too.
 ///
 /// # Errors
 /// What Kubernetes refuses.
@@ -26,30 +30,36 @@ pub async fn withdraw(
     subject: &Subject<'_>,
     refusal: &Error,
     permit: &Permit<'_>,
-) -> Result<bool, Error> {
-    let Error::Grant(GrantError::Expired { grant, delete: true, at }) = refusal else { return Ok(false) };
+) -> Result<Withdrawal, Error> {
+    let Error::Grant(GrantError::Expired { grant, delete: true, at }) = refusal else { return Ok(Withdrawal::None) };
     if subject.before.grant.as_ref() != Some(grant) {
-        return Ok(false);
+        return Ok(Withdrawal::None);
     }
     // The watch may lag behind, and what is deleted does not come back when the grant turns out to be extended.
     let live = find_grant(permit.reads().await, grant).await.map_err(|_| unseen(&subject.binding.target.name))?;
     if !live.is_some_and(|live| still_asks(&live, *at)) {
         tracing::warn!(%grant, "a grant was changed after its end was seen, so nothing is deleted");
-        return Ok(false);
+        return Ok(Withdrawal::None);
     }
     let (namespace, name) = (&subject.binding.namespace, &subject.binding.target.name);
-    match observe_live(cx, subject, permit.reads().await).await? {
-        TargetState::Absent => Ok(true),
-        TargetState::Owned(observed) => {
-            let seen = Orphan { name: name.clone(), uid: observed.uid, resource_version: observed.resource_version };
-            if !delete_secret(permit.writes().await, namespace, &seen).await? {
-                return Err(WriteError::Raced.into());
-            }
-            tracing::info!(%namespace, secret = %name, "deleted, since its grant ended");
-            Ok(true)
+    let (observed, read) = match observe_with_values(cx, subject, permit.reads().await).await? {
+        (TargetState::Owned(observed), Some(read)) => (observed, read),
+        (TargetState::Absent, _) => return Ok(Withdrawal::Delete),
+        _ => return Ok(Withdrawal::None),
+    };
+    let keys: BTreeSet<String> = read.data.keys().cloned().collect();
+    let adopted = subject.binding.target.adopt || read.is_adoptable();
+    let on_record = is_on_record(subject.before, name, &observed.uid);
+    let withdrawal = Withdrawal::of(on_record, adopted, &keys, &owned_keys(&read.meta));
+    let seen = Orphan { name: name.clone(), uid: observed.uid, resource_version: observed.resource_version };
+    match withdrawal {
+        Withdrawal::Delete if !delete_secret(permit.writes().await, namespace, &seen).await? => {
+            return Err(WriteError::Raced.into());
         }
-        TargetState::Foreign(_) | TargetState::Adoptable(_) => Ok(false),
+        Withdrawal::Release => release_secret(permit.writes().await, namespace, &seen, &read.type_).await?,
+        Withdrawal::Delete | Withdrawal::Keep | Withdrawal::None => {}
     }
+    Ok(withdrawal)
 }
 
 /// It is not known whether the grant still asks for the deletion. Another reconcile looks again.

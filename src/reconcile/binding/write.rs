@@ -11,6 +11,7 @@ use crate::domain::render::rejection::Rejection;
 use crate::domain::rollout::publication::{PublishedBefore, changes};
 use crate::domain::secret::reference::Source;
 use crate::domain::secret::version::VersionRef;
+use crate::domain::target::record::is_forged;
 use crate::domain::target::{Comparison, Desired, ObservedSecret, ObservedTarget, TargetState, compare, judge};
 use crate::kubernetes::api_server::Permit;
 use crate::kubernetes::read::PublishedSecret;
@@ -19,6 +20,7 @@ use crate::kubernetes::write_error::WriteError;
 use crate::reconcile::authorization::AuthorizedBinding;
 use crate::reconcile::binding::observe_target::{observe_live, observe_with_values, refuse_foreign};
 use crate::reconcile::binding::plan::records_text;
+use crate::reconcile::binding::take_over::take_over;
 use crate::reconcile::consistency::Consistency;
 use crate::reconcile::context::Context;
 use crate::reconcile::error::Error;
@@ -121,9 +123,15 @@ async fn observe(
     if overlapping || subject.binding.has_history() {
         return observe_with_values(cx, subject, permit.reads().await).await;
     }
-    match seen {
-        Some(seen) => Ok((seen, None)),
-        None => Ok((observe_live(cx, subject, permit.reads().await).await?, None)),
+    let seen = match seen {
+        Some(seen) => seen,
+        None => observe_live(cx, subject, permit.reads().await).await?,
+    };
+    match &seen {
+        TargetState::Owned(observed) if observed.is_restored() => {
+            observe_with_values(cx, subject, permit.reads().await).await
+        }
+        _ => Ok((seen, None)),
     }
 }
 
@@ -190,18 +198,26 @@ async fn write_content(
     let rendered = |result| Written { result, rendered: true, rejected: Some(None), overlaps: None, raced: false };
     if let TargetState::Owned(observed) = &content.target
         && compare(observed, &inputs) == Comparison::Current
+        && observed.digest.is_some()
+        && !is_forged(subject.before, &binding.target.name, observed, &cx.key)
     {
         return rendered(Ok(observed.clone()));
     }
     let (alone, overlapping) = (content.alone, content.overlapping);
+    let restored = matches!(&content.target, TargetState::Owned(observed) if observed.is_restored());
+    let read = content.old.filter(|_| restored);
     let inputs_now = material.inputs(cx, records_text(&content.target));
-    let (mut desired, observed) = match compose(cx, subject, material, content, &inputs) {
+    let (mut desired, mut observed) = match compose(cx, subject, material, content, &inputs) {
         Ok(composed) => composed,
         Err(error) => return Written::rejected(error.into(), inputs_now),
     };
     if alone {
         // What may be the only copy of a value does not go with its binding.
         desired = desired.without_owner(&inputs, &cx.key);
+    }
+    match Box::pin(take_over(cx, subject, read, &desired, permit)).await {
+        Ok(taken) => observed = taken.or(observed),
+        Err(error) => return Written { raced: error == WriteError::Raced, ..rendered(Err(error.into())) },
     }
     let written = match apply_secret(permit.writes().await, &desired, observed.as_ref()).await {
         Ok(written) => ObservedSecret::new(&written, &cx.key),
@@ -210,9 +226,10 @@ async fn write_content(
             return Written { raced, ..rendered(Err(error.into())) };
         }
     };
-    let TargetState::Owned(observed) = judge(binding, Some(&written), true) else {
+    let TargetState::Owned(mut observed) = judge(binding, Some(&written), true) else {
         return rendered(Err(WriteError::Raced.into()));
     };
+    observed.digest = Some(desired.digest(&cx.key).into());
     // What is as it should be needs no reconcile when the watch shows it. A new phase does, since it waits.
     if !overlapping && compare(&observed, &inputs) == Comparison::Current {
         cx.state.targets.wrote(&binding.namespace, &desired.name, &observed.resource_version);

@@ -1,0 +1,87 @@
+//! Which Secrets a status has on record, and what is said of those that were deleted or left alone.
+
+use crate::api::{Reason, SecretBindingStatus};
+use crate::domain::note::Note;
+use crate::domain::target::ObservedTarget;
+use crate::domain::target::record::{former_targets, is_on_record, record};
+use crate::domain::target::withdrawal::Withdrawal;
+use crate::reconcile::binding::attempt::{Attempt, Published};
+
+/// Puts into a status which Secrets are the binding's. What was only looked at is recorded where it was on record before.
+pub fn record_targets(status: &mut SecretBindingStatus, attempt: &Attempt, target: Option<&str>) {
+    match (&attempt.published, &attempt.intact) {
+        (Some(published), _) => {
+            let mut former = former_targets(status, &published.name);
+            if published.cleaned.is_some() {
+                former.retain(|former| published.remaining().contains(&former.name));
+            }
+            status.former_targets = former;
+            let known = status.target.take().filter(|known| known.name == published.name);
+            status.target = record(&published.name, &published.observed).or(known);
+        }
+        (None, Some(intact)) => {
+            if let Some(name) = target.filter(|name| is_on_record(status, name, "")) {
+                status.target = record(name, intact);
+            }
+        }
+        (None, None) => {}
+    }
+}
+
+/// The Events about Secrets that were deleted, released, or left alone.
+#[must_use]
+pub fn deletions(before: &SecretBindingStatus, attempt: &Attempt, changed: bool) -> Vec<Note> {
+    let note = |warning, reason, text| Note { warning, reason, text };
+    let cleaned = attempt.published.as_ref().and_then(|published| published.cleaned.as_ref());
+    let earlier = cleaned.into_iter().flat_map(|cleaned| &cleaned.deleted);
+    let mut notes: Vec<Note> = earlier
+        .map(|name| {
+            let text = format!("deleted the Secret {name:?} of an earlier spec.target.name: nothing refers to it");
+            note(false, Reason::SecretDeleted, text)
+        })
+        .collect();
+    let Some(name) = before.binding.as_ref().map(|binding| &binding.name) else { return notes };
+    match attempt.withdrawal {
+        Withdrawal::Delete => {
+            let text = format!("deleted the Secret {name:?}: its SecretGrant ended and has onExpiry: Delete");
+            notes.push(note(true, Reason::SecretDeleted, text));
+        }
+        Withdrawal::Release => {
+            let text = format!(
+                "took Bindery's keys and marks from the Secret {name:?}: its SecretGrant ended and has onExpiry: Delete; the keys of others stay"
+            );
+            notes.push(note(true, Reason::SecretReleased, text));
+        }
+        Withdrawal::Keep if changed => {
+            let text = format!(
+                "left the Secret {name:?} alone: its SecretGrant ended and has onExpiry: Delete, but nothing proves that Bindery published it (its managedFields or the status of the binding were lost); delete it by hand"
+            );
+            notes.push(note(true, Reason::SecretKept, text));
+        }
+        Withdrawal::Keep | Withdrawal::None => {}
+    }
+    notes
+}
+
+/// What is said of keys in the target that Bindery did not publish.
+#[must_use]
+pub fn foreign_keys(observed: &ObservedTarget) -> String {
+    let names = &observed.foreign;
+    if names.is_empty() {
+        return String::new();
+    }
+    let shown: Vec<&str> = names.iter().take(5).map(|name| &**name).collect();
+    let more = if names.len() > shown.len() { " and more" } else { "" };
+    format!("; it also holds {}{more}, which Bindery did not publish and leaves alone", shown.join(", "))
+}
+
+/// What is said of Secrets that carry the owner reference of the binding without being its own.
+#[must_use]
+pub fn unproven(published: &Published) -> String {
+    let names = published.cleaned.as_ref().map_or(&[][..], |cleaned| &cleaned.unproven);
+    let Some((first, more)) = names.split_first() else { return String::new() };
+    let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+    format!(
+        "; the Secret {first:?}{more} carries the owner reference of this binding, but Bindery did not publish it: it is left alone, and Kubernetes deletes it with the binding unless that reference is removed"
+    )
+}
