@@ -190,11 +190,8 @@ impl Metrics {
             "How long before its message came the last event had happened",
             self.events_lag.clone(),
         );
-        registry.register(
-            "restarts",
-            "Restarts of workloads, by kind and result: started, done, failed, refused",
-            self.restarts.clone(),
-        );
+        let restarts = "Restarts of workloads, by kind and result: started, done, failed, refused";
+        registry.register("restarts", restarts, self.restarts.clone());
         registry.register("leader", "1 while this process holds the lease", self.leader.clone());
         self
     }

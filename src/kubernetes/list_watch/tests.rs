@@ -18,7 +18,7 @@ enum Answer {
     /// A page with these objects, and whether more follow.
     Page(&'static [&'static str], bool),
     /// A watch with these events, which ends after so many seconds (`None` = never).
-    Watch(Vec<Result<WatchEvent<ConfigMap>, kube::Error>>, Option<u64>),
+    Watch(Vec<WatchEvent<ConfigMap>>, Option<u64>),
     Refuse(u16),
     Hang,
 }
@@ -68,14 +68,13 @@ impl WatchSource<ConfigMap> for Scripted {
                 None => std::future::pending().await,
             }
         });
-        Ok(stream::iter(events).chain(end.filter_map(|()| std::future::ready(None))).boxed())
+        Ok(stream::iter(events.into_iter().map(Ok)).chain(end.filter_map(|()| std::future::ready(None))).boxed())
     }
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "an answer of a watch is a Result, and it is put beside failures")]
-fn event(kind: &str, name: &str, version: &str) -> Result<WatchEvent<ConfigMap>, kube::Error> {
+fn event(kind: &str, name: &str, version: &str) -> WatchEvent<ConfigMap> {
     let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "resourceVersion": version, "annotations": {}}});
-    Ok(serde_json::from_value(json!({"type": kind, "object": object})).unwrap())
+    serde_json::from_value(json!({"type": kind, "object": object})).unwrap()
 }
 
 async fn told(watch: &mut ListWatch<ConfigMap, Scripted>) -> String {
@@ -165,7 +164,7 @@ async fn a_version_that_the_api_server_forgot_leads_to_a_list() {
     let expired = Box::new(Status { code: 410, reason: "Expired".to_owned(), ..Status::default() });
     let answers = vec![
         Answer::Page(&["a"], false),
-        Answer::Watch(vec![Ok(WatchEvent::Error(expired))], None),
+        Answer::Watch(vec![WatchEvent::Error(expired)], None),
         Answer::Page(&["b"], false),
         Answer::Refuse(410),
         Answer::Page(&["c"], false),
