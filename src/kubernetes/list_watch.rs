@@ -32,7 +32,7 @@ const PAGE: u32 = 500;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause after a failure.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// After so many failures one after the other a watch begins with a list again.
+/// After so many failures one after the other a watch begins with a list again, unless it is forbidden.
 const RELIST_AFTER: u32 = 3;
 
 /// What was heard of a watch.
@@ -148,10 +148,10 @@ where
         match &next {
             Ok(heard) if heard.is_current() => self.failures = 0,
             Ok(_) => {}
-            Err(_) => {
+            Err(error) => {
                 self.failures = self.failures.saturating_add(1);
                 self.pause = Some(pause_after(self.failures, fastrand::f64()));
-                if self.failures >= RELIST_AFTER {
+                if self.failures >= RELIST_AFTER && !is_forbidden(error) {
                     self.phase = Phase::Begin;
                 }
             }
@@ -260,6 +260,11 @@ fn refusal(error: kube::Error, other: WatchError) -> WatchError {
 /// Whether the API server no longer knows what came after the version.
 fn is_expired(error: &WatchError) -> bool {
     matches!(error, WatchError::Refused(status) if status.code == 410)
+}
+
+/// Whether a right is missing. A list would hide that, and polling is no watch.
+fn is_forbidden(error: &WatchError) -> bool {
+    matches!(error, WatchError::Refused(status) if status.code == 403)
 }
 
 /// The pause after so many failures; `random` is between 0 and 1.

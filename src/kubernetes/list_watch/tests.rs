@@ -177,6 +177,16 @@ async fn a_version_that_the_api_server_forgot_leads_to_a_list() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_watch_that_is_forbidden_is_not_hidden_by_lists() {
+    let mut answers = vec![Answer::Page(&[], false)];
+    answers.extend((0..5).map(|_| Answer::Refuse(403)));
+    let (told, asked, _) = all_told(answers, 7).await;
+    let refused = "the API server answered 403 No";
+    assert_eq!(told, ["init", "complete", refused, refused, refused, refused, refused]);
+    assert_eq!(asked, ["list ", "watch 5", "watch 5", "watch 5", "watch 5", "watch 5"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_watch_that_ends_at_once_again_and_again_is_no_success() {
     let mut answers = vec![Answer::Page(&[], false)];
     answers.extend((0..3).map(|_| Answer::Watch(vec![], Some(0))));
