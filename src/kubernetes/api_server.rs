@@ -1,8 +1,8 @@
 //! The way to the API server: every request of a reconcile goes through an [`ApiServer`], which bounds the number of
 //! requests under way.
 //!
-//! The client itself is visible in this layer alone. A reconcile gets a [`ReadClient`], which can only read, or a
-//! [`Permit`], which gives a [`WriteClient`].
+//! The client itself goes to this layer, to the watches and to the start of the process. A reconcile gets a
+//! [`ReadClient`], which can only read, or a [`Permit`], which gives a [`WriteClient`].
 
 use kube::Client;
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
@@ -54,7 +54,7 @@ pub struct Permit<'a> {
     held: OnceCell<Option<SemaphorePermit<'a>>>,
 }
 
-impl<'a> Permit<'a> {
+impl Permit<'_> {
     /// Waits for the place, if it is not held yet.
     pub async fn acquire(&self) {
         // The semaphore is never closed.
@@ -63,7 +63,7 @@ impl<'a> Permit<'a> {
     }
 
     /// A client that reads under this permit.
-    pub async fn reads(&self) -> ReadClient<'a> {
+    pub async fn reads(&self) -> ReadClient<'_> {
         self.acquire().await;
         ReadClient { client: &self.server.client, requests: None }
     }
