@@ -16,6 +16,7 @@ use bindery::api::{ConditionType, Contact, KeyAge, Reason, RotationRule};
 use bindery::domain::binding::SpecError;
 use bindery::domain::grant::GrantError;
 use bindery::domain::payload::Payload;
+use bindery::domain::payload::absence::Absence;
 use bindery::domain::render::key::TargetKey;
 use bindery::domain::render::mapping::error::{PayloadFault, RenderError};
 use bindery::domain::render::rejection::Rejection;
@@ -47,7 +48,18 @@ const CONTRACT: [(&str, &[&str]); 6] = [
             "AuditFailed",
         ],
     ),
-    ("Rendered", &["InvalidPayload", "KeyNotFound", "InvalidKey", "TemplateFailed", "RequiredKeyMissing", "TooLarge"]),
+    (
+        "Rendered",
+        &[
+            "InvalidPayload",
+            "KeyNotFound",
+            "InvalidKey",
+            "TemplateFailed",
+            "RequiredKeyMissing",
+            "TooLarge",
+            "InvalidValue",
+        ],
+    ),
     (
         "Applied",
         &[
@@ -153,7 +165,7 @@ fn failures() -> Vec<Error> {
     let payload = Payload::text("{\"A\": \"x\"\n  \"B\": \"y\"}".to_owned());
     let malformed = PayloadFault::Json(payload.object().err().unwrap());
     let at = |field: &str| field.to_owned();
-    let undefined = TemplateFault::Undefined { missing: vec!["DATABASE_HOST".to_owned()] };
+    let undefined = TemplateFault::Undefined { missing: vec!["DATABASE_HOST".to_owned()], alike: None };
     vec![
         Error::Grant(GrantError::AccessDenied { namespace: shop(), secret: app(), keys: vec![], grant: None }),
         of_aws(Kind::NotGranted, None),
@@ -191,6 +203,7 @@ fn failures() -> Vec<Error> {
             at: at("spec.data[METRICS_PORT]"),
             secret: app(),
             key: at("METRICS_PORT"),
+            why: Absence::Nothing { alike: None },
         }),
         rendering(RenderError::InvalidKey {
             at: at("spec.dataFrom[0]"),
@@ -199,7 +212,7 @@ fn failures() -> Vec<Error> {
             problem: TargetKey::try_from("db password").err().unwrap(),
         }),
         rendering(RenderError::TemplateFailed(TemplateError { key: key("DSN"), line: Some(1), fault: undefined })),
-        rendering(RenderError::RequiredKeyMissing { absent: vec![], empty: vec![key("DATABASE_URL")] }),
+        rendering(RenderError::RequiredKeyMissing { absent: vec![], empty: vec![key("DATABASE_URL")], alike: None }),
         rendering(RenderError::TooLarge { total: 1_113_959, largest: key("CERTIFICATES") }),
         Error::Target(TargetError::Foreign {
             name: secret(),

@@ -134,6 +134,8 @@ reasons! {
     KeyNotFound,
     /// A key is not a valid key of a Kubernetes Secret.
     InvalidKey,
+    /// A value is no text, where the binding wants text; or, as an Event, where a container may take it as environment.
+    InvalidValue,
     /// A template failed.
     TemplateFailed,
     /// A required key is absent or empty.

@@ -21,8 +21,8 @@ pub use crate::api::rotation::{
     RotationState, RotationStatus, RuleAction,
 };
 pub use crate::api::secret_binding::{
-    DataEntry, DataFromEntry, DeletionPolicy, EncodingSpec, KeyReference, SecretBinding, SecretBindingSpec,
-    SecretBindingStatus, SourceStatus, Target, TargetReference,
+    DataEntry, DataFromEntry, DeletionPolicy, EncodingSpec, KeyFormatSpec, KeyReference, SecretBinding,
+    SecretBindingSpec, SecretBindingStatus, SourceStatus, Target, TargetReference,
 };
 pub use crate::api::secret_grant::{
     AwsAccess, GrantedNamespaces, GrantedRotation, GrantedSecret, OnExpiry, RotationAction, SecretGrant,

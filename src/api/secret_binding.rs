@@ -115,10 +115,25 @@ pub struct DataFromEntry {
     #[schemars(length(max = 100), inner(length(min = 1, max = 512)))]
     pub exclude: Vec<String>,
 
-    /// Text put before each key.
+    /// Text put before each key that `include` and `exclude` chose.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253), regex(pattern = r"^[-._a-zA-Z0-9]*$"))]
     pub prefix: Option<String>,
+
+    /// The form of the keys, prefix included. The default is `AsIs`. `EnvVar` writes them as environment variables are
+    /// named by custom: in upper case, with `_` for each character other than `A-Z` and `0-9`, so that `foo-bar`
+    /// becomes `FOO_BAR`. Two keys of the entry that become one are an error. A leading digit stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_format: Option<KeyFormatSpec>,
+}
+
+/// The form of the keys that a whole JSON object gives.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyFormatSpec {
+    /// As they are in the JSON object.
+    AsIs,
+    /// In upper case, with `_` for each character other than `A-Z` and `0-9`.
+    EnvVar,
 }
 
 /// One key of the target and where its value comes from.
@@ -162,7 +177,8 @@ pub struct KeyReference {
     pub secret: String,
 
     /// The JSON key: looked up literally, and if it is absent and starts with `/`, as a JSON Pointer
-    /// (RFC 6901). Without it the whole payload is published byte for byte.
+    /// (RFC 6901), which goes on into a string that is itself JSON. Without it the whole payload is published byte for
+    /// byte.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub key: Option<String>,
@@ -239,6 +255,11 @@ pub struct Target {
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub required_keys: Vec<String>,
 
+    /// True holds every value to text: one that has a NUL byte or is not UTF-8 is an error, which leaves the Secret as
+    /// it was, since a container cannot take it as environment. The default publishes it, and `Rendered` names the key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text_only: Option<bool>,
+
     /// True takes over an existing Secret that carries the annotation `bindery.dev/adopt-by: <binding>`.
     /// Its other keys stay. Needs `deletionPolicy: Retain`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -307,6 +328,12 @@ pub struct SecretBindingStatus {
     /// The number of keys published.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys: Option<i32>,
+
+    /// The published keys whose values have a NUL byte or are not UTF-8, so that no container can take them as
+    /// environment. The first 20.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub binary_keys: Vec<String>,
 
     /// The secrets and the versions of them that are published.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -7,13 +7,13 @@ use std::time::Duration;
 use kube::ResourceExt as _;
 
 use crate::api::{
-    ANNOTATION_ROTATION, ANNOTATION_SYNC, DataEntry, DataFromEntry, DeletionPolicy, EncodingSpec, KeyReference,
-    OverlapStrategy, Reason, SecretBinding, Target as TargetManifest,
+    ANNOTATION_ROTATION, ANNOTATION_SYNC, DataEntry, DataFromEntry, DeletionPolicy, EncodingSpec, KeyFormatSpec,
+    KeyReference, OverlapStrategy, Reason, SecretBinding, Target as TargetManifest,
 };
 use crate::domain::duration::Span;
 use crate::domain::render::encoding::Encoding;
 use crate::domain::render::glob::Glob;
-use crate::domain::render::key::TargetKey;
+use crate::domain::render::key::{KeyFormat, TargetKey};
 use crate::domain::render::mapping::{Extract, Mapping, MappingEntry};
 use crate::domain::render::template::Template;
 use crate::domain::rollout::policy::Restart;
@@ -155,7 +155,14 @@ impl Binding {
             suspend: spec.suspend.unwrap_or_default(),
             grant: spec.grant.clone(),
             refresh: refresh(spec.refresh_interval.as_deref())?,
-            mapping: Mapping { data_from, data, template, template_only, required_keys },
+            mapping: Mapping {
+                data_from,
+                data,
+                template,
+                template_only,
+                required_keys,
+                text_only: target.text_only.unwrap_or_default(),
+            },
             fingerprint_input: fingerprint_input(manifest),
             target: parse_target(manifest, target, denied_metadata)?,
             rotation,
@@ -216,6 +223,10 @@ fn extract(index: usize, manifest: &DataFromEntry) -> Result<Extract, SpecError>
         include: globs(&manifest.include, &format!("{field}.include"))?,
         exclude: globs(&manifest.exclude, &format!("{field}.exclude"))?,
         prefix: manifest.prefix.clone().unwrap_or_default(),
+        key_format: match manifest.key_format {
+            None | Some(KeyFormatSpec::AsIs) => KeyFormat::AsIs,
+            Some(KeyFormatSpec::EnvVar) => KeyFormat::EnvVar,
+        },
     })
 }
 

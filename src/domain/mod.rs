@@ -9,6 +9,7 @@
 //! Two rules apply throughout. An error names the field, the fault and the cure, and never repeats a piece of a value.
 //! A buffer with a value is overwritten when it is dropped; the template engine's own copies are the one exception.
 
+pub(crate) mod alike;
 pub mod binding;
 pub mod duration;
 pub mod fingerprint;

@@ -1,9 +1,11 @@
 //! The payload of one version of a secret.
 
+pub mod absence;
 pub mod error;
 mod json;
 pub mod object;
 pub mod pointer;
+mod sign;
 pub mod splice;
 
 use std::collections::BTreeMap;
@@ -112,17 +114,10 @@ fn without_byte_order_mark(text: &str) -> &str {
 fn parse(bytes: &[u8]) -> Result<Members, PayloadError> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let before = bytes.split_at(error.valid_up_to()).0;
-        locate(&String::from_utf8_lossy(before), before.len(), PayloadProblem::NotUtf8)
+        PayloadError::at(&String::from_utf8_lossy(before), before.len(), PayloadProblem::NotUtf8)
     })?;
     let text = without_byte_order_mark(text);
-    json::parse_object(text).map_err(|fault| locate(text, fault.at, fault.problem))
-}
-
-/// Turns a byte offset into line and column.
-fn locate(text: &str, at: usize, problem: PayloadProblem) -> PayloadError {
-    let before = text.get(..at).unwrap_or(text);
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    PayloadError { problem, line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1 }
+    json::parse_object(text).map_err(|fault| PayloadError::at(text, fault.at, fault.problem))
 }
 
 #[cfg(test)]

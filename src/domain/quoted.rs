@@ -18,7 +18,8 @@ impl fmt::Display for Quoted<'_> {
                 break;
             }
             // Invisible characters are the usual reason why a text is refused that seems right.
-            if c.is_control() || (c.is_whitespace() && c != ' ') || ('\u{200b}'..='\u{200f}').contains(&c) {
+            let invisible = matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2064}' | '\u{feff}');
+            if c.is_control() || (c.is_whitespace() && c != ' ') || invisible {
                 write!(f, "{}", c.escape_unicode())?;
             } else {
                 write!(f, "{c}")?;

@@ -14,6 +14,15 @@ pub struct PayloadError {
     pub column: usize,
 }
 
+impl PayloadError {
+    /// A problem at a byte of a text.
+    pub(super) fn at(text: &str, at: usize, problem: PayloadProblem) -> Self {
+        let before = text.get(..at).unwrap_or(text);
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        Self { problem, line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1 }
+    }
+}
+
 /// What makes a payload no JSON object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -36,6 +45,11 @@ impl PayloadProblem {
     /// Whether the payload was never meant to be a JSON object, and so may be wanted whole.
     pub(in crate::domain) fn is_other_content(self) -> bool {
         matches!(self, Self::NotUtf8 | Self::PlainText | Self::OtherJson(_))
+    }
+
+    /// Whether a text was never meant to be JSON.
+    pub(super) fn is_no_json(self) -> bool {
+        matches!(self, Self::Empty | Self::PlainText)
     }
 
     fn what(self) -> &'static str {

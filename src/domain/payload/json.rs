@@ -8,10 +8,14 @@
 use std::ops::Range;
 
 use crate::domain::payload::error::{JsonKind, PayloadProblem};
+use crate::domain::payload::sign;
 use crate::domain::value::{Buffer, Value};
 
 /// How many objects and arrays may be nested; deeper texts are refused rather than risk the stack.
 const MAX_DEPTH: usize = 128;
+
+/// The white space of JSON.
+const SPACE: [char; 4] = [' ', '\n', '\r', '\t'];
 
 /// What is wrong, and at which byte.
 #[derive(Debug)]
@@ -105,26 +109,33 @@ impl Node {
 
 /// Reads a text that must be one JSON object.
 pub(super) fn parse_object(text: &str) -> Result<Members, Fault> {
+    let kind = match parse_value(text)? {
+        Node::Object(_, members) => return Ok(members),
+        Node::Array(..) => JsonKind::Array,
+        Node::String { .. } => JsonKind::String,
+        Node::Null => JsonKind::Null,
+        Node::Scalar(range) => match text.as_bytes()[range.start] {
+            b't' | b'f' => JsonKind::Boolean,
+            _ => JsonKind::Number,
+        },
+    };
+    let at = text.len() - text.trim_start_matches(SPACE).len();
+    Err(Fault { at, problem: PayloadProblem::OtherJson(kind) })
+}
+
+/// Reads a text that must be one JSON value. What does not begin like an object or array is plain text, unless it is
+/// JSON in full.
+pub(super) fn parse_value(text: &str) -> Result<Node, Fault> {
     let mut reader = JsonReader { text, at: 0, depth: 0 };
     reader.skip_space();
     let start = reader.at;
-    let fault = |problem| Err(Fault { at: start, problem });
-    let looks_like_json = match reader.peek() {
-        None => return fault(PayloadProblem::Empty),
-        Some(b'{' | b'[') => true,
-        Some(_) => false,
-    };
-    match reader.document() {
-        Ok(Node::Object(_, members)) => Ok(members),
-        Ok(Node::Array(..)) => fault(PayloadProblem::OtherJson(JsonKind::Array)),
-        Ok(Node::String { .. }) => fault(PayloadProblem::OtherJson(JsonKind::String)),
-        Ok(Node::Null) => fault(PayloadProblem::OtherJson(JsonKind::Null)),
-        Ok(Node::Scalar(range)) => fault(PayloadProblem::OtherJson(match text.as_bytes()[range.start] {
-            b't' | b'f' => JsonKind::Boolean,
-            _ => JsonKind::Number,
-        })),
-        Err(fault) if looks_like_json => Err(fault),
-        Err(_) => fault(PayloadProblem::PlainText),
+    match reader.peek() {
+        None => Err(Fault { at: start, problem: PayloadProblem::Empty }),
+        Some(b'{' | b'[') => reader.document(),
+        Some(_) => reader.document().map_err(|_| {
+            let problem = sign::before_json(&text[start..]).map_or(PayloadProblem::PlainText, PayloadProblem::Syntax);
+            Fault { at: start, problem }
+        }),
     }
 }
 
@@ -154,11 +165,16 @@ impl JsonReader<'_> {
         Err(Fault { at: self.at, problem: PayloadProblem::Syntax(problem) })
     }
 
+    /// The same between values, where a sign may stand that looks like JSON and is none: then that is the problem.
+    fn misplaced<T>(&self, problem: &'static str) -> Parsed<T> {
+        self.unexpected(sign::foreign(&self.text[self.at..]).unwrap_or(problem))
+    }
+
     fn document(&mut self) -> Parsed<Node> {
         let node = self.value()?;
         self.skip_space();
         if self.at < self.text.len() {
-            return self.unexpected("there is more text after the end of the value");
+            return self.misplaced("there is more text after the end of the value");
         }
         Ok(node)
     }
@@ -176,7 +192,7 @@ impl JsonReader<'_> {
             Some(b't') => self.word("true").map(Node::Scalar),
             Some(b'f') => self.word("false").map(Node::Scalar),
             Some(b'n') => self.word("null").map(|_| Node::Null),
-            _ => self.unexpected("expected a value (text stands in double quotes)"),
+            _ => self.misplaced("expected a value (text stands in double quotes)"),
         }
     }
 
@@ -203,7 +219,7 @@ impl JsonReader<'_> {
                 self.skip_space();
                 positions.push(self.at);
                 if self.peek() != Some(b'"') {
-                    return self.unexpected(if !entries.is_empty() && self.peek() == Some(b'}') {
+                    return self.misplaced(if !entries.is_empty() && self.peek() == Some(b'}') {
                         "there is a comma too many before `}`"
                     } else {
                         "expected a key in double quotes"
@@ -218,7 +234,7 @@ impl JsonReader<'_> {
                 };
                 self.skip_space();
                 if self.peek() != Some(b':') {
-                    return self.unexpected("expected `:` after a key");
+                    return self.misplaced("expected `:` after a key");
                 }
                 self.at += 1;
                 let node = self.value()?;
@@ -230,7 +246,7 @@ impl JsonReader<'_> {
                         self.at += 1;
                         break;
                     }
-                    _ => return self.unexpected("expected `,` or `}` (a comma may be missing after the entry before)"),
+                    _ => return self.misplaced("expected `,` or `}` (a comma may be missing after the entry before)"),
                 }
             }
         }
@@ -272,7 +288,7 @@ impl JsonReader<'_> {
                     self.at += 1;
                     return Ok(Node::Array(start..self.at, items));
                 }
-                _ => return self.unexpected("expected `,` or `]` (a comma may be missing after the item before)"),
+                _ => return self.misplaced("expected `,` or `]` (a comma may be missing after the item before)"),
             }
         }
     }
@@ -344,7 +360,10 @@ impl JsonReader<'_> {
                 }
                 Some(byte) if byte >= b' ' => self.at += 1,
                 _ => {
-                    return self.unexpected("a line end or control character stands inside a string (write it as \\n)");
+                    return self.unexpected(
+                        "a line end or control character stands inside a string (write it as \\n), or the quotation mark \
+                         that closes the string is missing or typographic",
+                    );
                 }
             }
         }

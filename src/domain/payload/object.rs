@@ -3,8 +3,11 @@
 use std::fmt;
 use std::ops::Range;
 
-use crate::domain::payload::json::{Members, Node};
-use crate::domain::payload::pointer::unescape_token;
+use crate::domain::alike::alike;
+use crate::domain::payload::absence::Absence;
+use crate::domain::payload::error::PayloadError;
+use crate::domain::payload::json::{self, Members, Node};
+use crate::domain::payload::pointer::{pointer_root, pointer_to, unescape_token};
 use crate::domain::value::Value;
 
 /// The JSON object of a payload.
@@ -31,10 +34,35 @@ impl<'a> Object<'a> {
         Some(Field { text: self.text, key: name, node })
     }
 
-    /// The value that a JSON key selects, as [`Object::field`] and [`Field::value`]. `null` counts as absent.
+    /// The name of the top-level member that a JSON key selects or points into, if there is one.
+    #[must_use]
+    pub fn root(&self, key: &str) -> Option<&'a str> {
+        let literal = self.members.get(self.text, key);
+        let root = literal.or_else(|| self.members.get(self.text, &pointer_root(key)?))?;
+        Some(root.0)
+    }
+
+    /// The value that a JSON key selects: as [`Object::field`] does, and where a JSON Pointer meets a string that is
+    /// itself JSON, it goes on into that. `null` counts as absent.
+    ///
+    /// # Errors
+    ///
+    /// Why the key selects nothing.
+    pub fn find(&self, key: &str) -> Result<Value, Absence> {
+        if let Some((_, node)) = self.members.get(self.text, key) {
+            return node.value(self.text).ok_or(Absence::Null);
+        }
+        let tokens = key.strip_prefix('/').and_then(|rest| rest.split('/').map(unescape_token).collect());
+        let Some(tokens): Option<Vec<String>> = tokens else { return Err(Absence::Nothing { alike: None }) };
+        let first = tokens.first().and_then(|first| self.members.get(self.text, first));
+        let Some((_, node)) = first else { return Err(Absence::Nothing { alike: None }) };
+        descend(self.text, node, Walk { tokens: &tokens, done: 1, text: None })
+    }
+
+    /// The value that a JSON key selects, as [`Object::find`].
     #[must_use]
     pub fn get(&self, key: &str) -> Option<Value> {
-        self.field(key).and_then(|field| field.value())
+        self.find(key).ok()
     }
 
     /// All members, in the order of the text.
@@ -81,5 +109,113 @@ impl<'a> Field<'a> {
 impl fmt::Debug for Field<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Field(..)")
+    }
+}
+
+/// How far a JSON Pointer is followed.
+#[derive(Clone, Copy)]
+struct Walk<'t> {
+    tokens: &'t [String],
+    /// How many of them are behind.
+    done: usize,
+    /// How many tokens lead to the last text that was entered.
+    text: Option<usize>,
+}
+
+/// Follows the rest of a JSON Pointer from a node.
+fn descend<'a>(text: &'a str, mut node: &'a Node, mut walk: Walk<'_>) -> Result<Value, Absence> {
+    while let Some(token) = walk.tokens.get(walk.done) {
+        if node.inside().is_some() {
+            return enter(text, node, walk);
+        }
+        let Some(child) = node.child(text, token) else {
+            let names = match node {
+                Node::Object(_, members) => alike(token, members.iter(text).map(|(key, _)| key)),
+                _ => None,
+            };
+            return Err(match walk.text {
+                Some(length) => {
+                    Absence::InText { pointer: pointer_to(&walk.tokens[..length]), is_json: true, alike: names }
+                }
+                None => Absence::Nothing { alike: names },
+            });
+        };
+        node = child;
+        walk.done += 1;
+    }
+    node.value(text).ok_or(Absence::Null)
+}
+
+/// Goes on in the JSON that a string is. Each level doubles the escapes of its text, so there are few.
+fn enter(text: &str, node: &Node, walk: Walk<'_>) -> Result<Value, Absence> {
+    let inside = node.value(text).unwrap_or_default();
+    let inside = std::str::from_utf8(inside.expose()).unwrap_or_default();
+    match json::parse_value(inside) {
+        Ok(node) => descend(inside, &node, Walk { text: Some(walk.done), ..walk }),
+        Err(fault) => {
+            let pointer = pointer_to(&walk.tokens[..walk.done]);
+            let error = PayloadError::at(inside, fault.at, fault.problem);
+            Err(if fault.problem.is_no_json() {
+                Absence::InText { pointer, is_json: false, alike: None }
+            } else {
+                Absence::Malformed { pointer, error }
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::domain::payload::Payload;
+    use crate::domain::payload::absence::Absence;
+
+    #[test]
+    fn a_pointer_goes_on_into_a_text_that_is_json_however_often_it_is_wrapped() {
+        let wrap = |text: &str| serde_json::to_string(text).unwrap();
+        let inner = r#"{"host": "db", "ports": [5432, {"x/y": null}], "note": ""}"#;
+        let twice = format!(r#"{{"inner": {}}}"#, wrap(inner));
+        let text = format!(
+            r#"{{"config": {}, "twice": {}, "quoted": {}, "plain": "host", "empty": "", "number": 1, "cut": "{{\"host\": ",
+                "double": "{{\"a\": 1, \"a\": 2}}"}}"#,
+            wrap(inner),
+            wrap(&twice),
+            wrap(&wrap(inner)),
+        );
+        let payload = Payload::text(text);
+        let object = payload.object().unwrap();
+        for (key, value) in [
+            ("/config/host", "db"),
+            ("/config/note", ""),
+            ("/config/ports", r#"[5432, {"x/y": null}]"#),
+            ("/config/ports/0", "5432"),
+            ("/config", inner),
+            ("/twice/inner/host", "db"),
+            ("/quoted/host", "db"),
+        ] {
+            assert_eq!(object.find(key).unwrap().expose(), value.as_bytes(), "{key}");
+            assert_eq!(object.root(key).unwrap(), key.split('/').nth(1).unwrap());
+        }
+        let text = |pointer: &str, is_json, alike: Option<&str>| Absence::InText {
+            pointer: pointer.to_owned(),
+            is_json,
+            alike: alike.map(str::to_owned),
+        };
+        for (key, absence) in [
+            ("/config/port", text("/config", true, None)),
+            ("/config/HOST", text("/config", true, Some("host"))),
+            ("/config/ports/2", text("/config", true, None)),
+            ("/config/ports/1/x~1y", Absence::Null),
+            ("/plain/x", text("/plain", false, None)),
+            ("/empty/x", text("/empty", false, None)),
+            ("/number/x", Absence::Nothing { alike: None }),
+            ("/none/x", Absence::Nothing { alike: None }),
+            ("/twice/inner/none", text("/twice/inner", true, None)),
+            ("/~2", Absence::Nothing { alike: None }),
+        ] {
+            assert_eq!(object.find(key).err(), Some(absence), "{key}");
+        }
+        for key in ["/cut/host", "/double/a"] {
+            assert!(matches!(object.find(key), Err(Absence::Malformed { .. })), "{key}");
+        }
     }
 }

@@ -7,6 +7,11 @@ pub fn pointer_root(key: &str) -> Option<String> {
     unescape_token(key.strip_prefix('/')?.split('/').next()?)
 }
 
+/// The JSON Pointer of these reference tokens.
+pub(super) fn pointer_to(tokens: &[String]) -> String {
+    tokens.iter().map(|token| format!("/{}", token.replace('~', "~0").replace('/', "~1"))).collect()
+}
+
 /// Undoes the escapes of a reference token (RFC 6901 §4).
 pub(super) fn unescape_token(token: &str) -> Option<String> {
     let mut plain = String::with_capacity(token.len());

@@ -43,6 +43,31 @@ pub enum KeyError {
     Directory,
 }
 
+/// The form of the names that `dataFrom` makes of JSON keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeyFormat {
+    /// As the JSON key is.
+    #[default]
+    AsIs,
+    /// As environment variables are named by custom.
+    EnvVar,
+}
+
+impl KeyFormat {
+    /// The name that a JSON key gets, the prefix included.
+    #[must_use]
+    pub fn name(self, prefix: &str, key: &str) -> String {
+        let chars = prefix.chars().chain(key.chars());
+        match self {
+            Self::AsIs => chars.collect(),
+            Self::EnvVar => {
+                let upper = chars.map(|c| c.to_ascii_uppercase());
+                upper.map(|c| if matches!(c, 'A'..='Z' | '0'..='9') { c } else { '_' }).collect()
+            }
+        }
+    }
+}
+
 impl TargetKey {
     /// The key as text.
     #[must_use]
@@ -100,7 +125,22 @@ impl std::borrow::Borrow<str> for TargetKey {
 
 #[cfg(test)]
 mod tests {
-    use crate::domain::render::key::{KeyError, TargetKey};
+    use crate::domain::render::key::{KeyError, KeyFormat, TargetKey};
+
+    #[test]
+    fn names_of_environment_variables_have_upper_case_digits_and_underscores_alone() {
+        for (prefix, key, name) in [
+            ("", "foo-bar", "FOO_BAR"),
+            ("db.", "Password", "DB_PASSWORD"),
+            ("", "9lives", "9LIVES"),
+            ("", "straße é", "STRA_E__"),
+            ("", "a\u{200b}b", "A_B"),
+            ("", "", ""),
+        ] {
+            assert_eq!(KeyFormat::EnvVar.name(prefix, key), name, "{prefix:?} {key:?}");
+            assert_eq!(KeyFormat::AsIs.name(prefix, key), format!("{prefix}{key}"));
+        }
+    }
 
     #[test]
     fn keys_follow_the_rules_of_kubernetes() {

@@ -3,9 +3,11 @@
 //! The rules, each shown with an example in `docs/mapping.md`:
 //!
 //! 1. `dataFrom` entries give the members of whole JSON objects, in order; a later entry wins over an earlier one.
+//!    `include` and `exclude` choose by the JSON key, then `prefix` is put before it, then `keyFormat` makes the name.
 //! 2. `data` entries give single keys and win over `dataFrom`.
 //! 3. Templates are rendered over these keys; what they give is added and wins, or with `templateOnly` is all there is.
-//! 4. The result must have the required keys, at least one key, and the size of a Kubernetes Secret.
+//! 4. The result must have the required keys, at least one key, and the size of a Kubernetes Secret; with `textOnly` each
+//!    value must be text.
 //!
 //! A result without any key is an error ([`RenderError::NothingToPublish`]), not an empty Secret: it comes from a
 //! pattern that matches nothing or a payload that lost its members far more often than from a wish, and no failure may
@@ -16,19 +18,22 @@ pub mod error;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use crate::domain::alike::alike;
 use crate::domain::payload::Payload;
+use crate::domain::payload::absence::Absence;
 use crate::domain::payload::object::Object;
 use crate::domain::render::encoding::Encoding;
 use crate::domain::render::glob::Glob;
-use crate::domain::render::key::TargetKey;
+use crate::domain::render::key::{KeyFormat, TargetKey};
 use crate::domain::render::mapping::error::{MAX_SECRET_BYTES, PayloadFault, RenderError};
 use crate::domain::render::template::Template;
+use crate::domain::render::text::text_fault;
 use crate::domain::secret::reference::Source;
 use crate::domain::value::Value;
 
 /// Raised whenever the same mapping and payloads give another result than before, so that what was published by an
 /// older program is rendered anew.
-pub const RENDER_REVISION: u32 = 1;
+pub const RENDER_REVISION: u32 = 2;
 
 /// The sources of the keys of the target Secret.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +48,8 @@ pub struct Mapping {
     pub template_only: bool,
     /// `spec.target.requiredKeys`: keys that must be published and not empty.
     pub required_keys: BTreeSet<TargetKey>,
+    /// `spec.target.textOnly`: every value must be one that an environment variable can have.
+    pub text_only: bool,
 }
 
 /// One entry of `spec.dataFrom`: members of a JSON object, each under its own name.
@@ -56,6 +63,8 @@ pub struct Extract {
     pub exclude: Vec<Glob>,
     /// What to put before each name.
     pub prefix: String,
+    /// The form of the names, prefix included.
+    pub key_format: KeyFormat,
 }
 
 /// One entry of `spec.data`.
@@ -169,10 +178,12 @@ impl Mapping {
         let lacks = |test: fn(Option<&Value>) -> bool| -> Vec<TargetKey> {
             self.required_keys.iter().filter(|key| test(selected.data.get(*key))).cloned().collect()
         };
-        let absent = lacks(|value| value.is_none());
+        let absent: Vec<TargetKey> = lacks(|value| value.is_none());
         let empty = lacks(|value| value.is_some_and(|value| value.expose().is_empty()));
         if !absent.is_empty() || !empty.is_empty() {
-            return Err(RenderError::RequiredKeyMissing { absent, empty });
+            let names = || selected.data.keys().map(TargetKey::as_str);
+            let alike = absent.iter().find_map(|key| alike(key.as_str(), names()));
+            return Err(RenderError::RequiredKeyMissing { absent, empty, alike });
         }
         let Some((largest, _)) = selected.data.iter().max_by_key(|(_, value)| value.expose().len()) else {
             return Err(RenderError::NothingToPublish);
@@ -180,6 +191,11 @@ impl Mapping {
         let total = selected.data.values().map(|value| value.expose().len()).sum();
         if total > MAX_SECRET_BYTES {
             return Err(RenderError::TooLarge { total, largest: largest.clone() });
+        }
+        if self.text_only
+            && let Some((key, problem)) = selected.data.iter().find_map(|(key, value)| Some((key, text_fault(value)?)))
+        {
+            return Err(RenderError::InvalidValue { key: key.clone(), problem });
         }
         Ok(selected)
     }
@@ -199,6 +215,17 @@ fn object<'p>(payload: &'p Payload, at: &str, source: &Source) -> Result<Object<
     })
 }
 
+/// The absence of a JSON key, with a member of the object that looks alike and that the reader may know of.
+fn with_alike(absence: Absence, key: &str, object: Object<'_>, allowed: &dyn Fn(&str) -> bool) -> Absence {
+    match absence {
+        Absence::Nothing { alike: None } if object.root(key).is_none() => {
+            let names = object.iter().map(|field| field.key()).filter(|name| allowed(name));
+            Absence::Nothing { alike: alike(key, names) }
+        }
+        absence => absence,
+    }
+}
+
 impl Extract {
     fn takes(&self, member: &str) -> bool {
         let included = self.include.is_empty() || self.include.iter().any(|glob| glob.matches(member));
@@ -212,18 +239,28 @@ impl Extract {
         allowed: &Allowed<'_>,
         selected: &mut Rendered,
     ) -> Result<(), RenderError> {
+        let mut given: BTreeMap<TargetKey, &str> = BTreeMap::new();
         for field in object(payload, at, &self.source)?.iter() {
             if !self.takes(field.key()) || !allowed(&self.source, field.key()) {
                 continue;
             }
             let Some(value) = field.value() else { continue };
-            let name = format!("{}{}", self.prefix, field.key());
+            let name = self.key_format.name(&self.prefix, field.key());
             let key = TargetKey::try_from(name.as_str()).map_err(|problem| RenderError::InvalidKey {
                 at: at.to_owned(),
                 secret: self.source.to_string(),
                 key: name,
                 problem,
             })?;
+            if let Some(first) = given.insert(key.clone(), field.key()) {
+                let keys = [first.to_owned(), field.key().to_owned()];
+                return Err(RenderError::KeysClash {
+                    at: at.to_owned(),
+                    secret: self.source.to_string(),
+                    keys,
+                    name: key,
+                });
+            }
             selected.put(key, value, &self.source, Some(field.key()));
         }
         Ok(())
@@ -242,19 +279,30 @@ impl MappingEntry {
         let value = match &self.json_key {
             None => payload.whole(),
             Some(json_key) => {
-                let field = object(payload, at, &self.source)?.field(json_key);
-                if let Some(field) = field
-                    && !allowed(&self.source, field.key())
+                let object = object(payload, at, &self.source)?;
+                if let Some(member) = object.root(json_key)
+                    && !allowed(&self.source, member)
                 {
-                    let (key, member) = (json_key.clone(), field.key().to_owned());
+                    let (key, member) = (json_key.clone(), member.to_owned());
                     return Err(RenderError::KeyRefused { at: at.to_owned(), secret: secret(), key, member });
                 }
-                match field.and_then(|field| field.value()) {
-                    Some(value) => value,
-                    None if self.optional => return Ok(()),
-                    None => {
-                        let key = json_key.clone();
-                        return Err(RenderError::KeyNotFound { at: at.to_owned(), secret: secret(), key });
+                match object.find(json_key) {
+                    Ok(value) => value,
+                    // Of a text that is cut or damaged nobody knows whether the key is absent.
+                    Err(Absence::Malformed { pointer, error }) => {
+                        let problem = PayloadFault::Text(error);
+                        return Err(RenderError::InvalidPayload {
+                            at: at.to_owned(),
+                            secret: secret(),
+                            key: Some(pointer),
+                            problem,
+                        });
+                    }
+                    Err(_) if self.optional => return Ok(()),
+                    Err(absence) => {
+                        let why = with_alike(absence, json_key, object, &|member| allowed(&self.source, member));
+                        let (at, key) = (at.to_owned(), json_key.clone());
+                        return Err(RenderError::KeyNotFound { at, secret: secret(), key, why });
                     }
                 }
             }

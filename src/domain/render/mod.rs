@@ -6,3 +6,4 @@ pub mod key;
 pub mod mapping;
 pub mod rejection;
 pub mod template;
+pub mod text;

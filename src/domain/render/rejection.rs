@@ -34,7 +34,10 @@ pub const fn render_reason(error: &RenderError) -> Reason {
             Reason::KeyNotFound
         }
         RenderError::KeyRefused { .. } => Reason::AccessDenied,
-        RenderError::InvalidKey { .. } | RenderError::OverlapKeyTaken { .. } => Reason::InvalidKey,
+        RenderError::InvalidKey { .. } | RenderError::KeysClash { .. } | RenderError::OverlapKeyTaken { .. } => {
+            Reason::InvalidKey
+        }
+        RenderError::InvalidValue { .. } => Reason::InvalidValue,
         RenderError::TemplateFailed(_) => Reason::TemplateFailed,
         RenderError::RequiredKeyMissing { .. } => Reason::RequiredKeyMissing,
         RenderError::TooLarge { .. } => Reason::TooLarge,

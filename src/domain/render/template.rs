@@ -15,6 +15,7 @@
 pub mod error;
 mod filters;
 mod language;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -24,6 +25,7 @@ use std::sync::LazyLock;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value as Computed};
 
+use crate::domain::alike::alike;
 use crate::domain::render::key::TargetKey;
 use crate::domain::render::template::error::{
     MAX_OUTPUT_BYTES, MAX_SOURCE_BYTES, TemplateError, TemplateFault, TemplateSyntaxError,
@@ -131,7 +133,7 @@ impl Template {
             match result {
                 Err(_) if output.full => return Err(fail(None, TemplateFault::TooLarge)),
                 Err(error) => {
-                    let missing = || needs.iter().filter(|name| !keys.contains_key(name.as_str())).cloned().collect();
+                    let missing = || undefined(needs, keys);
                     return Err(fail(error.line(), misused.fault().unwrap_or_else(|| fault(&error, missing))));
                 }
                 Ok(levels) => fuel = levels.map_or(0, |(_, remaining)| remaining),
@@ -146,8 +148,20 @@ impl Template {
     }
 }
 
+/// The names that are no mapped keys, with a mapped key that one of them may mean.
+fn undefined(needs: &BTreeSet<String>, keys: &BTreeMap<TargetKey, Value>) -> TemplateFault {
+    let missing: Vec<String> = needs.iter().filter(|name| !keys.contains_key(name.as_str())).cloned().collect();
+    let names = || keys.keys().map(TargetKey::as_str);
+    let begun = |name: &String| {
+        names().find(|key| key.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with(['.', '-'])))
+    };
+    let meant = |name: &String| alike(name, names()).or_else(|| begun(name).map(str::to_owned));
+    let alike = missing.iter().find_map(meant);
+    TemplateFault::Undefined { missing, alike }
+}
+
 /// The fault of an engine's error, without its text, which can quote a value.
-fn fault(error: &minijinja::Error, missing: impl FnOnce() -> Vec<String>) -> TemplateFault {
+fn fault(error: &minijinja::Error, missing: impl FnOnce() -> TemplateFault) -> TemplateFault {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = source {
         if let Some(fault) = error.downcast_ref::<TemplateFault>() {
@@ -156,7 +170,7 @@ fn fault(error: &minijinja::Error, missing: impl FnOnce() -> Vec<String>) -> Tem
         source = error.source();
     }
     match error.kind() {
-        ErrorKind::UndefinedError => TemplateFault::Undefined { missing: missing() },
+        ErrorKind::UndefinedError => missing(),
         ErrorKind::OutOfFuel => TemplateFault::OutOfFuel,
         ErrorKind::TooManyArguments => TemplateFault::Operation("a filter or test is given too many arguments"),
         ErrorKind::MissingArgument => TemplateFault::Operation("a filter or test lacks an argument"),

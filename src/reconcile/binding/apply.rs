@@ -55,6 +55,8 @@ pub struct Applied {
     pub sources: Vec<SourceStatus>,
     /// The ages of the keys.
     pub aged: Option<AgeUpdate>,
+    /// The keys whose values no container can take as environment, where the Secret was written.
+    pub binary: Option<Vec<String>>,
     /// When the target was repaired, if it was.
     pub repaired: Option<Instant>,
 }
@@ -105,10 +107,10 @@ pub async fn apply(
         selected: &selected,
         same_sources: same_sources(&subject.binding, subject.before, &summary.sources),
     };
-    let Written { result, rendered, rejected, overlaps, .. } =
+    let Written { result, rendered, rejected, overlaps, binary, .. } =
         Box::pin(write(cx, subject, &material, seen, permit)).await;
     let mut applied =
-        Applied { result, rendered, rejected, overlaps, sources: summary.sources, aged: None, repaired: None };
+        Applied { result, rendered, rejected, overlaps, sources: summary.sources, aged: None, binary, repaired: None };
     if applied.result.is_ok() {
         applied.aged = Some(update_ages(cx, subject.before, ages, keys));
         applied.repaired = is_repair(reason).then(Instant::now);
@@ -146,6 +148,7 @@ fn refused(
         overlaps: None,
         sources: summary.sources,
         aged: None,
+        binary: None,
         repaired: None,
     }
 }

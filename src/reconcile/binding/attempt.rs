@@ -54,6 +54,8 @@ pub struct Attempt {
     pub handled_sync: Option<String>,
     /// The versions that are published, where they were read.
     pub sources: Option<Vec<SourceStatus>>,
+    /// The keys whose values no container can take as environment, where the Secret was written.
+    pub binary: Option<Vec<String>>,
     /// What is published.
     pub published: Option<Published>,
     /// The rotation rules.
@@ -171,6 +173,7 @@ impl Attempt {
             self.facts.unknown_ages = Some(aged.unknown);
         }
         self.sources = Some(applied.sources);
+        self.binary = applied.binary;
         self.keep_current(&at.binding, observed);
         Ok(())
     }

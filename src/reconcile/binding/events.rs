@@ -32,6 +32,11 @@ pub fn transitions(before: &SecretBindingStatus, after: &SecretBindingStatus) ->
             notes.push(Note { warning, reason, text: condition.message });
         }
     }
+    if after.binary_keys.iter().any(|key| !before.binary_keys.contains(key))
+        && let Some(rendered) = find(after, ConditionType::Rendered)
+    {
+        notes.push(Note { warning: true, reason: Reason::InvalidValue, text: rendered.message });
+    }
     notes.extend(outcome::transition(before, after));
     notes
 }

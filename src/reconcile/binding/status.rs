@@ -18,6 +18,9 @@ use crate::reconcile::error::{Class, Error};
 use crate::reconcile::rotation::overlap::report::activities;
 use crate::reconcile::rotation::status::{RotationReport, rotation_report};
 
+/// More keys than this are not in the status.
+const MAX_BINARY_KEYS: usize = 20;
+
 /// The steps on the way to the Secret, with the condition of each, in the order of the reference.
 const STEPS: [(ConditionType, Reached); 4] = [
     (ConditionType::Granted, Reached::Granted),
@@ -106,7 +109,10 @@ fn after_attempt(before: &SecretBindingStatus, findings: Findings<'_>, now: Time
     publish(&mut status, attempt, findings.binding.map(|binding| binding.target.name.as_str()));
     let mut conditions = Conditions::new(&before.conditions, generation, now);
     for (type_, step) in STEPS {
-        let (state, reason, message) = part(type_, step, findings);
+        let (state, reason, mut message) = part(type_, step, findings);
+        if type_ == ConditionType::Rendered && state == "True" {
+            message.push_str(&no_environment(&status.binary_keys));
+        }
         conditions.set(type_, state, reason, message);
     }
     let (ready, reason, message) = summary(&conditions, findings, before);
@@ -143,6 +149,9 @@ fn publish(status: &mut SecretBindingStatus, attempt: &Attempt, target: Option<&
     if let Some(sources) = &attempt.sources {
         status.sources.clone_from(sources);
     }
+    if let Some(binary) = &attempt.binary {
+        status.binary_keys = binary.iter().take(MAX_BINARY_KEYS).cloned().collect();
+    }
     record_targets(status, attempt, target);
     if let Some(published) = &attempt.published {
         status.binding = Some(TargetReference { name: published.name.clone() });
@@ -153,6 +162,7 @@ fn publish(status: &mut SecretBindingStatus, attempt: &Attempt, target: Option<&
         (status.binding, status.target) = (None, None);
         (status.keys, status.last_changed_time) = (None, None);
         status.sources.clear();
+        status.binary_keys.clear();
     }
     if attempt.handled_sync.is_some() {
         status.last_handled_sync.clone_from(&attempt.handled_sync);
@@ -214,6 +224,18 @@ fn part(type_: ConditionType, step: Reached, findings: Findings<'_>) -> (&'stati
         _ => (Reason::Published, published_message(attempt)),
     };
     ("True", reason, message)
+}
+
+/// What is said of keys whose values no container can take as environment.
+fn no_environment(keys: &[String]) -> String {
+    if keys.is_empty() {
+        return String::new();
+    }
+    let more = if keys.len() == MAX_BINARY_KEYS { " and maybe more" } else { "" };
+    format!(
+        "; {}{more} hold a NUL byte or are not UTF-8, so a container that takes them by env or envFrom does not start: mount them as files, or publish them through a binding of their own",
+        keys.join(", ")
+    )
 }
 
 fn published_message(attempt: &Attempt) -> String {

@@ -8,6 +8,7 @@ use crate::domain::inputs::inputs;
 use crate::domain::render::mapping::Rendered;
 use crate::domain::render::mapping::error::RenderError;
 use crate::domain::render::rejection::Rejection;
+use crate::domain::render::text::binary_keys;
 use crate::domain::rollout::publication::{PublishedBefore, changes};
 use crate::domain::secret::reference::Source;
 use crate::domain::secret::version::VersionRef;
@@ -61,13 +62,15 @@ pub struct Written {
     pub rejected: Option<Option<RejectedInputs>>,
     /// The overlaps, where there are any.
     pub overlaps: Option<Vec<OverlapReport>>,
+    /// The keys whose values no container can take as environment, where the Secret was written.
+    pub binary: Option<Vec<String>>,
     /// Whether the Secret was not as observed any more, so that it is to be observed again.
     raced: bool,
 }
 
 impl Written {
     fn stopped(error: impl Into<Error>) -> Self {
-        Self { result: Err(error.into()), rendered: false, rejected: None, overlaps: None, raced: false }
+        Self { result: Err(error.into()), rendered: false, rejected: None, overlaps: None, binary: None, raced: false }
     }
 
     fn rejected(rejection: Rejection, inputs: String) -> Self {
@@ -195,7 +198,8 @@ async fn write_content(
         return Written::stopped(error);
     }
     let inputs = material.inputs(cx, content.records.as_deref());
-    let rendered = |result| Written { result, rendered: true, rejected: Some(None), overlaps: None, raced: false };
+    let rendered =
+        |result| Written { rendered: true, rejected: Some(None), result, overlaps: None, binary: None, raced: false };
     if let TargetState::Owned(observed) = &content.target
         && compare(observed, &inputs) == Comparison::Current
         && observed.digest.is_some()
@@ -238,7 +242,7 @@ async fn write_content(
         namespace = %binding.namespace, name = %binding.name, secret = %desired.name, keys = desired.data.len(),
         "published"
     );
-    rendered(Ok(observed))
+    Written { binary: Some(binary_keys(&desired.data)), ..rendered(Ok(observed)) }
 }
 
 /// The desired Secret, from the selected keys and the record of earlier values. Returns the observed target with it.

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::domain::payload::Payload;
 use crate::domain::render::encoding::{Encoding, decode_base64, encode_base64};
 use crate::domain::render::glob::Glob;
-use crate::domain::render::key::TargetKey;
+use crate::domain::render::key::{KeyFormat, TargetKey};
 use crate::domain::render::mapping::error::RenderError;
 use crate::domain::render::mapping::{Extract, Mapping, MappingEntry, Rendered};
 use crate::domain::render::rejection::render_reason;
@@ -43,6 +43,8 @@ struct DataFrom {
     exclude: Vec<String>,
     #[serde(default)]
     prefix: String,
+    #[serde(default)]
+    key_format: Option<crate::api::KeyFormatSpec>,
 }
 
 #[derive(Deserialize)]
@@ -76,6 +78,8 @@ struct Target {
     template_only: bool,
     #[serde(default)]
     required_keys: Vec<String>,
+    #[serde(default)]
+    text_only: bool,
 }
 
 fn source(secret: &str, stage: Option<&str>, id: Option<&str>) -> Source {
@@ -92,6 +96,10 @@ fn mapping(yaml: &str) -> Result<Mapping, String> {
         include: globs(from.include),
         exclude: globs(from.exclude),
         prefix: from.prefix,
+        key_format: match from.key_format {
+            None | Some(crate::api::KeyFormatSpec::AsIs) => KeyFormat::AsIs,
+            Some(crate::api::KeyFormatSpec::EnvVar) => KeyFormat::EnvVar,
+        },
     };
     let entry = |data: Data| {
         let (source, json_key) = match (data.value_from, data.from) {
@@ -121,6 +129,7 @@ fn mapping(yaml: &str) -> Result<Mapping, String> {
         data: spec.data.into_iter().map(entry).collect(),
         template,
         template_only: spec.target.template_only,
+        text_only: spec.target.text_only,
         required_keys: spec.target.required_keys.iter().map(|key| TargetKey::try_from(key.as_str()).unwrap()).collect(),
     })
 }

@@ -2,11 +2,13 @@
 
 use std::fmt;
 
+use crate::domain::payload::absence::Absence;
 use crate::domain::payload::error::{PayloadError, PayloadProblem};
 use crate::domain::quoted::Quoted;
 use crate::domain::render::encoding::DecodeError;
 use crate::domain::render::key::{KeyError, TargetKey};
 use crate::domain::render::template::error::TemplateError;
+use crate::domain::render::text::TextFault;
 
 /// The most bytes that the values of a Secret may have together (`MaxSecretSize` in `k8s.io/api/core/v1`).
 pub const MAX_SECRET_BYTES: usize = 1_048_576;
@@ -29,7 +31,7 @@ pub enum RenderError {
     },
     /// A JSON key is absent or `null`.
     #[error(
-        "the secret {secret} has no key {} ({at}): add it to the secret, correct the name, or set `optional: true`",
+        "the secret {secret} has no key {}{why} ({at}): add it to the secret, correct the name, or set `optional: true`",
         Quoted(.key)
     )]
     KeyNotFound {
@@ -39,6 +41,8 @@ pub enum RenderError {
         secret: String,
         /// The JSON key.
         key: String,
+        /// Why it selects nothing.
+        why: Absence,
     },
     /// The grant does not allow the member that a JSON key reaches.
     #[error(
@@ -68,6 +72,22 @@ pub enum RenderError {
         /// What is wrong with it.
         problem: KeyError,
     },
+    /// Two JSON keys of one secret get the same name.
+    #[error(
+        "the keys {} and {} of the secret {secret} both become {name} ({at}): leave one out with `exclude`, rename it in the \
+         secret, or give it a name with a `data` entry",
+        Quoted(&.keys[0]), Quoted(&.keys[1])
+    )]
+    KeysClash {
+        /// The field of the binding.
+        at: String,
+        /// The secret.
+        secret: String,
+        /// The JSON keys.
+        keys: [String; 2],
+        /// The name that both get.
+        name: TargetKey,
+    },
     /// A key with an overlap is not among the mapped keys.
     #[error(
         "spec.rotation: the key {key} has an overlap and no entry of data or dataFrom gives it: map it, or correct the rule"
@@ -91,12 +111,17 @@ pub enum RenderError {
     #[error("spec.target.template: {0}")]
     TemplateFailed(#[from] TemplateError),
     /// Required keys are absent or empty.
-    #[error("spec.target.requiredKeys: {}: correct the secret, the mapping or the list", Lacking { absent, empty })]
+    #[error(
+        "spec.target.requiredKeys: {}{}: correct the secret, the mapping or the list",
+        Lacking { absent, empty }, But(.alike.as_deref())
+    )]
     RequiredKeyMissing {
         /// Those that no entry gives.
         absent: Vec<TargetKey>,
         /// Those whose value is empty.
         empty: Vec<TargetKey>,
+        /// A key that is published and looks like one that is absent.
+        alike: Option<String>,
     },
     /// There is no key at all.
     #[error(
@@ -115,6 +140,18 @@ pub enum RenderError {
         /// The key with the largest value.
         largest: TargetKey,
     },
+    /// A value is no text, and `textOnly` wants text.
+    #[error(
+        "the value of {} cannot be the value of an environment variable, which spec.target.textOnly wants: {problem}; \
+         correct it in Secrets Manager, publish the key through another binding and mount it as a file, or remove textOnly",
+        Quoted(.key.as_str())
+    )]
+    InvalidValue {
+        /// The key.
+        key: TargetKey,
+        /// What is wrong with its value.
+        problem: TextFault,
+    },
     /// No payload was given for a source of the mapping.
     #[error("the secret {secret} ({at}) has not been read yet: it will be tried again")]
     NotRead {
@@ -131,6 +168,9 @@ pub enum PayloadFault {
     /// It must be a JSON object and is none.
     #[error("a JSON object is needed and {_0}; correct it in Secrets Manager{hint}", hint = OrWhole(_0.problem))]
     Json(PayloadError),
+    /// A JSON Pointer leads into it, and it is malformed.
+    #[error("its text is meant to be JSON and {_0}, counted within that text; correct it in Secrets Manager")]
+    Text(PayloadError),
     /// It must be Base64 and is none.
     #[error("{0}; correct it in Secrets Manager, or remove `encoding: Base64`")]
     Encoding(DecodeError),
@@ -144,6 +184,14 @@ impl fmt::Display for OrWhole {
             f.write_str(", or publish it whole with a `data` entry without a JSON key")?;
         }
         Ok(())
+    }
+}
+
+struct But<'a>(Option<&'a str>);
+
+impl fmt::Display for But<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |alike| write!(f, ", but there is {}, which looks alike", Quoted(alike)))
     }
 }
 

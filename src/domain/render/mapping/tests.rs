@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use crate::domain::payload::Payload;
 use crate::domain::render::encoding::Encoding;
 use crate::domain::render::glob::Glob;
-use crate::domain::render::key::TargetKey;
+use crate::domain::render::key::{KeyFormat, TargetKey};
 use crate::domain::render::mapping::error::RenderError;
 use crate::domain::render::mapping::{Extract, Mapping, MappingEntry, Origin, Rendered, UsedKeys};
 use crate::domain::render::rejection::render_reason;
@@ -25,7 +25,13 @@ fn globs(patterns: &[&str]) -> Vec<Glob> {
 }
 
 fn all_of(secret: &str) -> Extract {
-    Extract { source: source(secret), include: vec![], exclude: vec![], prefix: String::new() }
+    Extract {
+        source: source(secret),
+        include: vec![],
+        exclude: vec![],
+        prefix: String::new(),
+        key_format: KeyFormat::AsIs,
+    }
 }
 
 fn entry(target: &str, value_from: &str) -> MappingEntry {
@@ -172,10 +178,13 @@ fn required_keys() {
     };
     assert!(mapping.render(&payloads([("app", r#"{"A":"a","B":"b"}"#)])).is_ok());
     let error = mapping.render(&payloads([("app", r#"{"A":"","C":"c"}"#)])).unwrap_err();
-    assert_eq!(error, RenderError::RequiredKeyMissing { absent: vec![key("B")], empty: vec![key("A"), key("T")] });
+    assert_eq!(
+        error,
+        RenderError::RequiredKeyMissing { absent: vec![key("B")], empty: vec![key("A"), key("T")], alike: None }
+    );
     let template_only = Mapping { template_only: true, ..mapping };
     let error = template_only.render(&payloads([("app", r#"{"A":"a","B":"b"}"#)])).unwrap_err();
-    assert_eq!(error, RenderError::RequiredKeyMissing { absent: vec![key("A"), key("B")], empty: vec![] });
+    assert_eq!(error, RenderError::RequiredKeyMissing { absent: vec![key("A"), key("B")], empty: vec![], alike: None });
 }
 
 #[test]
@@ -250,6 +259,7 @@ fn mappings() -> impl Strategy<Value = Mapping> {
                         source: secret(app),
                         include,
                         exclude: if exclude { globs(&["*c"]) } else { vec![] },
+                        key_format: if prefix.is_empty() { KeyFormat::EnvVar } else { KeyFormat::AsIs },
                         prefix,
                     })
                     .collect(),
@@ -266,6 +276,7 @@ fn mappings() -> impl Strategy<Value = Mapping> {
                     .collect(),
                 template: text.map(|text| template(&[("T", text)])),
                 template_only: only,
+                text_only: only,
                 required_keys: if required { BTreeSet::from([key("K0")]) } else { BTreeSet::new() },
             }
         },

@@ -58,10 +58,12 @@ pub struct TemplateError {
 #[non_exhaustive]
 pub enum TemplateFault {
     /// A name has no value.
-    #[error("{}", Missing(.missing))]
+    #[error("{}", Missing(.missing, .alike.as_deref()))]
     Undefined {
         /// The names in the template that are no mapped keys.
         missing: Vec<String>,
+        /// A mapped key that one of them may mean.
+        alike: Option<String>,
     },
     /// A value that is not UTF-8 text is used as text.
     #[error(
@@ -130,7 +132,7 @@ impl fmt::Display for OrAnonymous<'_> {
     }
 }
 
-struct Missing<'a>(&'a [String]);
+struct Missing<'a>(&'a [String], Option<&'a str>);
 
 impl fmt::Display for Missing<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -144,6 +146,13 @@ impl fmt::Display for Missing<'_> {
         if self.0.len() > 10 {
             write!(f, " and {} more", self.0.len() - 10)?;
         }
-        f.write_str(" (map them, or give them a value with `default`)")
+        f.write_str(" (map them, or give them a value with `default`)")?;
+        match self.1 {
+            Some(key) if key.contains(['-', '.']) => {
+                write!(f, "; there is {}, which is written {{{{ bindery.keys['{key}'] }}}}", Quoted(key))
+            }
+            Some(key) => write!(f, "; there is {}, which looks alike", Quoted(key)),
+            None => Ok(()),
+        }
     }
 }

@@ -14,33 +14,7 @@
 
 use std::collections::BTreeSet;
 
-/// Filters that templates may use; those of the engine that build no nested lists, and our own.
-const FILTERS: &[&str] = &[
-    "b64decode",
-    "b64encode",
-    "d",
-    "default",
-    "dotenv",
-    "first",
-    "indent",
-    "items",
-    "join",
-    "last",
-    "length",
-    "lines",
-    "lower",
-    "replace",
-    "sort",
-    "split",
-    "string",
-    "tojson",
-    "trim",
-    "upper",
-    "urlencode",
-];
-
-/// Tests that may follow `is`.
-const TESTS: &[&str] = &["defined", "undefined", "startingwith", "endingwith"];
+use crate::domain::render::template::words::{FILTERS, TESTS, is_reserved, list};
 
 /// The most tokens in one tag. The engine compiles an expression by recursion, at worst one level a token.
 const MAX_TOKENS: usize = 200;
@@ -310,7 +284,10 @@ impl<'a> TemplateReader<'a> {
                     read.after_value = true;
                 }
                 Text(_) | Number if !read.after_value => read.after_value = true,
-                other => return self.refuse(unexpected(other)),
+                other => {
+                    let at = tokens.len() - rest.len() - 1;
+                    return self.refuse(dashed_name(tokens, at).unwrap_or_else(|| unexpected(other)));
+                }
             }
         }
         if !read.brackets.is_empty() {
@@ -404,32 +381,26 @@ impl<'a> TemplateReader<'a> {
     }
 }
 
-/// Words that name no mapped key.
-fn is_reserved(name: &str) -> bool {
-    const WORDS: &[&str] = &[
-        "True",
-        "False",
-        "None",
-        "true",
-        "false",
-        "none",
-        "and",
-        "or",
-        "not",
-        "in",
-        "is",
-        "if",
-        "else",
-        "loop",
-        "bindery",
-        "self",
-        "recursive",
-    ];
-    WORDS.contains(&name)
-}
-
-fn list(names: &[&str]) -> String {
-    names.join(", ")
+/// What to say of a `-` between words, which is more often meant as a part of a key than as arithmetic.
+fn dashed_name(tokens: &[Token<'_>], at: usize) -> Option<String> {
+    let (before, after) = (tokens.get(..at)?, tokens.get(at..)?);
+    let part = |token: &Token<'_>| match token {
+        Token::Name(name) if !is_reserved(name) || *name == "bindery" => Some((*name).to_owned()),
+        Token::Symbol(sign @ ("-" | ".")) => Some((*sign).to_owned()),
+        _ => None,
+    };
+    let [Token::Symbol("-"), Token::Name(_), ..] = after else { return None };
+    let mut parts: Vec<String> = before.iter().rev().map_while(part).collect();
+    parts.reverse();
+    parts.extend(after.iter().map_while(part));
+    let joined = parts.concat();
+    let name = joined.strip_prefix("bindery.keys.").unwrap_or(&joined);
+    let is_name = !name.is_empty() && !name.starts_with(['-', '.']) && !name.ends_with(['-', '.']);
+    is_name.then(|| {
+        format!(
+            "there is no arithmetic (`-`); if `{name}` is the name of a key, write {{{{ bindery.keys['{name}'] }}}}"
+        )
+    })
 }
 
 fn unexpected(token: Token<'_>) -> String {
@@ -438,7 +409,9 @@ fn unexpected(token: Token<'_>) -> String {
         Token::Text(_) => "a string cannot stand here".to_owned(),
         Token::Number => "a number cannot stand here".to_owned(),
         Token::Symbol("=") => "`=` cannot stand here (`==` compares, arguments have no names)".to_owned(),
-        Token::Symbol("-") => "there is no arithmetic (`-`)".to_owned(),
+        Token::Symbol("-") => {
+            "there is no arithmetic (`-`); a key with a dash is written bindery.keys['user-name']".to_owned()
+        }
         Token::Symbol(symbol) => format!("`{symbol}` cannot stand here"),
     }
 }

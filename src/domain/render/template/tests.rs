@@ -92,8 +92,10 @@ fn json_of_all_keys() {
 
 #[test]
 fn failures_name_key_line_and_what_to_do() {
-    let undefined =
-        |missing: &[&str]| TemplateFault::Undefined { missing: missing.iter().map(|&m| m.to_owned()).collect() };
+    let undefined = |missing: &[&str]| TemplateFault::Undefined {
+        missing: missing.iter().map(|&m| m.to_owned()).collect(),
+        alike: None,
+    };
     let binary = || TemplateFault::Binary { name: Some(key("raw-bytes")) };
     let cases = [
         ("{{ MISSING }}", Some(1), undefined(&["MISSING"])),

@@ -31,6 +31,7 @@ pub fn mapping() -> Mapping {
         include: vec![],
         exclude: vec![],
         prefix: String::new(),
+        key_format: crate::domain::render::key::KeyFormat::AsIs,
     };
     Mapping { data_from: vec![extract], ..Mapping::default() }
 }
