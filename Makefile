@@ -39,8 +39,9 @@ lint: ## Format, clippy, documentation, dependencies
 	@if command -v cargo-deny >/dev/null; then cargo deny --offline check bans licenses sources; \
 	 else echo "cargo-deny is not installed: the check of licences and sources is left to CI"; fi
 
-generate: ## Write the files that follow from the code: crds/ and their copies in the chart
+generate: ## Write the files that follow from the code: crds/, their copies in the chart, tests/messages.md
 	BINDERY_GENERATE=1 cargo test --quiet --locked --test generated
+	BINDERY_GENERATE=1 cargo test --quiet --locked --test troubleshooting the_table_of_messages
 
 image: ## Build the container image (needs Docker)
 	docker build --tag bindery:0.1.0 .

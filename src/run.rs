@@ -154,7 +154,9 @@ async fn work(args: &RunArgs, process: &Process, led: &AtomicBool) -> Result<(),
     let settings = Arc::new(args.settings(region.clone(), identity.clone()));
     let queues = args.events_queue_urls.iter().map(|url| aws.event_consumer(url, readiness.queues.clone()));
     let queues: Vec<EventConsumer> = queues.collect();
-    let aws: Arc<dyn SecretsApi> = Arc::new(aws);
+    let aws = Arc::new(aws);
+    tokio::spawn(name_principal(aws.clone(), audit.clone()));
+    let aws: Arc<dyn SecretsApi> = aws;
     let limits = Arc::new(RateLimits::new(args.rates()));
     let (versions, changes) = Versions::new(aws.clone(), limits.clone(), region);
     let versions = Arc::new(versions);
@@ -195,6 +197,20 @@ async fn work(args: &RunArgs, process: &Process, led: &AtomicBool) -> Result<(),
     tokio::select! {
         () = controller::watch::watch(context.clone(), watches) => Err(RunError::Ended),
         ended = leading => ended,
+    }
+}
+
+/// Says once, in the log and from then on in the audit log, as whom AWS knows the operator. Grants with a role or a
+/// ServiceAccount may need no identity of the operator's own, so its absence is no failure.
+async fn name_principal(aws: Arc<SecretsManager>, audit: Arc<AuditLog>) {
+    match aws.principal().await {
+        Ok(principal) => {
+            tracing::info!(%principal, region = aws.default_region(), "AWS knows the operator's own identity");
+            audit.name_principal(principal);
+        }
+        Err(error) => {
+            tracing::info!(%error, "AWS does not tell the operator's own identity; grants with neither roleArn nor serviceAccountName need one")
+        }
     }
 }
 

@@ -280,7 +280,7 @@ proptest! {
         let mut current = before.clone();
         for (error, pause, intact) in &failures {
             now += k8s_openapi::jiff::SignedDuration::from_secs(*pause);
-            let grant = Some(GrantInUse { name: "g".to_owned(), expires: None });
+            let grant = Some(GrantInUse { name: "g".to_owned(), expires: None, place: String::new() });
             let intact = intact.then(|| Box::new(meta(&json!({})).observed));
             let attempt = Attempt { grant, intact, ..Attempt::default() };
             let findings = Findings {

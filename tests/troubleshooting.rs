@@ -12,22 +12,30 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use bindery::api::{ConditionType, Contact, KeyAge, Reason, RotationRule};
-use bindery::domain::binding::SpecError;
-use bindery::domain::grant::GrantError;
+use bindery::api::{
+    ConditionType, Contact, KeyAge, Reason, RotationRule, SecretBinding, SecretBindingStatus, SecretGrant,
+};
+use bindery::domain::binding::{Binding, SpecError};
+use bindery::domain::fingerprint::FingerprintKey;
+use bindery::domain::grant::{GrantError, Home, RequestedKeys, Requester, decide, explained};
 use bindery::domain::payload::Payload;
 use bindery::domain::payload::absence::Absence;
 use bindery::domain::render::key::TargetKey;
 use bindery::domain::render::mapping::error::{PayloadFault, RenderError};
 use bindery::domain::render::rejection::Rejection;
 use bindery::domain::render::template::error::{TemplateError, TemplateFault};
+use bindery::domain::render::text::TextFault;
 use bindery::domain::rollout::outcome::RolloutReport;
 use bindery::domain::rotation::due::{Facts, rule_state};
 use bindery::domain::rotation::rule::Rule;
 use bindery::domain::secret::error::{SourceError, SourceErrorKind};
-use bindery::domain::target::TargetError;
+use bindery::domain::target::withdrawal::Withdrawal;
+use bindery::domain::target::{ObservedSecret, TargetError};
 use bindery::kubernetes::write_error::WriteError;
+use bindery::reconcile::binding::attempt::{Attempt, GrantInUse, Published, Reached};
+use bindery::reconcile::binding::status::{Findings, status, suspended};
 use bindery::reconcile::error::Error;
+use bindery::reconcile::rotation::overlap::values::only_copy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// The table of conditions and their False reasons, as the contract has it.
@@ -147,7 +155,20 @@ fn every_reason_of_the_contract_that_the_program_knows_stands_under_its_conditio
 fn of_aws(kind: SourceErrorKind, code: Option<&str>) -> Error {
     let code = code.map(str::to_owned);
     let request_id = code.is_some().then(|| "6b1c0b0e".to_owned());
-    Error::Source(SourceError { code, request_id, ..SourceError::new(kind, "shop/app") })
+    let place =
+        "in eu-west-1 of account 123456789012, through the SecretGrant \"shop\", as the operator's own identity";
+    let principal = (kind == SourceErrorKind::AccessDenied)
+        .then(|| "arn:aws:sts::123456789012:assumed-role/bindery/bindery-shop".to_owned());
+    let fault = match kind {
+        SourceErrorKind::CredentialsFailed => Some(
+            "the variable AWS_SECRET_ACCESS_KEY is missing or empty, though AWS_ACCESS_KEY_ID is set; set both"
+                .to_owned(),
+        ),
+        SourceErrorKind::AuditFailed => Some("writing gave: no storage space".to_owned()),
+        _ => None,
+    };
+    let error = SourceError { code, request_id, principal, fault, ..SourceError::new(kind, "shop/app") };
+    Error::Source(error).asked(Some(place))
 }
 
 fn rendering(error: RenderError) -> Error {
@@ -167,7 +188,7 @@ fn failures() -> Vec<Error> {
     let at = |field: &str| field.to_owned();
     let undefined = TemplateFault::Undefined { missing: vec!["DATABASE_HOST".to_owned()], alike: None };
     vec![
-        Error::Grant(GrantError::AccessDenied { namespace: shop(), secret: app(), keys: vec![], grant: None }),
+        denied(None),
         of_aws(Kind::NotGranted, None),
         rendering(RenderError::KeyRefused {
             at: at("spec.data[PASSWORD]"),
@@ -213,17 +234,22 @@ fn failures() -> Vec<Error> {
         }),
         rendering(RenderError::TemplateFailed(TemplateError { key: key("DSN"), line: Some(1), fault: undefined })),
         rendering(RenderError::RequiredKeyMissing { absent: vec![], empty: vec![key("DATABASE_URL")], alike: None }),
+        rendering(RenderError::InvalidValue { key: key("KEYSTORE"), problem: TextFault::NotUtf8 }),
         rendering(RenderError::TooLarge { total: 1_113_959, largest: key("CERTIFICATES") }),
         Error::Target(TargetError::Foreign {
             name: secret(),
             why: at("it was published by the SecretBinding \"app\""),
         }),
+        Error::Target(TargetError::Held { name: secret(), finalizers: vec![at("example.com/backup")] }),
         Error::Target(TargetError::Contested { name: secret(), times: 4, manager: at("argocd-controller") }),
-        Error::Write(WriteError::Forbidden(secret())),
+        Error::Write(WriteError::Forbidden {
+            name: secret(),
+            user: Some(at("system:serviceaccount:bindery-system:bindery")),
+        }),
         Error::Write(WriteError::Immutable { name: secret(), field: at("type") }),
         Error::Write(WriteError::Invalid { name: secret(), field: at("data[tls.key]") }),
-        Error::Write(WriteError::Quota(secret())),
-        Error::Write(WriteError::Admission(secret())),
+        Error::Write(WriteError::Quota { name: secret(), quota: Some(at("small")) }),
+        Error::Write(WriteError::Admission { name: secret(), by: Some(at("check.example.com")) }),
         Error::Write(WriteError::Terminating(secret())),
         Error::Write(WriteError::Failed { name: secret(), what: at("the API server answered 500") }),
         Error::Spec(SpecError {
@@ -234,6 +260,179 @@ fn failures() -> Vec<Error> {
             reason: Reason::InvalidSpec,
         }),
     ]
+}
+
+/// More failures than the document shows: what else the same reasons say.
+fn more_failures() -> Vec<Error> {
+    use bindery::domain::payload::absence::Absence;
+    let at = |field: &str| field.to_owned();
+    let not_found = |key: &str, why| {
+        let (at, secret, key) = (format!("spec.data[{key}]"), at("shop/app"), at(key));
+        rendering(RenderError::KeyNotFound { at, secret, key, why })
+    };
+    let in_text =
+        |is_json, alike: Option<&str>| Absence::InText { pointer: at("/config"), is_json, alike: alike.map(at) };
+    let payload = |text: &str| {
+        let problem = PayloadFault::Json(Payload::text(at(text)).object().err().unwrap());
+        rendering(RenderError::InvalidPayload {
+            at: at("spec.dataFrom[0]"),
+            secret: at("shop/app"),
+            key: None,
+            problem,
+        })
+    };
+    let spec = |spec: serde_json::Value| {
+        let manifest = SecretBinding::new("worker", serde_json::from_value(spec).unwrap());
+        Error::Spec(Binding::parse(&manifest, &[]).err().unwrap())
+    };
+    let template =
+        |text: &str| spec(serde_json::json!({"dataFrom": [{"secret": "a"}], "target": {"template": {"DSN": text}}}));
+    let undefined = TemplateFault::Undefined { missing: vec![at("tls")], alike: Some(at("tls.crt")) };
+    vec![
+        denied(Some("shop")),
+        Error::Grant(GrantError::NoRegion(at("shop"))),
+        Error::Grant(GrantError::Unreadable(at("shop"))),
+        not_found("DATABASE_URL", Absence::Nothing { alike: Some(at("database_url")) }),
+        not_found("EMPTY", Absence::Null),
+        not_found("/config/host", in_text(false, None)),
+        not_found("/config/host", in_text(true, None)),
+        not_found("/config/host", in_text(true, Some("Host"))),
+        rendering(RenderError::NothingToPublish),
+        payload("{\u{201c}A\u{201d}: 1}"),
+        payload("{\"A\":\u{a0}1}"),
+        payload("{\n  // the port\n  \"A\": 1}"),
+        payload("{'A': 1}"),
+        payload("A=1"),
+        payload(""),
+        payload("[1]"),
+        payload("{\"A\": 1, \"A\": 2}"),
+        payload("{\"A\": 1"),
+        rendering(RenderError::KeysClash {
+            at: at("spec.dataFrom[0]"),
+            secret: at("shop/app"),
+            keys: [at("foo-bar"), at("foo.bar")],
+            name: key("FOO_BAR"),
+        }),
+        rendering(RenderError::InvalidValue { key: key("TOKEN"), problem: TextFault::Nul }),
+        rendering(RenderError::RequiredKeyMissing {
+            absent: vec![key("REDIS_URL")],
+            empty: vec![],
+            alike: Some(at("redis-url")),
+        }),
+        rendering(RenderError::TemplateFailed(TemplateError { key: key("DSN"), line: Some(1), fault: undefined })),
+        template("{{ user-name }}"),
+        template("{{ USER | shout }}"),
+        template("{{ USER }"),
+        spec(serde_json::json!({"dataFrom": [{"secret": "a b"}]})),
+        Error::Write(WriteError::TooLarge(at("worker-env"))),
+        Error::Write(WriteError::Raced),
+        Error::LostValue { key: key("TOKEN_KEY"), phase: None },
+        Error::Deadline(600),
+    ]
+}
+
+/// What is said of a secret that no grant allows.
+fn denied(grant: Option<&str>) -> Error {
+    let grants = [SecretGrant::new(
+        "shop",
+        serde_json::from_value(serde_json::json!({
+            "namespaces": {"names": ["shop"]}, "secrets": [{"name": "shop/App"}], "aws": {"region": "eu-west-1"},
+        }))
+        .unwrap(),
+    )];
+    let requested = BTreeMap::from([("shop/app".parse().unwrap(), RequestedKeys::default())]);
+    let requester = Requester { namespace: "shop", labels: None, grant };
+    let now = "2026-11-26T00:00:00Z".parse().unwrap();
+    let error = decide(&grants, requester, &requested, &Home::default(), now).err().unwrap();
+    Error::Grant(explained(error, &grants, requester, &requested, now))
+}
+
+/// What the conditions and Events of bindings say that are published, suspended, stale or withdrawn.
+fn of_statuses() -> Vec<(String, String)> {
+    let at = |second: i64| k8s_openapi::jiff::Timestamp::from_second(1_700_000_000 + second).unwrap();
+    let meta = serde_json::json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "worker-env", "namespace": "shop"}});
+    let key = FingerprintKey::new(zeroize::Zeroizing::new([1; 32]));
+    let observed = ObservedSecret::new(&serde_json::from_value(meta).unwrap(), &key).observed;
+    let grant = Some(GrantInUse { name: "shop".to_owned(), expires: None, place: String::new() });
+    let published = Published {
+        name: "worker-env".to_owned(),
+        observed: observed.clone(),
+        cleaned: None,
+        binary: Some(vec!["keystore.jks".to_owned()]),
+    };
+    let full =
+        Attempt { grant: grant.clone(), reached: Reached::Applied, published: Some(published), ..Attempt::default() };
+    let failing = Attempt { grant, reached: Reached::Granted, intact: Some(Box::new(observed)), ..Attempt::default() };
+    let report = |before: &SecretBindingStatus, attempt: &Attempt, error: Option<&Error>, second| {
+        let interval = std::time::Duration::from_secs(60);
+        status(
+            before,
+            Findings { binding: None, generation: 1, attempt, error, interval, looks_again: true },
+            at(second),
+        )
+    };
+    let error = of_aws(SourceErrorKind::Unavailable, Some("InternalServiceError"));
+    let first = report(&SecretBindingStatus::default(), &full, None, 0);
+    let failed = report(&first.status, &failing, Some(&error), 60);
+    let stale = report(&failed.status, &failing, Some(&error), 600);
+    let paused = suspended(&first.status, 1, at(0));
+    let withdrawn = [Withdrawal::Delete, Withdrawal::Release, Withdrawal::Keep].map(|withdrawal| {
+        let error = Error::Grant(GrantError::Expired { grant: "shop".to_owned(), at: at(0), delete: true });
+        report(&first.status, &Attempt { withdrawal, ..Attempt::default() }, Some(&error), 60)
+    });
+    let reports = [first, failed, stale, paused].into_iter().chain(withdrawn);
+    let said = reports.flat_map(|report| {
+        let conditions = report.status.conditions.into_iter().map(|condition| (condition.reason, condition.message));
+        let notes = report.notes.into_iter().chain(report.commands).map(|note| (note.reason.to_string(), note.text));
+        conditions.chain(notes).collect::<Vec<_>>()
+    });
+    said.collect()
+}
+
+/// The reasons whose messages depend on a run of rotations or restarts: their tests have them.
+const MADE_ELSEWHERE: [&str; 5] = ["Current", "DueSoon", "Rotating", "RotationFailed", "RolledOut"];
+
+#[test]
+fn the_table_of_messages_is_what_the_program_says() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/messages.md");
+    let mut table: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for failure in failures().into_iter().chain(more_failures()) {
+        let message = failure.to_string();
+        if failure.condition() == Some(ConditionType::Fetched) && matches!(failure, Error::Source(_)) {
+            assert!(
+                message.contains("asked in eu-west-1 of account"),
+                "it does not say where AWS was asked: {message}"
+            );
+            assert!(message.contains("through the SecretGrant"), "it does not say through which grant: {message}");
+        }
+        // A condition of the API server has room for 32 KiB, and Bindery for 2 KiB.
+        assert!(message.len() < 2048, "{message}");
+        assert!(!message.contains("this region"), "{message}");
+        table.entry(failure.reason().to_string()).or_default().insert(message);
+    }
+    for (reason, message) in of_statuses() {
+        table.entry(reason).or_default().insert(message);
+    }
+    for (_, reason, message) in rollouts().into_iter().map(|report| report.condition()) {
+        table.entry(reason.to_string()).or_default().insert(message);
+    }
+    table.entry("RotationOverdue".to_owned()).or_default().insert(overdue());
+    let only_copy = only_copy(&key("TOKEN_KEY"), "worker-env");
+    table.entry(only_copy.reason.to_string()).or_default().insert(only_copy.text);
+    let missing: Vec<&str> =
+        Reason::ALL.iter().map(|reason| reason.as_str()).filter(|reason| !table.contains_key(*reason)).collect();
+    assert_eq!(missing, MADE_ELSEWHERE, "no case is made here for these reasons");
+    let mut text = "# What each reason says\n\nMade by the program (`make generate`), from a case for each reason and for what looks alike.\n".to_owned();
+    for reason in Reason::ALL.iter().map(|reason| reason.as_str()) {
+        let Some(messages) = table.get(reason) else { continue };
+        text.push_str(&format!("\n## {reason}\n\n"));
+        messages.iter().for_each(|message| text.push_str(&format!("- {message}\n")));
+    }
+    if std::env::var_os("BINDERY_GENERATE").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    let stored = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(stored == text, "{} is out of date: run `make generate` and read what changed", path.display());
 }
 
 /// What is said of a rule that is overdue.

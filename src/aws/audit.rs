@@ -5,10 +5,12 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
+
+use crate::domain::secret::identity::Identity;
 
 /// The reason of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -74,6 +76,9 @@ pub struct ReadRecord<'a> {
     pub region: Option<&'a str>,
     /// The identity of the request: `operator`, or the role and the name of the session.
     pub identity: &'a str,
+    /// The ARN by which AWS knows the operator's own identity; absent for others, and until AWS has told it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub principal: Option<&'a str>,
     /// The AWS request id, which CloudTrail records too. The secrets of one batch share it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<&'a str>,
@@ -167,6 +172,8 @@ pub struct WriteRecord<'a> {
 /// The destination of the audit records.
 pub struct AuditLog {
     sink: Mutex<Sink>,
+    /// The ARN of the operator's own identity, once AWS has told it.
+    principal: OnceLock<String>,
 }
 
 enum Sink {
@@ -178,7 +185,20 @@ impl AuditLog {
     /// A log on standard output, which has no other content.
     #[must_use]
     pub const fn stdout() -> Self {
-        Self { sink: Mutex::new(Sink::Stdout) }
+        Self { sink: Mutex::new(Sink::Stdout), principal: OnceLock::new() }
+    }
+
+    /// Keeps the ARN of the operator's own identity for the records.
+    pub fn name_principal(&self, arn: String) {
+        // There is one, and it does not change.
+        let _ = self.principal.set(arn);
+    }
+
+    /// The ARN of an identity, where it is the operator's own and AWS has told it.
+    #[must_use]
+    pub fn principal_of(&self, identity: &Identity) -> Option<&str> {
+        let own = identity.role.is_none() && identity.service_account.is_none();
+        self.principal.get().filter(|_| own).map(String::as_str)
     }
 
     /// A log that appends to a file. A new file gets mode 0600.
@@ -187,7 +207,7 @@ impl AuditLog {
     /// Where the file cannot be opened.
     pub fn file(path: PathBuf) -> io::Result<Self> {
         let file = open(&path)?;
-        Ok(Self { sink: Mutex::new(Sink::File { path, file }) })
+        Ok(Self { sink: Mutex::new(Sink::File { path, file }), principal: OnceLock::new() })
     }
 
     /// Reopens the file after log rotation. Does nothing for standard output.

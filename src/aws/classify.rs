@@ -66,7 +66,52 @@ where
         _ => SourceErrorKind::Unavailable,
     };
     let fault = fault.or_else(|| (kind == SourceErrorKind::CredentialsFailed).then(|| clock_fault(error)).flatten());
-    SourceError { code, request_id, fault, ..SourceError::new(kind, secret) }
+    let fault = fault.or_else(|| (kind == SourceErrorKind::Unavailable && code.is_none()).then(unanswered));
+    let principal = error.message().and_then(principal).or_else(|| refused_by_sts(error));
+    SourceError { code, request_id, principal, fault, ..SourceError::new(kind, secret) }
+}
+
+/// What is said where nothing came back.
+fn unanswered() -> String {
+    let endpoint = ["AWS_ENDPOINT_URL_SECRETS_MANAGER", "AWS_ENDPOINT_URL"].into_iter().find_map(|name| {
+        let url = std::env::var(name).ok().filter(|url| !url.is_empty() && !url.contains('@') && url.len() <= 200)?;
+        Some(format!("the endpoint {} of {name}", url.escape_default()))
+    });
+    let endpoint = endpoint.unwrap_or_else(|| "the endpoint of Secrets Manager".to_owned());
+    format!("no answer came from {endpoint}: if it lasts, look at DNS, route, proxy, TLS and the VPC endpoint")
+}
+
+/// The principal that STS refused to let assume a role, from deep in the chain of causes.
+fn refused_by_sts(error: &(dyn StdError + 'static)) -> Option<String> {
+    let mut current = Some(error);
+    while let Some(error) = current {
+        let message = match error.downcast_ref::<AssumeRoleError>() {
+            Some(error) => error.message(),
+            None => error.downcast_ref::<AssumeRoleWithWebIdentityError>().and_then(ProvideErrorMetadata::message),
+        };
+        if let Some(principal) = message.and_then(principal) {
+            return Some(principal);
+        }
+        current = error.source();
+    }
+    None
+}
+
+/// The principal that a denial of AWS names. Nothing else of AWS's text is used.
+fn principal(message: &str) -> Option<String> {
+    const LONGEST: usize = 2048;
+    let arn = message.strip_prefix("User: ")?.split(' ').next()?;
+    let parts: Vec<&str> = arn.splitn(6, ':').collect();
+    let [arn_word, partition, service, region, account, resource] = parts[..] else { return None };
+    let sound = arn_word == "arn"
+        && partition.starts_with("aws")
+        && matches!(service, "sts" | "iam")
+        && region.is_empty()
+        && account.len() == 12
+        && account.bytes().all(|b| b.is_ascii_digit())
+        && resource.bytes().all(|b| b.is_ascii_alphanumeric() || b"/+=,.@_-:".contains(&b));
+    (sound && arn.len() <= LONGEST && partition.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'))
+        .then(|| arn.to_owned())
 }
 
 /// What is wrong with the credentials, from deep in the chain of causes.
@@ -96,7 +141,8 @@ fn clock_fault<E>(error: &SdkError<E, HttpResponse>) -> Option<String> {
 #[must_use]
 pub fn of_item(secret: &str, code: Option<&str>, message: Option<&str>, request_id: Option<String>) -> SourceError {
     let kind = classify(code, message.unwrap_or_default(), 400);
-    SourceError { code: code.map(bounded_code), request_id, ..SourceError::new(kind, secret) }
+    let principal = message.and_then(principal);
+    SourceError { code: code.map(bounded_code), request_id, principal, ..SourceError::new(kind, secret) }
 }
 
 /// Refines the error of a write. AWS uses the same codes for several operations.
@@ -317,6 +363,24 @@ mod tests {
             let text = error.to_string();
             assert_eq!(text.contains("the clock of this node"), said.is_some(), "{text}");
             assert!(said.is_none_or(|said| text.contains(said)) && !text.contains("hunter2"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_denial_names_the_principal_that_was_refused_and_nothing_else_of_the_text() {
+        let of = |text: &str| of_item("s", Some("AccessDeniedException"), Some(text), None);
+        let arn = "arn:aws:sts::123456789012:assumed-role/bindery/bindery-shop";
+        let denied = of(&format!("User: {arn} is not authorized to perform: x on resource: hunter2 because"));
+        assert_eq!(denied.principal.as_deref(), Some(arn));
+        assert!(!denied.to_string().contains("hunter2") && denied.to_string().contains(&format!("AWS refused {arn}")));
+        for text in [
+            "User: hunter2 is not",
+            "User: arn:aws:sts::12345678901:x is",
+            "User: arn:aws:s3::123456789012:x is",
+            "User: arn:aws:sts::123456789012:hun\"ter2 is",
+            "hunter2 User: arn:aws:sts::123456789012:x",
+        ] {
+            assert_eq!(of(text).principal, None, "{text}");
         }
     }
 

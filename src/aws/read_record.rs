@@ -31,6 +31,7 @@ pub(super) fn record_read(
     let (reference, described) = (source.secret.to_string(), identity.describe());
     let mut record = unanswered(identity, source, pending);
     (record.secret, record.identity) = (&reference, &described);
+    record.principal = audit.principal_of(identity);
     let lost = result.as_ref().map_or_else(|error| error.lost_attempts, |version| version.lost_attempts);
     for _ in 0..lost {
         write(audit, &mut record, &reference)?;
@@ -78,6 +79,7 @@ fn unanswered<'a>(identity: &'a Identity, source: &'a Source, pending: &'a [Pend
         version_stage: stage,
         region: identity.region.as_deref(),
         identity: "",
+        principal: None,
         request_id: None,
         served: pending.iter().map(|read| read.request.served()).collect(),
     }
@@ -87,6 +89,7 @@ fn write(audit: &AuditLog, record: &mut ReadRecord<'_>, reference: &str) -> Resu
     record.time = Timestamp::now();
     audit.record_read(record).map_err(|error| {
         tracing::error!(%error, "the audit log cannot be written; values are dropped until it can");
-        SourceError::new(SourceErrorKind::AuditFailed, reference)
+        let fault = Some(format!("writing gave: {}", error.kind()));
+        SourceError { fault, ..SourceError::new(SourceErrorKind::AuditFailed, reference) }
     })
 }

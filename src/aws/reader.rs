@@ -16,6 +16,7 @@ use crate::aws::read_record::{RecordedVersion, record_read};
 use crate::aws::read_request::ReadRequest;
 use crate::aws::shared_version::SharedVersion;
 use crate::aws::versions::Versions;
+use crate::domain::inputs::source_text;
 use crate::domain::secret::description::answers;
 use crate::domain::secret::error::{SourceError, SourceErrorKind};
 use crate::domain::secret::identity::Identity;
@@ -290,7 +291,11 @@ impl ReaderInner {
     async fn read(&self, identity: &Identity, source: &Source) -> Result<SharedVersion, SourceError> {
         let mut memory = self.reserve(1).await.map_err(|error| error.about(&source.secret.to_string()))?;
         let read = || self.api.read(identity, &source.secret, &source.version);
-        let version = self.limits.send(identity, RateClass::Read, read).await?;
+        let named = |error: SourceError| match error.kind {
+            SourceErrorKind::VersionNotFound => SourceError { secret: source_text(source), ..error },
+            _ => error,
+        };
+        let version = self.limits.send(identity, RateClass::Read, read).await.map_err(named)?;
         let permit = memory.split(kibibytes(&version));
         Ok(SharedVersion::new(version, permit))
     }

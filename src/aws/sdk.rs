@@ -40,6 +40,14 @@ impl SecretsManager {
         self.clients.config().region().map(Region::as_ref)
     }
 
+    /// The ARN by which AWS knows the operator's own identity.
+    ///
+    /// # Errors
+    /// Where there are no credentials of its own, or AWS refuses them.
+    pub async fn principal(&self) -> Result<String, SourceError> {
+        Ok(reads::caller(&self.clients, &Identity::default()).await?.1)
+    }
+
     /// The consumer of an events queue, with the operator's own identity.
     #[must_use]
     pub fn event_consumer(&self, url: &str, health: Arc<QueueHealth>) -> EventConsumer {

@@ -107,10 +107,10 @@ impl JobError {
         let name = name.to_owned();
         let why = match WriteError::of(&name, error) {
             WriteError::Raced | WriteError::Failed { .. } => return Self::Unavailable(name),
-            WriteError::Forbidden(_) => return Self::Forbidden(name),
+            WriteError::Forbidden { .. } => return Self::Forbidden(name),
             WriteError::Immutable { .. } | WriteError::Invalid { .. } => "it is invalid",
-            WriteError::Quota(_) => "a ResourceQuota leaves no room for it",
-            WriteError::Admission(_) => "an admission policy or webhook denies it",
+            WriteError::Quota { .. } => "a ResourceQuota leaves no room for it",
+            WriteError::Admission { .. } => "an admission policy or webhook denies it",
             WriteError::Terminating(_) => "the namespace is being deleted",
             WriteError::TooLarge(_) => "it is too large",
         };

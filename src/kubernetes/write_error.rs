@@ -1,5 +1,7 @@
 //! Why Kubernetes did not take a write.
 
+use std::fmt;
+
 use kube::core::Status;
 
 use crate::api::Reason;
@@ -12,9 +14,15 @@ pub enum WriteError {
     Raced,
     /// RBAC.
     #[error(
-        "Kubernetes does not allow the operator to write the Secret {0:?}; give its ServiceAccount the verbs get, create and patch on secrets in this namespace"
+        "Kubernetes does not allow {} to write the Secret {name:?}; give it the verbs get, create and patch on secrets in this namespace",
+        .user.as_deref().unwrap_or("the operator's ServiceAccount")
     )]
-    Forbidden(String),
+    Forbidden {
+        /// The Secret.
+        name: String,
+        /// Who was refused.
+        user: Option<String>,
+    },
     /// The type, or an immutable Secret.
     #[error(
         "the Secret {name:?} cannot be changed ({field} is immutable); delete it and it is published anew, or correct spec.target"
@@ -37,12 +45,26 @@ pub enum WriteError {
     },
     /// A resource quota.
     #[error(
-        "a ResourceQuota of the namespace leaves no room for the Secret {0:?}; raise the quota or delete other Secrets"
+        "the ResourceQuota{} of the namespace leaves no room for the Secret {name:?}; raise the quota or delete other Secrets",
+        Name(.quota.as_deref())
     )]
-    Quota(String),
+    Quota {
+        /// The Secret.
+        name: String,
+        /// The quota.
+        quota: Option<String>,
+    },
     /// An admission policy or webhook.
-    #[error("an admission policy or webhook refuses the Secret {0:?}; ask whoever manages the policies of the cluster")]
-    Admission(String),
+    #[error(
+        "the admission policy or webhook{} refuses the Secret {name:?}; ask whoever manages the policies of the cluster",
+        Name(.by.as_deref())
+    )]
+    Admission {
+        /// The Secret.
+        name: String,
+        /// The policy or webhook.
+        by: Option<String>,
+    },
     /// The namespace goes away.
     #[error("the namespace is being deleted, so the Secret {0:?} is not written any more")]
     Terminating(String),
@@ -67,11 +89,11 @@ impl WriteError {
     pub const fn reason(&self) -> Reason {
         match self {
             Self::Raced | Self::Failed { .. } => Reason::ApplyFailed,
-            Self::Forbidden(_) => Reason::TargetForbidden,
+            Self::Forbidden { .. } => Reason::TargetForbidden,
             Self::Immutable { .. } => Reason::TargetImmutable,
             Self::Invalid { .. } => Reason::TargetInvalid,
-            Self::Quota(_) => Reason::QuotaExceeded,
-            Self::Admission(_) => Reason::AdmissionDenied,
+            Self::Quota { .. } => Reason::QuotaExceeded,
+            Self::Admission { .. } => Reason::AdmissionDenied,
             Self::Terminating(_) => Reason::NamespaceTerminating,
             Self::TooLarge(_) => Reason::TooLarge,
         }
@@ -92,16 +114,20 @@ impl WriteError {
         let terminating = causes.iter().any(|cause| cause.reason == "NamespaceTerminating");
         // First of all, since a policy or webhook chooses both the code and the words of its refusal.
         if status.message.contains(" denied request: ") || status.message.contains(" denied the request") {
-            return Self::Admission(name);
+            return Self::Admission { name, by: refuser(&status.message) };
         }
         match status.code {
             409 => Self::Raced,
             404 => Self::Terminating(name),
             403 if terminating => Self::Terminating(name),
-            403 if status.message.contains(" is forbidden: exceeded quota: ") => Self::Quota(name),
+            403 if status.message.contains(" is forbidden: exceeded quota: ") => {
+                Self::Quota { name, quota: name_behind(&status.message, "exceeded quota: ", ',') }
+            }
             // The words of RBAC; anything else that forbids came later, from admission.
-            403 if status.message.contains(" is forbidden: User \"") => Self::Forbidden(name),
-            403 => Self::Admission(name),
+            403 if status.message.contains(" is forbidden: User \"") => {
+                Self::Forbidden { name, user: name_behind(&status.message, " is forbidden: User \"", '"') }
+            }
+            403 => Self::Admission { name, by: None },
             413 => Self::TooLarge(name),
             422 => {
                 let immutable = causes.iter().find(|cause| cause.message.contains("immutable"));
@@ -115,6 +141,29 @@ impl WriteError {
             }
             code => Self::Failed { name, what: format!("the API server answered {code}") },
         }
+    }
+}
+
+/// The policy or webhook that a refusal names at its begin.
+fn refuser(message: &str) -> Option<String> {
+    name_behind(message, "admission webhook \"", '"')
+        .or_else(|| name_behind(message, "ValidatingAdmissionPolicy '", '\''))
+}
+
+/// The name between two marks of the API server's own text, if it is the name of an object or user: their characters
+/// cannot carry what else the text says.
+fn name_behind(message: &str, before: &str, after: char) -> Option<String> {
+    let (name, _) = message.split_once(before)?.1.split_once(after)?;
+    let sound = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.' | ':');
+    (!name.is_empty() && name.len() <= 253 && name.chars().all(sound)).then(|| name.to_owned())
+}
+
+/// A name in a message, if it is known.
+struct Name<'a>(Option<&'a str>);
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |name| write!(f, " {name:?}"))
     }
 }
 
@@ -146,6 +195,28 @@ mod tests {
             retry_after_seconds: 0,
         };
         Status { code, message: message.to_owned(), details: Some(details), ..Status::default() }
+    }
+
+    #[test]
+    fn a_refusal_names_who_refused_and_who_was_refused() {
+        for (code, text, named) in [
+            (
+                403,
+                "secrets \"s\" is forbidden: User \"system:serviceaccount:b:bindery\" cannot patch",
+                "system:serviceaccount:b:bindery",
+            ),
+            (403, "secrets \"s\" is forbidden: exceeded quota: small, requested: secrets=1", "\"small\""),
+            (400, "admission webhook \"check.example.com\" denied the request: hunter2", "\"check.example.com\""),
+            (
+                422,
+                "secrets \"s\" is forbidden: ValidatingAdmissionPolicy 'no-x' with binding 'b' denied request: hunter2",
+                "\"no-x\"",
+            ),
+            (400, "admission webhook \"Hunter2 x\" denied the request: ", "webhook refuses"),
+        ] {
+            let error = WriteError::of_status("worker", &status(code, text, &[])).to_string();
+            assert!(error.contains(named) && !error.to_lowercase().contains("hunter2"), "{text}: {error}");
+        }
     }
 
     #[test]

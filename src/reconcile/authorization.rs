@@ -15,7 +15,7 @@ use crate::aws::audit::ReadReason;
 use crate::aws::read_request::{AnswerCheck, ReadRequest, Selection};
 use crate::aws::reader::Reader;
 use crate::domain::binding::Binding;
-use crate::domain::grant::{Access, GrantError, Home, RequestedKeys, Requester, decide, requested_keys};
+use crate::domain::grant::{Access, GrantError, Home, RequestedKeys, Requester, decide, explained, requested_keys};
 use crate::domain::name::BindingName;
 use crate::domain::secret::error::{SourceError, SourceErrorKind};
 use crate::domain::secret::identity::Identity;
@@ -125,12 +125,12 @@ impl Authorization {
             grant: binding.grant.as_deref(),
         };
         let grants = self.readable_grants();
-        decide(grants.iter().map(AsRef::as_ref), requester, wants, &home, Timestamp::now()).map_err(|error| match error
-        {
+        let now = Timestamp::now();
+        decide(grants.iter().map(AsRef::as_ref), requester, wants, &home, now).map_err(|error| match error {
             GrantError::NotFound(name) if self.grants.get(&ObjectRef::new(&name)).is_some() => {
                 GrantError::Unreadable(name)
             }
-            error => error,
+            error => explained(error, grants.iter().map(AsRef::as_ref), requester, wants, now),
         })
     }
 

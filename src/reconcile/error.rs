@@ -79,6 +79,17 @@ pub enum Class {
 }
 
 impl Error {
+    /// The same failure, and where AWS was asked.
+    #[must_use]
+    pub fn asked(self, place: Option<&str>) -> Self {
+        match self {
+            Self::Source(error) => {
+                Self::Source(SourceError { place: place.map(str::to_owned).or(error.place), ..error })
+            }
+            error => error,
+        }
+    }
+
     /// The condition that is False for this failure; `None` where the manifest itself is wrong.
     #[must_use]
     pub const fn condition(&self) -> Option<ConditionType> {

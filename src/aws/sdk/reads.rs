@@ -163,6 +163,11 @@ pub(super) async fn list_versions(
 }
 
 pub(super) async fn account(clients: &SdkClients, identity: &Identity) -> Result<String, SourceError> {
+    Ok(caller(clients, identity).await?.0)
+}
+
+/// The account and the ARN of the operator's own identity.
+pub(super) async fn caller(clients: &SdkClients, identity: &Identity) -> Result<(String, String), SourceError> {
     const WHOSE: &str = "(the operator's identity)";
     let started = Instant::now();
     let result = aws_sdk_sts::Client::new(&clients.config_of(identity)).get_caller_identity().send().await;
@@ -172,7 +177,8 @@ pub(super) async fn account(clients: &SdkClients, identity: &Identity) -> Result
         let error = clients.with_region(identity, from_sdk(WHOSE, &error));
         SourceError { kind, ..error }
     })?;
-    output.account.ok_or_else(|| SourceError::new(kind, WHOSE))
+    let account = output.account.ok_or_else(|| SourceError::new(kind, WHOSE))?;
+    Ok((account, output.arn.unwrap_or_default()))
 }
 
 /// The answer of `GetSecretValue` or `BatchGetSecretValue` for one version.

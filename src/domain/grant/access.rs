@@ -32,6 +32,14 @@ pub struct Access {
 }
 
 impl Access {
+    /// Where AWS is asked, as whom, and through which grant, as a message says it.
+    #[must_use]
+    pub fn place(&self) -> String {
+        let region = self.identity.region.as_deref().unwrap_or("the operator's own region");
+        let account = self.account.as_ref().map(|account| format!(" of account {account}")).unwrap_or_default();
+        format!("in {region}{account}, through the SecretGrant {:?}, as {}", self.grant, self.identity.described())
+    }
+
     /// Whether the grant allows the secret of this ARN and name, as AWS answered them.
     #[must_use]
     pub fn permits(&self, arn: &str, name: &str) -> bool {

@@ -92,6 +92,8 @@ pub fn decide<'a>(
                 secret,
                 keys,
                 grant: requester.grant.map(str::to_owned),
+                near: String::new(),
+                proposal: String::new(),
             })
         }
     }

@@ -8,7 +8,7 @@ use crate::api::Reason;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GrantError {
     /// No grant allows the secret, or not these keys of it.
-    #[error("{}", denied(namespace, secret, keys, grant.as_deref()))]
+    #[error("{}; {near}ask whoever manages the SecretGrants of the cluster{proposal}", denied(namespace, secret, keys, grant.as_deref()))]
     AccessDenied {
         /// The namespace of the binding.
         namespace: String,
@@ -18,6 +18,10 @@ pub enum GrantError {
         keys: Vec<String>,
         /// The grant that the binding names.
         grant: Option<String>,
+        /// Which grant nearly allows it, as a clause with `; ` behind; empty where none is known to.
+        near: String,
+        /// What to ask for, as the end of the sentence.
+        proposal: String,
     },
     /// Several grants allow all the secrets.
     #[error("the grants {} all allow these secrets; name one of them in spec.grant", .0.join(", "))]
@@ -66,7 +70,5 @@ fn denied(namespace: &str, secret: &str, keys: &[String], grant: Option<&str>) -
         |grant| format!("the SecretGrant {grant:?} does not allow"),
     );
     let what = if keys.is_empty() { String::new() } else { format!("{} of ", keys.join(", ")) };
-    format!(
-        "{who} the namespace {namespace:?} to read {what}the secret {secret:?}; ask whoever manages the SecretGrants of the cluster"
-    )
+    format!("{who} the namespace {namespace:?} to read {what}the secret {secret:?}")
 }

@@ -5,6 +5,7 @@
 
 mod access;
 mod decision;
+mod denial;
 mod error;
 mod namespace;
 mod request;
@@ -12,6 +13,7 @@ mod rule;
 
 pub use crate::domain::grant::access::Access;
 pub use crate::domain::grant::decision::{Home, Requester, decide};
+pub use crate::domain::grant::denial::explained;
 pub use crate::domain::grant::error::GrantError;
 pub use crate::domain::grant::request::{RequestedKeys, requested_keys};
 pub use crate::domain::grant::rule::fault;

@@ -67,7 +67,7 @@ mod tests {
             ("{\"A\": 1; \"B\": 2}", 1, 8, "a semicolon"),
             ("\u{a0}{\"A\": 1}", 1, 1, "no-break space"),
             ("// the app\n{\"A\": 1}", 1, 1, "a comment stands here"),
-            ("{\"A\": \"x\u{201d},\n\"B\": \"y\"}", 1, 10, "missing or typographic"),
+            ("{\"A\": \"x\u{201d},\n\"B\": \"y\"}", 1, 11, "missing or typographic"),
             ("[1, 2]\u{feff}", 1, 7, "invisible sign"),
         ] {
             let error = problem(text);

@@ -191,10 +191,10 @@ fn syntax_errors_are_where_the_text_goes_wrong() {
         ("{\"a\":[1,]}", (1, 9), "a comma too many before `]`"),
         ("{,}", (1, 2), "a key in double quotes"),
         ("{a:1}", (1, 2), "a key in double quotes"),
-        ("{'a':1}", (1, 2), "a key in double quotes"),
+        ("{'a':1}", (1, 2), "a single or typographic quotation mark"),
         ("{\"a\" 1}", (1, 6), "expected `:`"),
         ("{\"a\":}", (1, 6), "expected a value"),
-        ("{\"a\":'b'}", (1, 6), "expected a value"),
+        ("{\"a\":'b'}", (1, 6), "a single or typographic quotation mark"),
         ("{\"a\":\n b}", (2, 2), "expected a value"),
         ("{\"a\":tru}", (1, 9), "expected `true`"),
         ("{\"a\":NaN}", (1, 6), "expected a value"),
@@ -212,7 +212,7 @@ fn syntax_errors_are_where_the_text_goes_wrong() {
         ("{\"a\":1 // note\n}", (1, 8), "expected `,` or `}`"),
         ("{\"a\":[1 2]}", (1, 9), "expected `,` or `]`"),
         ("{} {}", (1, 4), "more text after the end"),
-        ("{}\u{a0}", (1, 3), "more text after the end"),
+        ("{}\u{a0}", (1, 3), "a no-break space"),
         ("[1,", (1, 4), "it ends too early"),
     ];
     for (text, at, problem) in cases {

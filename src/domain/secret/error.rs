@@ -69,7 +69,7 @@ impl SourceErrorKind {
     const fn says(self) -> &'static str {
         match self {
             Self::SecretNotFound => {
-                "Secrets Manager has no secret of this name in this region; create it or correct the reference"
+                "Secrets Manager has no secret of this name there; create it there, correct the reference, or let the grant name the region and account that have it"
             }
             Self::SecretPendingDeletion => "the secret is scheduled for deletion; restore it or remove the reference",
             Self::VersionNotFound => {
@@ -120,6 +120,10 @@ pub struct SourceError {
     pub code: Option<String>,
     /// AWS's request id.
     pub request_id: Option<String>,
+    /// Where AWS was asked, as whom, and through what.
+    pub place: Option<String>,
+    /// The principal that AWS refused.
+    pub principal: Option<String>,
     /// What is at fault, where this side can tell: a variable, a file, a link of the credential chain, the clock.
     pub fault: Option<String>,
     /// Attempts for which AWS may have sent a value that did not arrive, as in an answer cut short.
@@ -130,7 +134,16 @@ impl SourceError {
     /// A failure found on this side.
     #[must_use]
     pub fn new(kind: SourceErrorKind, secret: impl Into<String>) -> Self {
-        Self { kind, secret: secret.into(), code: None, request_id: None, fault: None, lost_attempts: 0 }
+        Self {
+            kind,
+            secret: secret.into(),
+            code: None,
+            request_id: None,
+            place: None,
+            principal: None,
+            fault: None,
+            lost_attempts: 0,
+        }
     }
 
     /// The same failure under another name of the secret.
@@ -154,6 +167,12 @@ impl fmt::Display for SourceError {
         write!(f, "secret {:?}: {}", self.secret, self.kind.says())?;
         if let Some(fault) = &self.fault {
             write!(f, "; {fault}")?;
+        }
+        if let Some(place) = &self.place {
+            write!(f, "; asked {place}")?;
+        }
+        if let Some(principal) = &self.principal {
+            write!(f, "; AWS refused {principal}")?;
         }
         if let Some(code) = &self.code {
             write!(f, "; AWS answered {code}")?;

@@ -55,6 +55,15 @@ impl Identity {
         role.split(':').nth(4).filter(|account| !account.is_empty())
     }
 
+    /// The identity as a message names it.
+    #[must_use]
+    pub fn described(&self) -> String {
+        match (&self.role, &self.service_account) {
+            (None, None) => "the operator's own identity".to_owned(),
+            _ => self.describe(),
+        }
+    }
+
     /// The identity as an audit record and a log line show it.
     #[must_use]
     pub fn describe(&self) -> String {

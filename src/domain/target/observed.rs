@@ -44,6 +44,8 @@ pub struct ObservedTarget {
     pub digest: Option<Box<str>>,
     /// The first keys that others own and Bindery does not, at most six.
     pub foreign: Box<[Box<str>]>,
+    /// The finalizers that hold the Secret, where it is being deleted.
+    pub held_by: Box<[Box<str>]>,
 }
 
 impl ObservedTarget {
@@ -107,6 +109,10 @@ fn observe(meta: &SecretMeta, key: &FingerprintKey) -> ObservedTarget {
         rotation_state: meta.annotations().get(ANNOTATION_ROTATION_STATE).map(|text| text.as_str().into()),
         digest: None,
         foreign: foreign_keys(entries, &fields),
+        held_by: match meta.metadata.deletion_timestamp {
+            Some(_) => meta.finalizers().iter().take(4).map(|name| name.as_str().into()).collect(),
+            None => Box::default(),
+        },
     }
 }
 

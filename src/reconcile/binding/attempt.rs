@@ -11,8 +11,8 @@ use crate::domain::grant::Access;
 use crate::domain::rollout::outcome::RolloutOutcome;
 use crate::domain::rollout::result::RolloutStep;
 use crate::domain::rotation::found::Found;
-use crate::domain::target::ObservedTarget;
 use crate::domain::target::withdrawal::Withdrawal;
+use crate::domain::target::{ObservedTarget, TargetError};
 use crate::reconcile::binding::ages::KnownAges;
 use crate::reconcile::binding::apply::Applied;
 use crate::reconcile::binding::cleanup::Cleaned;
@@ -54,8 +54,6 @@ pub struct Attempt {
     pub handled_sync: Option<String>,
     /// The versions that are published, where they were read.
     pub sources: Option<Vec<SourceStatus>>,
-    /// The keys whose values no container can take as environment, where the Secret was written.
-    pub binary: Option<Vec<String>>,
     /// What is published.
     pub published: Option<Published>,
     /// The rotation rules.
@@ -73,6 +71,8 @@ pub struct GrantInUse {
     pub name: String,
     /// When it ends.
     pub expires: Option<Timestamp>,
+    /// Where AWS is asked, as whom, and through what.
+    pub place: String,
 }
 
 /// The published Secret.
@@ -84,13 +84,15 @@ pub struct Published {
     pub observed: ObservedTarget,
     /// What became of the Secrets of earlier names; `None` where the reconcile did not come to them.
     pub cleaned: Option<Cleaned>,
+    /// The keys whose values no container can take as environment, where the Secret was written.
+    pub binary: Option<Vec<String>>,
 }
 
 impl Published {
     /// The published target of a binding.
     #[must_use]
     pub fn new(binding: &Binding, observed: ObservedTarget) -> Self {
-        Self { name: binding.target.name.clone(), observed, cleaned: None }
+        Self { name: binding.target.name.clone(), observed, cleaned: None, binary: None }
     }
 
     /// The Secrets of earlier names that something still refers to.
@@ -131,7 +133,7 @@ pub struct RolloutResults {
 impl Attempt {
     /// Keeps the grant that serves the binding.
     pub fn keep_grant(&mut self, access: &Access) {
-        self.grant = Some(GrantInUse { name: access.grant.clone(), expires: access.expires });
+        self.grant = Some(GrantInUse { name: access.grant.clone(), expires: access.expires, place: access.place() });
         self.reached = Reached::Granted;
     }
 
@@ -173,8 +175,10 @@ impl Attempt {
             self.facts.unknown_ages = Some(aged.unknown);
         }
         self.sources = Some(applied.sources);
-        self.binary = applied.binary;
         self.keep_current(&at.binding, observed);
+        if let Some(published) = &mut self.published {
+            published.binary = applied.binary;
+        }
         Ok(())
     }
 
@@ -184,6 +188,20 @@ impl Attempt {
         self.facts.tidy = Some(tidy.then_some(binding.generation));
         if let Some(published) = &mut self.published {
             published.cleaned = Some(cleaned);
+        }
+    }
+
+    /// Says that the published Secret is being deleted. It holds the current values all the same, as long as it is there.
+    ///
+    /// # Errors
+    /// Where somebody deleted it and a finalizer holds it.
+    pub fn refuse_held(&self) -> Result<(), Error> {
+        match &self.published {
+            Some(Published { name, observed, .. }) if !observed.held_by.is_empty() => {
+                let finalizers = observed.held_by.iter().map(|name| name.to_string()).collect();
+                Err(TargetError::Held { name: name.clone(), finalizers }.into())
+            }
+            _ => Ok(()),
         }
     }
 

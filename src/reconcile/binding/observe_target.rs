@@ -139,7 +139,7 @@ fn is_published(binding: &Binding, status: &SecretBindingStatus) -> bool {
 
 fn unread(name: &str, error: &kube::Error) -> WriteError {
     match error {
-        kube::Error::Api(status) if status.code == 403 => WriteError::Forbidden(name.to_owned()),
+        kube::Error::Api(status) if status.code == 403 => WriteError::Forbidden { name: name.to_owned(), user: None },
         _ => {
             let what = "the API server does not tell whether it exists".to_owned();
             WriteError::Failed { name: name.to_owned(), what }

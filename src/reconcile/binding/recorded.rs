@@ -7,6 +7,9 @@ use crate::domain::target::record::{former_targets, is_on_record, record};
 use crate::domain::target::withdrawal::Withdrawal;
 use crate::reconcile::binding::attempt::{Attempt, Published};
 
+/// More keys than this are not in the status.
+const MAX_BINARY_KEYS: usize = 20;
+
 /// Puts into a status which Secrets are the binding's. What was only looked at is recorded where it was on record before.
 pub fn record_targets(status: &mut SecretBindingStatus, attempt: &Attempt, target: Option<&str>) {
     match (&attempt.published, &attempt.intact) {
@@ -26,6 +29,26 @@ pub fn record_targets(status: &mut SecretBindingStatus, attempt: &Attempt, targe
         }
         (None, None) => {}
     }
+}
+
+/// Puts into a status which keys no container can take as environment, where that was found out.
+pub fn record_binary_keys(status: &mut SecretBindingStatus, published: &Published) {
+    if let Some(binary) = &published.binary {
+        status.binary_keys = binary.iter().take(MAX_BINARY_KEYS).cloned().collect();
+    }
+}
+
+/// What is said of keys whose values no container can take as environment.
+#[must_use]
+pub fn no_environment(keys: &[String]) -> String {
+    if keys.is_empty() {
+        return String::new();
+    }
+    let more = if keys.len() == MAX_BINARY_KEYS { " and maybe more" } else { "" };
+    format!(
+        "; the value of {}{more} has a NUL byte or is not UTF-8, so a container that takes it by env or envFrom does not start: mount it as a file, or publish it through a binding of its own; spec.target.textOnly refuses such values",
+        keys.join(", ")
+    )
 }
 
 /// The Events about Secrets that were deleted, released, or left alone.

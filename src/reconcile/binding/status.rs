@@ -12,14 +12,13 @@ use crate::domain::target::withdrawal::Withdrawal;
 use crate::reconcile::binding::attempt::{Attempt, Reached};
 use crate::reconcile::binding::conditions::Conditions;
 use crate::reconcile::binding::events::transitions;
-use crate::reconcile::binding::recorded::{deletions, foreign_keys, record_targets, unproven};
+use crate::reconcile::binding::recorded::{
+    deletions, foreign_keys, no_environment, record_binary_keys, record_targets, unproven,
+};
 use crate::reconcile::binding::stale::{STALE_AFTER_INTERVALS, stale_after};
 use crate::reconcile::error::{Class, Error};
 use crate::reconcile::rotation::overlap::report::activities;
 use crate::reconcile::rotation::status::{RotationReport, rotation_report};
-
-/// More keys than this are not in the status.
-const MAX_BINARY_KEYS: usize = 20;
 
 /// The steps on the way to the Secret, with the condition of each, in the order of the reference.
 const STEPS: [(ConditionType, Reached); 4] = [
@@ -149,14 +148,12 @@ fn publish(status: &mut SecretBindingStatus, attempt: &Attempt, target: Option<&
     if let Some(sources) = &attempt.sources {
         status.sources.clone_from(sources);
     }
-    if let Some(binary) = &attempt.binary {
-        status.binary_keys = binary.iter().take(MAX_BINARY_KEYS).cloned().collect();
-    }
     record_targets(status, attempt, target);
     if let Some(published) = &attempt.published {
         status.binding = Some(TargetReference { name: published.name.clone() });
         status.keys = i32::try_from(published.observed.keys).ok();
         status.last_changed_time = published.written().cloned();
+        record_binary_keys(status, published);
     }
     if matches!(attempt.withdrawal, Withdrawal::Delete | Withdrawal::Release) {
         (status.binding, status.target) = (None, None);
@@ -224,18 +221,6 @@ fn part(type_: ConditionType, step: Reached, findings: Findings<'_>) -> (&'stati
         _ => (Reason::Published, published_message(attempt)),
     };
     ("True", reason, message)
-}
-
-/// What is said of keys whose values no container can take as environment.
-fn no_environment(keys: &[String]) -> String {
-    if keys.is_empty() {
-        return String::new();
-    }
-    let more = if keys.len() == MAX_BINARY_KEYS { " and maybe more" } else { "" };
-    format!(
-        "; {}{more} hold a NUL byte or are not UTF-8, so a container that takes them by env or envFrom does not start: mount them as files, or publish them through a binding of their own",
-        keys.join(", ")
-    )
 }
 
 fn published_message(attempt: &Attempt) -> String {
@@ -315,14 +300,15 @@ mod tests {
             rotation_state: None,
             digest: Some("key.digest".into()),
             foreign: Box::default(),
+            held_by: Box::default(),
         }
     }
 
     fn published() -> Attempt {
         Attempt {
-            grant: Some(GrantInUse { name: "g".to_owned(), expires: None }),
+            grant: Some(GrantInUse { name: "g".to_owned(), expires: None, place: "in eu-west-1".to_owned() }),
             sources: Some(Vec::new()),
-            published: Some(Published { name: "worker".to_owned(), observed: observed(), cleaned: None }),
+            published: Some(Published { name: "worker".to_owned(), observed: observed(), cleaned: None, binary: None }),
             intact: Some(Box::new(observed())),
             reached: Reached::Applied,
             ..Attempt::default()
@@ -334,7 +320,7 @@ mod tests {
     }
 
     fn stopped(intact: bool) -> Attempt {
-        let grant = Some(GrantInUse { name: "g".to_owned(), expires: None });
+        let grant = Some(GrantInUse { name: "g".to_owned(), expires: None, place: "in eu-west-1".to_owned() });
         let intact = intact.then(|| Box::new(observed()));
         Attempt { grant, intact, reached: Reached::Granted, ..Attempt::default() }
     }

@@ -49,7 +49,9 @@ pub async fn run(
         let target = attempt.published.as_ref().map(|published| published.observed.clone());
         attempt.keep_rollout(Box::pin(rollout(cx, at, target, &history.rollout, permit)).await);
     }
-    (attempt, outcome.err())
+    let place = attempt.grant.as_ref().map(|grant| grant.place.as_str());
+    let error = outcome.err().map(|error| error.asked(place));
+    (attempt, error)
 }
 
 async fn steps(
@@ -108,5 +110,5 @@ async fn steps(
     attempt.keep_cleaned(&at.binding, Box::pin(cleanup(cx, at, history.tidy, permit)).await);
     let known = KnownAges { ages: attempt.rotation.found.ages.take(), history: attempt.ages_so_far(&history.ages) };
     attempt.keep_ages(backfill(cx, at, &authorized, known));
-    Ok(())
+    attempt.refuse_held()
 }

@@ -164,7 +164,8 @@ async fn older_value(
 }
 
 /// The Event where the old version cannot be kept.
-pub(crate) fn only_copy(key: &TargetKey, target: &str) -> Note {
+#[must_use]
+pub fn only_copy(key: &TargetKey, target: &str) -> Note {
     Note {
         warning: true,
         reason: Reason::OnlyCopy,

@@ -1,0 +1,224 @@
+//! What is said where no grant allows a secret: which grant nearly does, and what to ask the administrator for.
+//!
+//! Only grants of the binding's own namespace are named: who has the others is nobody's business.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
+use serde_json::{Value, json};
+
+use crate::api::{GROUP, SecretGrant, VERSION};
+use crate::domain::alike::alike;
+use crate::domain::grant::decision::Requester;
+use crate::domain::grant::error::GrantError;
+use crate::domain::grant::namespace::covers;
+use crate::domain::grant::request::RequestedKeys;
+use crate::domain::grant::rule::secret_rules;
+use crate::domain::secret::reference::SecretId;
+
+/// The most bytes of a proposed grant. A message has room for 2,048.
+const MAX_PROPOSAL: usize = 1200;
+
+/// A refusal, with what nearly fits and what to ask for.
+#[must_use]
+pub fn explained<'a>(
+    error: GrantError,
+    grants: impl IntoIterator<Item = &'a SecretGrant>,
+    requester: Requester<'_>,
+    requested: &BTreeMap<SecretId, RequestedKeys>,
+    now: Timestamp,
+) -> GrantError {
+    match error {
+        GrantError::AccessDenied { namespace, secret, keys, grant, .. } => {
+            let grants: Vec<&SecretGrant> = grants.into_iter().collect();
+            let refused = requested.keys().find(|id| id.to_string() == secret);
+            let own = grants
+                .iter()
+                .filter(|grant| covers(&grant.spec.namespaces, requester.namespace, requester.labels));
+            let near =
+                refused.and_then(|refused| own.into_iter().find_map(|grant| nearly(grant, requester, refused, now)));
+            let proposal = match (&grant, refused) {
+                (Some(grant), Some(refused)) => addition(grant, refused, &keys),
+                _ => proposal(requester.namespace, &free_name(requester.namespace, &grants), requested),
+            };
+            let near = near.map(|near| format!("{near}; ")).unwrap_or_default();
+            GrantError::AccessDenied { namespace, secret, keys, grant, near, proposal }
+        }
+        error => error,
+    }
+}
+
+/// Why a grant of the namespace that looks as if it allowed the secret does not.
+fn nearly(grant: &SecretGrant, requester: Requester<'_>, secret: &SecretId, now: Timestamp) -> Option<String> {
+    let (name, rules) = (grant.name_any(), secret_rules(grant, requester.namespace));
+    if requester.grant.is_some_and(|named| named != name) {
+        return None;
+    }
+    let names = names(secret);
+    if !names.iter().any(|name| rules.iter().any(|rule| rule.name.matches(name))) {
+        let literal = rules.iter().filter(|rule| rule.name.is_literal()).map(|rule| rule.name.as_str());
+        let alike = alike(names.last()?, literal)?;
+        return Some(format!("the SecretGrant {name:?} allows {alike:?}, which looks alike"));
+    }
+    let aws = grant.spec.aws.clone().unwrap_or_default();
+    if let SecretId::Arn(arn) = secret {
+        let region = aws.region.filter(|region| *region != arn.region);
+        let account = aws.account_id.filter(|account| *account != arn.account);
+        let place =
+            [region.map(|region| format!("region {region}")), account.map(|account| format!("account {account}"))];
+        let place: Vec<String> = place.into_iter().flatten().collect();
+        if !place.is_empty() {
+            return Some(format!(
+                "the SecretGrant {name:?} allows this name in {}, and the ARN is of another",
+                place.join(", ")
+            ));
+        }
+    }
+    let end = grant.spec.expires_at.as_ref().map(|end| end.0).filter(|_| requester.grant.is_none())?;
+    let ended = if end <= now { "ended" } else { "ends" };
+    Some(format!(
+        "the SecretGrant {name:?} allows it and {ended} at {end}; one with an end serves only bindings that name it in spec.grant"
+    ))
+}
+
+/// The names that a reference can mean, the likeliest last.
+fn names(secret: &SecretId) -> Vec<String> {
+    match secret {
+        SecretId::Name(name) => vec![name.clone()],
+        SecretId::Arn(arn) => arn.possible_names().map(str::to_owned).collect(),
+    }
+}
+
+/// What to add to the grant that the binding names.
+fn addition(grant: &str, secret: &SecretId, keys: &[String]) -> String {
+    let keys: Vec<&String> = keys.iter().filter(|key| !key.starts_with('(')).collect();
+    let name = names(secret).pop().unwrap_or_default();
+    let entry = if keys.is_empty() { json!({"name": name}) } else { json!({"name": name, "keys": keys}) };
+    let entry = entry.to_string();
+    if entry.len() > MAX_PROPOSAL { String::new() } else { format!(" to add this to spec.secrets of {grant:?}: {entry}") }
+}
+
+/// A name that no grant has, so that who applies the proposal replaces none.
+fn free_name(namespace: &str, grants: &[&SecretGrant]) -> String {
+    let is_free = |name: &String| grants.iter().all(|grant| grant.metadata.name.as_ref() != Some(name));
+    let numbered = (2..=grants.len() + 2).map(|number| format!("{namespace}-{number}"));
+    std::iter::once(namespace.to_owned()).chain(numbered).find(is_free).unwrap_or_default()
+}
+
+/// A grant that allows all that is requested, as the JSON that `kubectl apply -f -` takes.
+fn proposal(namespace: &str, name: &str, requested: &BTreeMap<SecretId, RequestedKeys>) -> String {
+    let place = requested.keys().find_map(SecretId::as_arn);
+    let mut spec = json!({"namespaces": {"names": [namespace]}, "secrets": []});
+    if let Some(arn) = place {
+        spec["aws"] = json!({"region": arn.region, "accountId": arn.account});
+    }
+    let mut all: Vec<Value> =
+        requested.keys().filter_map(|id| names(id).pop()).map(|name| json!({"name": name})).collect();
+    all.dedup();
+    let mut left = all.len();
+    let grant = loop {
+        spec["secrets"] = all.get(..left).unwrap_or_default().into();
+        let grant = json!({"apiVersion": format!("{GROUP}/{VERSION}"), "kind": "SecretGrant", "metadata": {"name": name}, "spec": spec});
+        let grant = grant.to_string();
+        if grant.len() <= MAX_PROPOSAL || left == 0 {
+            break grant;
+        }
+        left -= 1;
+    };
+    if left == 0 {
+        return String::new();
+    }
+    let more = if left < all.len() { format!(" (and {} secrets more)", all.len() - left) } else { String::new() };
+    format!(" for this{more}, which kubectl apply -f - takes: {grant}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::SecretGrantSpec;
+    use crate::domain::grant::decision::{Home, decide};
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+    fn grant(name: &str, spec: Value) -> SecretGrant {
+        SecretGrant::new(name, serde_json::from_value::<SecretGrantSpec>(spec).unwrap())
+    }
+
+    fn of(secrets: &[&str]) -> BTreeMap<SecretId, RequestedKeys> {
+        secrets.iter().map(|secret| (secret.parse().unwrap(), RequestedKeys::default())).collect()
+    }
+
+    fn said(grants: &[SecretGrant], named: Option<&str>, secrets: &[&str]) -> String {
+        let requester = Requester { namespace: "shop", labels: None, grant: named };
+        let requested = of(secrets);
+        let home = Home { region: Some("eu-west-1".to_owned()), account: None };
+        let error = decide(grants, requester, &requested, &home, NOW).unwrap_err();
+        explained(error, grants, requester, &requested, NOW).to_string()
+    }
+
+    #[test]
+    fn the_proposed_grant_allows_what_was_refused() {
+        for secrets in [
+            &["shop/app"][..],
+            &["shop/app", "shop/worker", "a+b=c@d!"],
+            &["arn:aws:secretsmanager:eu-central-1:123456789012:secret:shop/app-AbCdEf"],
+        ] {
+            let said = said(&[], None, secrets);
+            let proposed: SecretGrant = serde_json::from_str(&said[said.find('{').unwrap()..]).unwrap();
+            let requester = Requester { namespace: "shop", labels: None, grant: None };
+            let home = Home { region: Some("eu-west-1".to_owned()), account: None };
+            let access = decide([&proposed], requester, &of(secrets), &home, NOW).unwrap();
+            assert_eq!(access.grant, "shop");
+        }
+    }
+
+    #[test]
+    fn a_proposed_grant_replaces_none_that_exists() {
+        let taken = ["shop", "shop-2"].map(|name| grant(name, json!({"namespaces": {"names": ["x"]}, "secrets": [{"name": "x"}]})));
+        let said = said(&taken, None, &["shop/app"]);
+        assert!(said.contains(r#""metadata":{"name":"shop-3"}"#), "{said}");
+    }
+
+    #[test]
+    fn a_proposal_that_is_too_long_for_a_condition_says_what_it_leaves_out() {
+        let names: Vec<String> = (0..40).map(|n| format!("shop/{}{n}", "x".repeat(100))).collect();
+        let said = said(&[], None, &names.iter().map(String::as_str).collect::<Vec<_>>());
+        assert!(said.contains("secrets more)") && said.len() < 1800, "{said}");
+        assert!(serde_json::from_str::<SecretGrant>(&said[said.find('{').unwrap()..]).is_ok());
+        let longest = "x".repeat(512);
+        assert!(super::proposal(&"n".repeat(63), "n", &of(&[&longest])).len() < 1300);
+    }
+
+    #[test]
+    fn a_grant_that_nearly_fits_is_named_and_grants_of_others_are_not() {
+        let own = |secret: &str, rest: Value| {
+            let mut spec = json!({"namespaces": {"names": ["shop"]}, "secrets": [{"name": secret}]});
+            spec.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+            grant("mine", spec)
+        };
+        let arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:shop/app-AbCdEf";
+        for (found, secret, words) in [
+            (own("shop/App", json!({})), "shop/app", "the SecretGrant \"mine\" allows \"shop/App\", which looks alike"),
+            (
+                own("shop/*", json!({"aws": {"region": "eu-west-1"}})),
+                arn,
+                "\"mine\" allows this name in region eu-west-1, and the ARN",
+            ),
+            (
+                own("shop/*", json!({"expiresAt": "2030-01-01T00:00:00Z", "reason": "x"})),
+                "shop/app",
+                "\"mine\" allows it and ends at 2030-01-01T00:00:00Z; one with an end serves only bindings that name it",
+            ),
+        ] {
+            let said = said(&[found], None, &[secret]);
+            assert!(said.contains(words), "{said}");
+        }
+        let other = grant("theirs", json!({"namespaces": {"names": ["other"]}, "secrets": [{"name": "shop/App"}]}));
+        let said_of_others = said(&[other], None, &["shop/app"]);
+        assert!(!said_of_others.contains("theirs") && !said_of_others.contains("App"), "{said_of_others}");
+        let named = grant("mine", json!({"namespaces": {"names": ["shop"]}, "secrets": [{"name": "x"}]}));
+        let named = said(&[named], Some("mine"), &["shop/app"]);
+        assert!(named.ends_with(r#" to add this to spec.secrets of "mine": {"name":"shop/app"}"#), "{named}");
+    }
+}
