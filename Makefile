@@ -6,7 +6,7 @@ CLUSTER := tests/cluster/cluster
 export RUST_TEST_THREADS ?= 8
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak bench unit lint generate image clean
+.PHONY: help demo test soak bench fuzz unit lint generate image clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -29,8 +29,26 @@ bench: ## Measure the operator at scale (N=1000 bindings over M=100 secrets; GRO
 	cargo bench --locked --bench scale --no-run
 	$(CLUSTER) run --crds crds/ -- cargo bench --quiet --locked --bench scale
 
+# One parser after the other, each for N executions. What is new goes into target/fuzz/new, then, reduced to what adds
+# coverage, into the corpus that `make test` replays.
+FUZZERS ?= payload reference template event object
+N ?= 2000000
+FUZZ := target/fuzz/debug/fuzz -rss_limit_mb=1024 -timeout=10 -max_len=4096 -len_control=50 -use_value_profile=0 -artifact_prefix=target/fuzz/
+
+fuzz: ## Search the parsers for inputs that break them, with libFuzzer (N=2000000 executions each; FUZZERS=payload)
+	RUSTC_WRAPPER=$(CURDIR)/tests/fuzz/rustc CARGO_TARGET_DIR=$(CURDIR)/target/fuzz cargo build --locked --manifest-path tests/fuzz/Cargo.toml
+	@for parser in $(FUZZERS); do \
+	  mkdir -p target/fuzz/new/$$parser target/fuzz/least/$$parser tests/fuzz/corpus/$$parser; \
+	  echo "== $$parser"; \
+	  BINDERY_FUZZ=$$parser $(FUZZ) -runs=$(N) -print_final_stats=1 -verbosity=0 -dict=tests/fuzz/words.dict \
+	    target/fuzz/new/$$parser tests/fuzz/corpus/$$parser || exit 1; \
+	  rm -rf target/fuzz/least/$$parser; mkdir -p target/fuzz/least/$$parser; \
+	  BINDERY_FUZZ=$$parser $(FUZZ) -merge=1 target/fuzz/least/$$parser target/fuzz/new/$$parser tests/fuzz/corpus/$$parser || exit 1; \
+	  rm -rf tests/fuzz/corpus/$$parser; cp -r target/fuzz/least/$$parser tests/fuzz/corpus/$$parser; \
+	done
+
 unit: ## The tests that need no cluster
-	cargo test --locked --lib --test generated --test structure --test documents --test plan_properties --test totality --test memory --test troubleshooting
+	cargo test --locked --lib --test generated --test structure --test documents --test plan_properties --test totality --test memory --test troubleshooting --test fuzz_corpus
 
 lint: ## Format, clippy, documentation, dependencies
 	cargo fmt --check

@@ -136,17 +136,7 @@ impl Binding {
         let rotation = rules(manifest, template_only)?;
         let restart = Restart::parse(spec.restart.as_ref())
             .map_err(|(field, problem)| invalid(format!("spec.restart.{field}"), problem))?;
-        let staged =
-            |rule: &&Rule| rule.overlap.as_ref().is_some_and(|overlap| overlap.strategy == OverlapStrategy::Staged);
-        if let Some(rule) = rotation.iter().find(staged)
-            && !restart.restarts_any()
-        {
-            let field = format!("spec.rotation[{}].overlap.strategy", rule.name);
-            return Err(invalid(
-                field,
-                "Staged needs pods that are restarted: set spec.restart.policy to Consumers or Listed",
-            ));
-        }
+        staged_restarts(&rotation, &restart)?;
         Ok(Self {
             namespace: manifest.namespace().unwrap_or_default(),
             name: manifest.name_any(),
@@ -284,6 +274,19 @@ fn rules(manifest: &SecretBinding, template_only: bool) -> Result<Vec<Rule>, Spe
         rules.push(rule);
     }
     Ok(rules)
+}
+
+/// Refuses an overlap that waits for pods which nothing restarts.
+fn staged_restarts(rotation: &[Rule], restart: &Restart) -> Result<(), SpecError> {
+    let staged =
+        |rule: &&Rule| rule.overlap.as_ref().is_some_and(|overlap| overlap.strategy == OverlapStrategy::Staged);
+    match rotation.iter().find(staged) {
+        Some(rule) if !restart.restarts_any() => {
+            let field = format!("spec.rotation[{}].overlap.strategy", rule.name);
+            Err(invalid(field, "Staged needs pods that are restarted: set spec.restart.policy to Consumers or Listed"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn parse_target(

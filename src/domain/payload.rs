@@ -2,6 +2,7 @@
 
 pub mod absence;
 pub mod error;
+mod escape;
 mod json;
 pub mod object;
 pub mod pointer;

@@ -27,6 +27,7 @@ mod guide;
 mod identities;
 mod lifecycle;
 mod marks;
+mod messages;
 mod overlap;
 mod publishing;
 mod repair;

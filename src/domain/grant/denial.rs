@@ -33,9 +33,8 @@ pub fn explained<'a>(
         GrantError::AccessDenied { namespace, secret, keys, grant, .. } => {
             let grants: Vec<&SecretGrant> = grants.into_iter().collect();
             let refused = requested.keys().find(|id| id.to_string() == secret);
-            let own = grants
-                .iter()
-                .filter(|grant| covers(&grant.spec.namespaces, requester.namespace, requester.labels));
+            let own =
+                grants.iter().filter(|grant| covers(&grant.spec.namespaces, requester.namespace, requester.labels));
             let near =
                 refused.and_then(|refused| own.into_iter().find_map(|grant| nearly(grant, requester, refused, now)));
             let proposal = match (&grant, refused) {
@@ -96,7 +95,11 @@ fn addition(grant: &str, secret: &SecretId, keys: &[String]) -> String {
     let name = names(secret).pop().unwrap_or_default();
     let entry = if keys.is_empty() { json!({"name": name}) } else { json!({"name": name, "keys": keys}) };
     let entry = entry.to_string();
-    if entry.len() > MAX_PROPOSAL { String::new() } else { format!(" to add this to spec.secrets of {grant:?}: {entry}") }
+    if entry.len() > MAX_PROPOSAL {
+        String::new()
+    } else {
+        format!(" to add this to spec.secrets of {grant:?}: {entry}")
+    }
 }
 
 /// A name that no grant has, so that who applies the proposal replaces none.
@@ -175,7 +178,8 @@ mod tests {
 
     #[test]
     fn a_proposed_grant_replaces_none_that_exists() {
-        let taken = ["shop", "shop-2"].map(|name| grant(name, json!({"namespaces": {"names": ["x"]}, "secrets": [{"name": "x"}]})));
+        let taken = ["shop", "shop-2"]
+            .map(|name| grant(name, json!({"namespaces": {"names": ["x"]}, "secrets": [{"name": "x"}]})));
         let said = said(&taken, None, &["shop/app"]);
         assert!(said.contains(r#""metadata":{"name":"shop-3"}"#), "{said}");
     }

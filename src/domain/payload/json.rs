@@ -8,8 +8,9 @@
 use std::ops::Range;
 
 use crate::domain::payload::error::{JsonKind, PayloadProblem};
+use crate::domain::payload::escape::{decode, is_leading_surrogate, is_trailing_surrogate};
 use crate::domain::payload::sign;
-use crate::domain::value::{Buffer, Value};
+use crate::domain::value::Value;
 
 /// How many objects and arrays may be nested; deeper texts are refused rather than risk the stack.
 const MAX_DEPTH: usize = 128;
@@ -413,49 +414,4 @@ impl JsonReader<'_> {
         }
         Ok(unit)
     }
-}
-
-fn is_leading_surrogate(unit: u32) -> bool {
-    (0xD800..=0xDBFF).contains(&unit)
-}
-
-fn is_trailing_surrogate(unit: u32) -> bool {
-    (0xDC00..=0xDFFF).contains(&unit)
-}
-
-/// Decodes the inside of a string that [`JsonReader::string`] has accepted.
-fn decode(inside: &str) -> Buffer {
-    let mut decoded = Buffer::with_capacity(inside.len());
-    let mut rest = inside;
-    while let Some((plain, escape)) = rest.split_once('\\') {
-        decoded.extend(plain.as_bytes());
-        let mut chars = escape.chars();
-        let c = match chars.next() {
-            Some('b') => '\u{8}',
-            Some('f') => '\u{c}',
-            Some('n') => '\n',
-            Some('r') => '\r',
-            Some('t') => '\t',
-            Some('u') => {
-                let mut unit = hexadecimal(escape, 1..5);
-                chars = escape[5..].chars();
-                if is_leading_surrogate(unit) {
-                    let trailing = hexadecimal(escape, 7..11);
-                    chars = escape[11..].chars();
-                    unit = 0x1_0000 + ((unit - 0xD800) << 10) + (trailing - 0xDC00);
-                }
-                char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER)
-            }
-            Some(c) => c,
-            None => break,
-        };
-        decoded.push(c);
-        rest = chars.as_str();
-    }
-    decoded.extend(rest.as_bytes());
-    decoded
-}
-
-fn hexadecimal(text: &str, digits: Range<usize>) -> u32 {
-    u32::from_str_radix(&text[digits], 16).unwrap_or_default()
 }
