@@ -33,7 +33,7 @@ bench: ## Measure the operator at scale (N=1000 bindings over M=100 secrets; GRO
 # coverage, into the corpus that `make test` replays.
 FUZZERS ?= payload reference template event object
 N ?= 2000000
-FUZZ := target/fuzz/debug/fuzz -rss_limit_mb=1024 -timeout=10 -max_len=4096 -len_control=50 -use_value_profile=0 -artifact_prefix=target/fuzz/
+FUZZ := target/fuzz/debug/fuzz -rss_limit_mb=1024 -timeout=10 -max_len=4096 -len_control=50 -print_funcs=0 -artifact_prefix=target/fuzz/
 
 fuzz: ## Search the parsers for inputs that break them, with libFuzzer (N=2000000 executions each; FUZZERS=payload)
 	RUSTC_WRAPPER=$(CURDIR)/tests/fuzz/rustc CARGO_TARGET_DIR=$(CURDIR)/target/fuzz cargo build --locked --manifest-path tests/fuzz/Cargo.toml
@@ -43,7 +43,7 @@ fuzz: ## Search the parsers for inputs that break them, with libFuzzer (N=200000
 	  BINDERY_FUZZ=$$parser $(FUZZ) -runs=$(N) -print_final_stats=1 -verbosity=0 -dict=tests/fuzz/words.dict \
 	    target/fuzz/new/$$parser tests/fuzz/corpus/$$parser || exit 1; \
 	  rm -rf target/fuzz/least/$$parser; mkdir -p target/fuzz/least/$$parser; \
-	  BINDERY_FUZZ=$$parser $(FUZZ) -merge=1 target/fuzz/least/$$parser target/fuzz/new/$$parser tests/fuzz/corpus/$$parser || exit 1; \
+	  BINDERY_FUZZ=$$parser $(FUZZ) -merge=1 -use_counters=0 target/fuzz/least/$$parser target/fuzz/new/$$parser tests/fuzz/corpus/$$parser || exit 1; \
 	  rm -rf tests/fuzz/corpus/$$parser; cp -r target/fuzz/least/$$parser tests/fuzz/corpus/$$parser; \
 	done
 

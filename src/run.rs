@@ -200,8 +200,7 @@ async fn work(args: &RunArgs, process: &Process, led: &AtomicBool) -> Result<(),
     }
 }
 
-/// Says once, in the log and from then on in the audit log, as whom AWS knows the operator. Grants with a role or a
-/// ServiceAccount may need no identity of the operator's own, so its absence is no failure.
+/// Says once, in the log and from then on in the audit log, as whom AWS knows the operator.
 async fn name_principal(aws: Arc<SecretsManager>, audit: Arc<AuditLog>) {
     match aws.principal().await {
         Ok(principal) => {
@@ -209,7 +208,7 @@ async fn name_principal(aws: Arc<SecretsManager>, audit: Arc<AuditLog>) {
             audit.name_principal(principal);
         }
         Err(error) => {
-            tracing::info!(%error, "AWS does not tell the operator's own identity; grants with neither roleArn nor serviceAccountName need one")
+            tracing::info!(%error, "AWS does not tell the operator's own identity");
         }
     }
 }

@@ -207,7 +207,7 @@ proptest! {
         let metadata = applied(&desired(&binding, &keys, "v1"));
         let status = status("v1", keys.len());
         let observed = match need(&binding, &metadata, &status, "v1") {
-            Need::Nothing(observed) => observed,
+            Need::Nothing(observed) => *observed,
             other => return Err(TestCaseError::fail(format!("{other:?}"))),
         };
         prop_assert_eq!(observed.keys, keys.len());

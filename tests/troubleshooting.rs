@@ -167,7 +167,7 @@ fn of_aws(kind: SourceErrorKind, code: Option<&str>) -> Error {
         SourceErrorKind::AuditFailed => Some("writing gave: no storage space".to_owned()),
         _ => None,
     };
-    let error = SourceError { code, request_id, principal, fault, ..SourceError::new(kind, "shop/app") };
+    let error = SourceError { code, request_id, fault, ..SourceError::new(kind, "shop/app") }.refused(principal);
     Error::Source(error).asked(Some(place))
 }
 
@@ -224,7 +224,7 @@ fn failures() -> Vec<Error> {
             at: at("spec.data[METRICS_PORT]"),
             secret: app(),
             key: at("METRICS_PORT"),
-            why: Absence::Nothing { alike: None },
+            why: Box::new(Absence::Nothing { alike: None }),
         }),
         rendering(RenderError::InvalidKey {
             at: at("spec.dataFrom[0]"),
@@ -267,7 +267,7 @@ fn more_failures() -> Vec<Error> {
     use bindery::domain::payload::absence::Absence;
     let at = |field: &str| field.to_owned();
     let not_found = |key: &str, why| {
-        let (at, secret, key) = (format!("spec.data[{key}]"), at("shop/app"), at(key));
+        let (at, secret, key, why) = (format!("spec.data[{key}]"), at("shop/app"), at(key), Box::new(why));
         rendering(RenderError::KeyNotFound { at, secret, key, why })
     };
     let in_text =
@@ -425,8 +425,10 @@ fn the_table_of_messages_is_what_the_program_says() {
     let mut text = "# What each reason says\n\nMade by the program (`make generate`), from a case for each reason and for what looks alike.\n".to_owned();
     for reason in Reason::ALL.iter().map(|reason| reason.as_str()) {
         let Some(messages) = table.get(reason) else { continue };
-        text.push_str(&format!("\n## {reason}\n\n"));
-        messages.iter().for_each(|message| text.push_str(&format!("- {message}\n")));
+        text.push_str(&["\n## ", reason, "\n\n"].concat());
+        for message in messages {
+            text.push_str(&["- ", message, "\n"].concat());
+        }
     }
     if std::env::var_os("BINDERY_GENERATE").is_some() {
         std::fs::write(&path, &text).unwrap();

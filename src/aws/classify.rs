@@ -68,7 +68,7 @@ where
     let fault = fault.or_else(|| (kind == SourceErrorKind::CredentialsFailed).then(|| clock_fault(error)).flatten());
     let fault = fault.or_else(|| (kind == SourceErrorKind::Unavailable && code.is_none()).then(unanswered));
     let principal = error.message().and_then(principal).or_else(|| refused_by_sts(error));
-    SourceError { code, request_id, principal, fault, ..SourceError::new(kind, secret) }
+    SourceError { code, request_id, fault, ..SourceError::new(kind, secret) }.refused(principal)
 }
 
 /// What is said where nothing came back.
@@ -142,7 +142,7 @@ fn clock_fault<E>(error: &SdkError<E, HttpResponse>) -> Option<String> {
 pub fn of_item(secret: &str, code: Option<&str>, message: Option<&str>, request_id: Option<String>) -> SourceError {
     let kind = classify(code, message.unwrap_or_default(), 400);
     let principal = message.and_then(principal);
-    SourceError { code: code.map(bounded_code), request_id, principal, ..SourceError::new(kind, secret) }
+    SourceError { code: code.map(bounded_code), request_id, ..SourceError::new(kind, secret) }.refused(principal)
 }
 
 /// Refines the error of a write. AWS uses the same codes for several operations.
@@ -371,7 +371,7 @@ mod tests {
         let of = |text: &str| of_item("s", Some("AccessDeniedException"), Some(text), None);
         let arn = "arn:aws:sts::123456789012:assumed-role/bindery/bindery-shop";
         let denied = of(&format!("User: {arn} is not authorized to perform: x on resource: hunter2 because"));
-        assert_eq!(denied.principal.as_deref(), Some(arn));
+        assert_eq!(denied.principal(), Some(arn));
         assert!(!denied.to_string().contains("hunter2") && denied.to_string().contains(&format!("AWS refused {arn}")));
         for text in [
             "User: hunter2 is not",
@@ -380,7 +380,7 @@ mod tests {
             "User: arn:aws:sts::123456789012:hun\"ter2 is",
             "hunter2 User: arn:aws:sts::123456789012:x",
         ] {
-            assert_eq!(of(text).principal, None, "{text}");
+            assert_eq!(of(text).principal(), None, "{text}");
         }
     }
 

@@ -40,11 +40,13 @@ impl SecretsManager {
         self.clients.config().region().map(Region::as_ref)
     }
 
-    /// The ARN by which AWS knows the operator's own identity.
+    /// The ARN by which AWS knows the operator's own identity. Waits until that identity asks for a secret, since without a
+    /// grant nothing is asked of AWS, and grants with a role or a ServiceAccount may need no identity of its own.
     ///
     /// # Errors
     /// Where there are no credentials of its own, or AWS refuses them.
     pub async fn principal(&self) -> Result<String, SourceError> {
+        self.clients.own_identity_is_used().await;
         Ok(reads::caller(&self.clients, &Identity::default()).await?.1)
     }
 

@@ -13,6 +13,11 @@ use croner::parser::{CronParser, Seconds};
 use k8s_openapi::jiff::Timestamp;
 use k8s_openapi::jiff::tz::TimeZone;
 
+use crate::domain::quoted::Quoted;
+
+/// The most characters of the library's own words.
+const MAX_WHY: usize = 200;
+
 /// The times that a cron expression gives in a time zone.
 #[derive(Clone)]
 pub struct Schedule {
@@ -24,13 +29,13 @@ pub struct Schedule {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ScheduleError {
     /// The expression.
-    #[error("{0:?} is not a cron expression of five fields (minute hour day month weekday): {1}")]
+    #[error("{} is not a cron expression of five fields (minute hour day month weekday): {}", Quoted(.0), .1)]
     Expression(String, String),
     /// The time zone.
-    #[error("{0:?} is not a time zone of the IANA database, such as Europe/Berlin or UTC")]
+    #[error("{} is not a time zone of the IANA database, such as Europe/Berlin or UTC", Quoted(.0))]
     Zone(String),
     /// It never comes.
-    #[error("{0:?} never comes; correct the day and the month")]
+    #[error("{} never comes; correct the day and the month", Quoted(.0))]
     Never(String),
 }
 
@@ -41,9 +46,11 @@ impl Schedule {
     /// Where one of them is not well-formed, or the time never comes.
     pub fn parse(expression: &str, zone: Option<&str>) -> Result<Self, ScheduleError> {
         let parser = CronParser::builder().seconds(Seconds::Disallowed).build();
-        let cron = parser
-            .parse(expression)
-            .map_err(|error| ScheduleError::Expression(expression.to_owned(), error.to_string()))?;
+        let cron = parser.parse(expression).map_err(|error| {
+            // The library may quote what it was given.
+            let why = error.to_string().chars().filter(|c| !c.is_control()).take(MAX_WHY).collect();
+            ScheduleError::Expression(expression.to_owned(), why)
+        })?;
         let zone = zone.unwrap_or("UTC");
         let zone = TimeZone::get(zone).map_err(|_| ScheduleError::Zone(zone.to_owned()))?;
         let schedule = Self { cron, zone };

@@ -82,11 +82,9 @@ impl Error {
     /// The same failure, and where AWS was asked.
     #[must_use]
     pub fn asked(self, place: Option<&str>) -> Self {
-        match self {
-            Self::Source(error) => {
-                Self::Source(SourceError { place: place.map(str::to_owned).or(error.place), ..error })
-            }
-            error => error,
+        match (self, place) {
+            (Self::Source(error), Some(place)) => Self::Source(error.asked(place)),
+            (error, _) => error,
         }
     }
 

@@ -41,14 +41,16 @@ async fn the_log_and_the_audit_records_name_the_principal_of_the_operator() {
     let world = World::new("principal").await;
     world.put("app", &json!({"TOKEN": format!("{CANARY}-1")})).await;
     let _operator = world.operator();
+    world.bind("app", json!({"refreshInterval": "10s", "dataFrom": [{"secret": world.secret_id("app")}]})).await;
+    world.wait_ready("app").await;
     let said = || async {
         read_log(&world.folder, "operator.log").contains("AWS knows the operator's own identity").then_some(())
     };
     eventually("the principal in the log", Duration::from_secs(30), said).await;
-    world.bind("app", json!({"dataFrom": [{"secret": world.secret_id("app")}]})).await;
-    world.wait_ready("app").await;
+    world.put("app", &json!({"TOKEN": format!("{CANARY}-2")})).await;
+    world.wait_value("app", "TOKEN", &format!("{CANARY}-2")).await;
     let records = world.audit();
-    let principal = records[0]["principal"].as_str().unwrap_or_default();
+    let principal = records.last().unwrap()["principal"].as_str().unwrap_or_default();
     assert!(principal.starts_with("arn:aws:"), "{records:?}");
     world.end().await;
 }

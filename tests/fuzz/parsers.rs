@@ -8,7 +8,7 @@ use bindery::aws::events::message;
 use bindery::domain::binding::Binding;
 use bindery::domain::duration::Span;
 use bindery::domain::fingerprint::FingerprintKey;
-use bindery::domain::grant::{self, Home, Requester, decide, explained, requested_keys};
+use bindery::domain::grant::{self, Home, RequestedKeys, Requester, decide, explained, requested_keys};
 use bindery::domain::payload::Payload;
 use bindery::domain::render::encoding::Encoding;
 use bindery::domain::render::glob::Glob;
@@ -219,7 +219,7 @@ fn binding(manifest: &SecretBinding, value: &serde_json::Value, key: &Fingerprin
 /// Asks a grant for two secrets.
 fn asked(grant: &SecretGrant, _: &SecretBinding, now: Timestamp) {
     let arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:app-AbCdEf";
-    let wanted = ["app", arn].map(|secret| (secret.parse::<SecretId>().unwrap(), Default::default())).into();
+    let wanted = ["app", arn].map(|secret| (secret.parse::<SecretId>().unwrap(), RequestedKeys::default())).into();
     let named = grant.metadata.name.clone().unwrap_or_default();
     for grant_name in [None, Some(named.as_str())] {
         let requester = Requester { namespace: "shop", labels: None, grant: grant_name };

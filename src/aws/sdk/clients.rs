@@ -22,7 +22,7 @@ use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, watch};
 
 use crate::aws::attempts::ThrottlingIsPaced;
 use crate::aws::classify::from_sdk;
@@ -50,6 +50,8 @@ pub(super) struct SdkClients {
     clients: Mutex<HashMap<Identity, CachedClient>>,
     kubernetes: kube::Client,
     metrics: Arc<Metrics>,
+    /// Whether the operator's own identity was used.
+    own_used: watch::Sender<bool>,
 }
 
 /// The client of one identity, with its credentials.
@@ -94,7 +96,13 @@ impl SdkClients {
             }
             None => config,
         };
-        Self { config, clients: Mutex::default(), kubernetes, metrics }
+        Self { config, clients: Mutex::default(), kubernetes, metrics, own_used: watch::channel(false).0 }
+    }
+
+    /// Waits until the operator's own identity asks for a secret.
+    pub(super) async fn own_identity_is_used(&self) {
+        // The sender is as old as this.
+        let _ = self.own_used.subscribe().wait_for(|used| *used).await;
     }
 
     /// The operator's own configuration.
@@ -180,7 +188,10 @@ impl SdkClients {
                 &config,
                 account.clone(),
             )),
-            (None, None) => return Client::from_conf(builder.build()),
+            (None, None) => {
+                self.own_used.send_replace(true);
+                return Client::from_conf(builder.build());
+            }
         };
         // All clients of one configuration share its caches. This identity gets its own.
         let partition = RetryPartition::custom(format!("bindery {}", identity.describe()))

@@ -92,8 +92,7 @@ pub fn decide<'a>(
                 secret,
                 keys,
                 grant: requester.grant.map(str::to_owned),
-                near: String::new(),
-                proposal: String::new(),
+                hint: Box::default(),
             })
         }
     }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::api::{GROUP, SecretGrant, VERSION};
 use crate::domain::alike::alike;
 use crate::domain::grant::decision::Requester;
-use crate::domain::grant::error::GrantError;
+use crate::domain::grant::error::{DenialHint, GrantError};
 use crate::domain::grant::namespace::covers;
 use crate::domain::grant::request::RequestedKeys;
 use crate::domain::grant::rule::secret_rules;
@@ -42,7 +42,7 @@ pub fn explained<'a>(
                 _ => proposal(requester.namespace, &free_name(requester.namespace, &grants), requested),
             };
             let near = near.map(|near| format!("{near}; ")).unwrap_or_default();
-            GrantError::AccessDenied { namespace, secret, keys, grant, near, proposal }
+            GrantError::AccessDenied { namespace, secret, keys, grant, hint: Box::new(DenialHint { near, proposal }) }
         }
         error => error,
     }

@@ -8,7 +8,10 @@ use crate::api::Reason;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GrantError {
     /// No grant allows the secret, or not these keys of it.
-    #[error("{}; {near}ask whoever manages the SecretGrants of the cluster{proposal}", denied(namespace, secret, keys, grant.as_deref()))]
+    #[error(
+        "{}; {}ask whoever manages the SecretGrants of the cluster{}",
+        denied(namespace, secret, keys, grant.as_deref()), .hint.near, .hint.proposal
+    )]
     AccessDenied {
         /// The namespace of the binding.
         namespace: String,
@@ -18,10 +21,8 @@ pub enum GrantError {
         keys: Vec<String>,
         /// The grant that the binding names.
         grant: Option<String>,
-        /// Which grant nearly allows it, as a clause with `; ` behind; empty where none is known to.
-        near: String,
-        /// What to ask for, as the end of the sentence.
-        proposal: String,
+        /// What leads on.
+        hint: Box<DenialHint>,
     },
     /// Several grants allow all the secrets.
     #[error("the grants {} all allow these secrets; name one of them in spec.grant", .0.join(", "))]
@@ -49,6 +50,15 @@ pub enum GrantError {
         /// Whether Secrets published through it are deleted.
         delete: bool,
     },
+}
+
+/// What leads on from a denial.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DenialHint {
+    /// Which grant nearly allows the secret, as a clause with `; ` behind; empty where none is known to.
+    pub near: String,
+    /// What to ask for, as the end of the sentence.
+    pub proposal: String,
 }
 
 impl GrantError {

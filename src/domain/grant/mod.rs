@@ -14,7 +14,7 @@ mod rule;
 pub use crate::domain::grant::access::Access;
 pub use crate::domain::grant::decision::{Home, Requester, decide};
 pub use crate::domain::grant::denial::explained;
-pub use crate::domain::grant::error::GrantError;
+pub use crate::domain::grant::error::{DenialHint, GrantError};
 pub use crate::domain::grant::request::{RequestedKeys, requested_keys};
 pub use crate::domain::grant::rule::fault;
 

@@ -9,7 +9,8 @@ pub fn pointer_root(key: &str) -> Option<String> {
 
 /// The JSON Pointer of these reference tokens.
 pub(super) fn pointer_to(tokens: &[String]) -> String {
-    tokens.iter().map(|token| format!("/{}", token.replace('~', "~0").replace('/', "~1"))).collect()
+    let escaped = tokens.iter().flat_map(|token| ["/".to_owned(), token.replace('~', "~0").replace('/', "~1")]);
+    escaped.collect()
 }
 
 /// Undoes the escapes of a reference token (RFC 6901 §4).

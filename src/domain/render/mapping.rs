@@ -300,7 +300,8 @@ impl MappingEntry {
                     }
                     Err(_) if self.optional => return Ok(()),
                     Err(absence) => {
-                        let why = with_alike(absence, json_key, object, &|member| allowed(&self.source, member));
+                        let allowed = |member: &str| allowed(&self.source, member);
+                        let why = Box::new(with_alike(absence, json_key, object, &allowed));
                         let (at, key) = (at.to_owned(), json_key.clone());
                         return Err(RenderError::KeyNotFound { at, secret: secret(), key, why });
                     }

@@ -81,13 +81,13 @@ fn what_is_no_schedule_is_named_with_what_it_should_be() {
         ["0 9 * *", "0 9 * * MON *", "61 * * * *", "0 9 * * FUNDAY", "weekly mon", "0 9 32 * *", "* * * * * *"]
     {
         let said = error(expression, None);
-        assert!(said.starts_with(&format!("{expression:?} is not a cron expression of five fields")), "{said}");
+        assert!(said.starts_with(&format!("`{expression}` is not a cron expression of five fields")), "{said}");
     }
     assert_eq!(
         error("0 9 * * *", Some("Europe/Berlinn")),
-        "\"Europe/Berlinn\" is not a time zone of the IANA database, such as Europe/Berlin or UTC"
+        "`Europe/Berlinn` is not a time zone of the IANA database, such as Europe/Berlin or UTC"
     );
-    assert_eq!(error("0 0 31 2 *", None), "\"0 0 31 2 *\" never comes; correct the day and the month");
+    assert_eq!(error("0 0 31 2 *", None), "`0 0 31 2 *` never comes; correct the day and the month");
 }
 
 #[test]

@@ -109,6 +109,15 @@ impl SourceErrorKind {
     }
 }
 
+/// Who asked AWS, and where.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Where AWS was asked, as whom, and through what.
+    pub place: Option<String>,
+    /// The principal that AWS refused.
+    pub principal: Option<String>,
+}
+
 /// A failure at AWS. It has AWS's error code and request id, never AWS's text, which may name other tenants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceError {
@@ -120,10 +129,8 @@ pub struct SourceError {
     pub code: Option<String>,
     /// AWS's request id.
     pub request_id: Option<String>,
-    /// Where AWS was asked, as whom, and through what.
-    pub place: Option<String>,
-    /// The principal that AWS refused.
-    pub principal: Option<String>,
+    /// Who asked, and where.
+    pub asked: Option<Box<Asked>>,
     /// What is at fault, where this side can tell: a variable, a file, a link of the credential chain, the clock.
     pub fault: Option<String>,
     /// Attempts for which AWS may have sent a value that did not arrive, as in an answer cut short.
@@ -134,22 +141,35 @@ impl SourceError {
     /// A failure found on this side.
     #[must_use]
     pub fn new(kind: SourceErrorKind, secret: impl Into<String>) -> Self {
-        Self {
-            kind,
-            secret: secret.into(),
-            code: None,
-            request_id: None,
-            place: None,
-            principal: None,
-            fault: None,
-            lost_attempts: 0,
-        }
+        Self { kind, secret: secret.into(), code: None, request_id: None, asked: None, fault: None, lost_attempts: 0 }
     }
 
     /// The same failure under another name of the secret.
     #[must_use]
     pub fn about(&self, secret: &str) -> Self {
         Self { secret: secret.to_owned(), lost_attempts: 0, ..self.clone() }
+    }
+
+    /// The principal that AWS refused, where its answer names one.
+    #[must_use]
+    pub fn principal(&self) -> Option<&str> {
+        self.asked.as_ref()?.principal.as_deref()
+    }
+
+    /// The same failure, and the principal that AWS refused.
+    #[must_use]
+    pub fn refused(self, principal: Option<String>) -> Self {
+        match principal {
+            Some(_) => Self { asked: Some(Box::new(Asked { place: None, principal })), ..self },
+            None => self,
+        }
+    }
+
+    /// The same failure, and where AWS was asked.
+    #[must_use]
+    pub fn asked(self, place: &str) -> Self {
+        let principal = self.principal().map(str::to_owned);
+        Self { asked: Some(Box::new(Asked { place: Some(place.to_owned()), principal })), ..self }
     }
 
     /// Whether its cause is outside the secret, so that time or new credentials cure it.
@@ -168,10 +188,10 @@ impl fmt::Display for SourceError {
         if let Some(fault) = &self.fault {
             write!(f, "; {fault}")?;
         }
-        if let Some(place) = &self.place {
+        if let Some(place) = self.asked.as_ref().and_then(|asked| asked.place.as_ref()) {
             write!(f, "; asked {place}")?;
         }
-        if let Some(principal) = &self.principal {
+        if let Some(principal) = self.principal() {
             write!(f, "; AWS refused {principal}")?;
         }
         if let Some(code) = &self.code {

@@ -7,6 +7,9 @@ use crate::api::{ANNOTATION_ADOPT_BY, GROUP, SecretBinding};
 use crate::domain::binding::Binding;
 use crate::domain::target::observed::{ObservedSecret, ObservedTarget};
 
+/// The longest name of a binding.
+const MAX_NAME: usize = 253;
+
 /// The Secret under the target's name.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TargetState {
@@ -42,7 +45,11 @@ pub fn judge(binding: &Binding, found: Option<&ObservedSecret>, published: bool)
         }
         None => match (binding.target.adopt && adopt_by.as_ref() == Some(&binding.name), named) {
             (true, _) => TargetState::Adoptable(observed),
-            (false, Some(other)) => TargetState::Foreign(format!("it was published by the SecretBinding {other:?}")),
+            (false, Some(other)) => {
+                // An annotation may hold anything.
+                let other: String = other.chars().take(MAX_NAME).collect();
+                TargetState::Foreign(format!("it was published by the SecretBinding {other:?}"))
+            }
             (false, None) if binding.target.adopt => TargetState::Foreign(format!(
                 "it does not consent to be adopted; annotate it with {ANNOTATION_ADOPT_BY}: {}",
                 binding.name

@@ -198,7 +198,7 @@ impl Attempt {
     pub fn refuse_held(&self) -> Result<(), Error> {
         match &self.published {
             Some(Published { name, observed, .. }) if !observed.held_by.is_empty() => {
-                let finalizers = observed.held_by.iter().map(|name| name.to_string()).collect();
+                let finalizers = observed.held_by.iter().map(ToString::to_string).collect();
                 Err(TargetError::Held { name: name.clone(), finalizers }.into())
             }
             _ => Ok(()),

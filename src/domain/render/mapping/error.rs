@@ -42,7 +42,7 @@ pub enum RenderError {
         /// The JSON key.
         key: String,
         /// Why it selects nothing.
-        why: Absence,
+        why: Box<Absence>,
     },
     /// The grant does not allow the member that a JSON key reaches.
     #[error(
