@@ -196,21 +196,21 @@ impl Repairs {
 
 /// The histories of all bindings, each with the uid of its binding.
 #[derive(Default)]
-pub struct Histories(Mutex<HashMap<BindingName, (String, History)>>);
+pub struct Histories(Mutex<HashMap<BindingName, (String, Box<History>)>>);
 
 impl Histories {
-    fn lock(&self) -> MutexGuard<'_, HashMap<BindingName, (String, History)>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<BindingName, (String, Box<History>)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes the history of the binding of this name, with its uid.
     #[must_use]
-    pub fn take(&self, binding: &BindingName) -> Option<(String, History)> {
+    pub fn take(&self, binding: &BindingName) -> Option<(String, Box<History>)> {
         self.lock().remove(binding)
     }
 
     /// Puts a history back.
-    pub fn put(&self, binding: &BindingName, uid: String, history: History) {
+    pub fn put(&self, binding: &BindingName, uid: String, history: Box<History>) {
         self.lock().insert(binding.clone(), (uid, history));
     }
 
@@ -272,7 +272,7 @@ mod tests {
     fn a_written_status_is_kept_until_the_watch_shows_it() {
         let (histories, name) = (Histories::default(), BindingName::new("n", "b"));
         let reported = ReportedStatus { resource_version: 7, status: Box::default() };
-        histories.put(&name, "u".to_owned(), History { reported: Some(reported), ..History::default() });
+        histories.put(&name, "u".to_owned(), Box::new(History { reported: Some(reported), ..History::default() }));
         for (shown, kept) in [(None, true), (Some(6), true), (Some(7), false)] {
             histories.shown(&name, shown);
             let (_, history) = histories.take(&name).unwrap();

@@ -55,7 +55,7 @@ pub struct Attempt {
     /// The versions that are published, where they were read.
     pub sources: Option<Vec<SourceStatus>>,
     /// What is published.
-    pub published: Option<Published>,
+    pub published: Option<Box<Published>>,
     /// The rotation rules.
     pub rotation: RotationResults,
     /// The restarts.
@@ -143,7 +143,7 @@ impl Attempt {
 
     /// Keeps that the target is as it should be.
     pub fn keep_current(&mut self, binding: &Binding, current: ObservedTarget) {
-        self.published = Some(Published::new(binding, current));
+        self.published = Some(Box::new(Published::new(binding, current)));
         self.reached = Reached::Applied;
     }
 

@@ -1,12 +1,13 @@
 //! One reconcile as the work queue asks for it: from the name of a binding to the time of its next reconcile.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 
-use crate::api::{ConditionType, SecretBinding};
+use crate::api::{ConditionType, SecretBinding, SecretBindingStatus};
 use crate::domain::binding::{Binding, Refresh};
 use crate::domain::name::BindingName;
 use crate::kubernetes::api_server::Permit;
@@ -45,7 +46,7 @@ pub async fn reconcile(name: &BindingName, cx: &Arc<Context>) -> Option<Duration
         }
         Some(Err(unreadable)) => {
             cx.state.release_slots(name);
-            tell_unreadable(cx, name, unreadable).await
+            Box::pin(tell_unreadable(cx, name, unreadable)).await
         }
         Some(Ok(_)) | None => None,
     };
@@ -75,45 +76,84 @@ async fn tell_unreadable(cx: &Context, name: &BindingName, binding: &Unreadable)
     }
 }
 
+/// A reconcile that began.
+struct Begun<'a> {
+    manifest: &'a SecretBinding,
+    name: &'a BindingName,
+    started: Instant,
+    /// The status before it.
+    before: Cow<'a, SecretBindingStatus>,
+    /// The permit for its requests.
+    permit: Permit<'a>,
+}
+
+/// What came of an attempt.
+struct Tried {
+    /// The binding; `None` where its manifest is not valid.
+    binding: Option<Arc<Binding>>,
+    attempt: Attempt,
+    error: Option<Error>,
+}
+
+/// A reconcile waits for AWS among thousands of others, so what it needs only later stands in functions of its own.
 async fn reconcile_manifest(
     cx: &Arc<Context>,
     manifest: &SecretBinding,
     name: &BindingName,
-    history: History,
-) -> (History, Option<Duration>) {
+    history: Box<History>,
+) -> (Box<History>, Option<Duration>) {
     let (started, permit) = (Instant::now(), cx.clients.kubernetes.permit());
-    let (before, late) = (known_status(manifest, &history), history.unwritten.is_some());
-    let generation = manifest.metadata.generation.unwrap_or_default();
+    let begun = Begun { manifest, name, started, before: known_status(manifest, &history), permit };
     if manifest.spec.suspend.unwrap_or_default() {
         cx.state.release_slots(name);
-        let said = suspended(&before, generation, Timestamp::now());
-        let (history, _) = Box::pin(publish(cx, manifest, history, &said, &permit)).await;
-        cx.metrics.reconciled("suspended", started.elapsed());
-        let next = history.unwritten.as_ref().map(|unwritten| unwritten.pause(Instant::now()));
-        return (history, next);
+        return Box::pin(leave_alone(cx, begun, history)).await;
     }
-    // What is matched on is held while the reconcile waits, among thousands of others: so it is small.
+    // What is matched on is held while the reconcile waits: so it is small.
     let binding = Binding::parse(manifest, &cx.settings.denied_metadata).map(Arc::new);
-    let (mut attempt, error) = match &binding {
+    let (attempt, error) = match &binding {
         Ok(binding) => {
-            let subject = Subject { binding: binding.clone(), name, before: &before };
-            Box::pin(steps::run(cx, &subject, &history, &permit)).await
+            let subject = Subject { binding: binding.clone(), name, before: &begun.before };
+            Box::pin(steps::run(cx, &subject, &history, &begun.permit)).await
         }
         Err(error) => {
             cx.state.release_slots(name);
             (Attempt::default(), Some(Error::from(error.clone())))
         }
     };
+    Box::pin(conclude(cx, begun, Tried { binding: binding.ok(), attempt, error }, history)).await
+}
+
+/// Says that a binding is suspended.
+async fn leave_alone(cx: &Context, begun: Begun<'_>, history: Box<History>) -> (Box<History>, Option<Duration>) {
+    let generation = begun.manifest.metadata.generation.unwrap_or_default();
+    let said = suspended(&begun.before, generation, Timestamp::now());
+    let (history, _) = publish(cx, begun.manifest, *history, &said, &begun.permit).await;
+    cx.metrics.reconciled("suspended", begun.started.elapsed());
+    let next = history.unwritten.as_ref().map(|unwritten| unwritten.pause(Instant::now()));
+    (Box::new(history), next)
+}
+
+/// Folds an attempt into the status, writes it, and answers when the next reconcile is due.
+async fn conclude(
+    cx: &Context,
+    begun: Begun<'_>,
+    tried: Tried,
+    history: Box<History>,
+) -> (Box<History>, Option<Duration>) {
+    let Begun { manifest, name, started, before, permit } = begun;
+    let Tried { binding, mut attempt, error } = tried;
+    let late = history.unwritten.is_some();
     let history = history.after(std::mem::take(&mut attempt.facts));
     if error == Some(Error::Superseded) {
         cx.metrics.reconciled("superseded", started.elapsed());
-        return (history, None);
+        return (Box::new(history), None);
     }
     let refresh = binding.as_ref().map_or(Refresh::Default, |binding| binding.refresh);
     let timing = Timing::new(&cx.settings, refresh, Timestamp::now());
+    let generation = manifest.metadata.generation.unwrap_or_default();
     let said =
-        status(&before, findings(binding.as_deref().ok(), generation, (&attempt, error.as_ref()), &timing), timing.now);
-    let (history, reported) = Box::pin(publish(cx, manifest, history, &said, &permit)).await;
+        status(&before, findings(binding.as_deref(), generation, (&attempt, error.as_ref()), &timing), timing.now);
+    let (history, reported) = publish(cx, manifest, history, &said, &permit).await;
     drop(permit);
     for note in &said.commands {
         cx.clients.events.note(name, &manifest.uid().unwrap_or_default(), note.clone(), Timestamp::now());
@@ -123,7 +163,8 @@ async fn reconcile_manifest(
     cx.metrics.reconciled(error.as_ref().map_or("ok", |error| error.reason().as_str()), started.elapsed());
     let late = late && matches!(reported, Reported::Written(_));
     let outcome = ReconcileOutcome { attempt: &attempt, error: error.as_ref(), report: &said, late };
-    requeue(outcome, history, &timing, Instant::now(), fastrand::f64())
+    let (history, next) = requeue(outcome, history, &timing, Instant::now(), fastrand::f64());
+    (Box::new(history), next)
 }
 
 fn findings<'a>(
@@ -151,4 +192,24 @@ async fn publish(
     let verified = history.verified.map(|at| Timestamp::now().as_second() - age(at));
     cx.metrics.binding(&namespace, &name, ready, verified);
     report(cx, manifest, history, said, permit).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_two<A, B, F>(_: impl Fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    fn of_four<A, B, C, D, F>(_: impl Fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// At a start every binding waits for AWS at once, each with these four on the heap.
+    #[test]
+    fn a_reconcile_that_waits_holds_little() {
+        let sizes = [of_two(reconcile), of_four(reconcile_manifest), of_four(steps::run), steps::size()];
+        assert!(sizes.iter().sum::<usize>() <= 3300, "{sizes:?}");
+    }
 }

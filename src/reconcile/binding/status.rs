@@ -300,7 +300,7 @@ mod tests {
         Attempt {
             grant: Some(GrantInUse { name: "g".to_owned(), expires: None }),
             sources: Some(Vec::new()),
-            published: Some(Published { name: "worker".to_owned(), observed: observed(), cleaned: None }),
+            published: Some(Box::new(Published { name: "worker".to_owned(), observed: observed(), cleaned: None })),
             intact: Some(Box::new(observed())),
             reached: Reached::Applied,
             ..Attempt::default()

@@ -176,7 +176,7 @@ async fn participant(
     keys: &[TargetKey],
 ) -> Result<Participant, Error> {
     let of = authorized(subject, access);
-    let read = fetch(cx, &of, ReadReason::Rotation, &BTreeMap::new()).await?;
+    let read = fetch(cx, &of, ReadReason::Rotation, BTreeMap::new()).await?;
     let allowed =
         |source: &Source, key: &str| read.get(source).is_some_and(|version| access.permits_key(&version.name, key));
     let mapping = &subject.binding.mapping;
