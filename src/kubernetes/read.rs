@@ -104,13 +104,13 @@ struct Stored {
     metadata: ObjectMeta,
     #[serde(rename = "type", default)]
     type_: String,
-    data: Option<BTreeMap<String, Encoded>>,
+    data: Option<BTreeMap<String, DecodedValue>>,
 }
 
 /// A value as it stands in a Secret.
-struct Encoded(Value);
+struct DecodedValue(Value);
 
-impl<'de> Deserialize<'de> for Encoded {
+impl<'de> Deserialize<'de> for DecodedValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Zeroizing::new(String::deserialize(deserializer)?);
         // The error must not quote the value.

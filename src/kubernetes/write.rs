@@ -149,14 +149,14 @@ impl Serialize for ApplyBody<'_> {
         body.serialize_entry("kind", "Secret")?;
         body.serialize_entry("metadata", &metadata)?;
         body.serialize_entry("type", type_)?;
-        body.serialize_entry("data", &Encoded(&data))?;
+        body.serialize_entry("data", &EncodedData(&data))?;
         body.end()
     }
 }
 
-struct Encoded<'a>(&'a BTreeMap<&'a str, Zeroizing<String>>);
+struct EncodedData<'a>(&'a BTreeMap<&'a str, Zeroizing<String>>);
 
-impl Serialize for Encoded<'_> {
+impl Serialize for EncodedData<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter().map(|(key, value)| (key, value.as_str())))
     }
