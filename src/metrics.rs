@@ -138,10 +138,10 @@ impl Default for Metrics {
 impl Metrics {
     fn registered(mut self) -> Self {
         let registry = self.registry.sub_registry_with_prefix("bindery");
-        registry.register("reconcile", "Passes over a binding, by how they ended", self.reconciles.clone());
+        registry.register("reconcile", "Reconciles of a binding, by how they ended", self.reconciles.clone());
         registry.register(
             "reconcile_duration_seconds",
-            "How long a pass over a binding takes",
+            "How long a reconcile of a binding takes",
             self.reconcile_duration.clone(),
         );
         registry.register("aws_requests", "Calls to AWS, by operation and answer", self.aws_requests.clone());
@@ -203,7 +203,7 @@ impl Metrics {
         self.aws_duration.get_or_create(&OperationLabel { operation }).observe(duration.as_secs_f64());
     }
 
-    /// Counts one pass.
+    /// Counts one reconcile.
     pub fn reconciled(&self, outcome: &'static str, duration: Duration) {
         self.reconciles.get_or_create(&OutcomeLabel { outcome }).inc();
         self.reconcile_duration.observe(duration.as_secs_f64());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Settings that passes need.
+/// Settings that reconciles need.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// How often sources are checked where a binding does not say; zero = never by the clock.

@@ -199,7 +199,7 @@ fn part(type_: ConditionType, step: Reached, findings: Findings<'_>) -> (&'stati
         return ("False", error.reason(), error.to_string());
     }
     if attempt.reached < step {
-        return ("Unknown", Reason::NotEvaluated, "not reached in the last pass".to_owned());
+        return ("Unknown", Reason::NotEvaluated, "not reached in the last reconcile".to_owned());
     }
     let (reason, message) = match type_ {
         ConditionType::Granted => (
