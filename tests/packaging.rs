@@ -111,7 +111,8 @@ fn the_chart_lints_keeps_the_crds_and_passes_flags_that_the_program_knows() {
 fn granted() -> BTreeSet<String> {
     let mut granted = BTreeSet::new();
     for (name, object) in kustomized() {
-        if !name.starts_with("ClusterRole/") && !name.starts_with("Role/") {
+        let of_people = name.ends_with("-view") || name.ends_with("-edit") || name.ends_with("-grant-reader");
+        if !name.starts_with("ClusterRole/") && !name.starts_with("Role/") || of_people {
             continue;
         }
         let texts = |value: &Value| -> Vec<String> {
@@ -327,4 +328,122 @@ async fn the_operator_works_under_the_shipped_rights_uses_each_and_leaves_every_
     assert_eq!(bindings.items.len(), 3, "the CRDs stay, and with them the bindings");
     run("kubectl", &["delete", "-f", "deploy/namespace.yaml", "--wait=false"]);
     world.end_without_records().await;
+}
+
+/// Whether kubectl succeeds as a person.
+fn can(person: &str, args: &[&str], input: Option<&str>) -> Result<String, String> {
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+    let mut child = Command::new("kubectl")
+        .args(args)
+        .args(["--as", person, "--as-group", "system:authenticated"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.unwrap_or_default().as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_with_edit_in_one_namespace_works_with_its_bindings_and_with_nothing_else() {
+    let world = World::new("people").await;
+    let other = World::new("people-other").await;
+    run("kubectl", &["apply", "--server-side", "--force-conflicts", "-f", "crds/"]);
+    let roles = ["template", "people", "charts/bindery", "--show-only", "templates/aggregated-roles.yaml"];
+    let roles = run("helm", &[&roles[..], &["--set", "fullnameOverride=people"]].concat());
+    support::release::run("kubectl", &["apply", "--server-side", "--filename", "-"], Some(&roles));
+    for (person, role) in [("jane", "edit"), ("joe", "view")] {
+        let name = format!("{person}-{role}");
+        let (role, user) = (format!("--clusterrole={role}"), format!("--user={person}"));
+        run("kubectl", &["create", "rolebinding", &name, &role, &user, "--namespace", &world.namespace]);
+    }
+    let manifest = json!({
+        "apiVersion": "bindery.dev/v1alpha1", "kind": "SecretBinding", "metadata": {"name": "app"},
+        "spec": {"dataFrom": [{"secret": "autorepost/production/app"}]},
+    })
+    .to_string();
+    let here = ["--namespace", world.namespace.as_str()];
+    let list = [&["get", "secretbindings", "--output", "name"], &here[..]].concat();
+    // The roles are put together by a controller of Kubernetes.
+    eventually("the roles to be aggregated", Duration::from_secs(60), || async { can("joe", &list, None).ok() }).await;
+
+    let apply = [&["apply", "--server-side", "--filename", "-"], &here[..]].concat();
+    can("jane", &apply, Some(&manifest)).unwrap();
+    assert_eq!(can("joe", &list, None).unwrap().trim(), "secretbinding.bindery.dev/app");
+    let annotate = [&["annotate", "secretbinding", "app", "bindery.dev/sync=now"], &here[..]].concat();
+    can("jane", &annotate, None).unwrap();
+    let delete = [&["delete", "secretbinding", "app"], &here[..]].concat();
+
+    let there = ["--namespace", other.namespace.as_str()];
+    let grants = ["get", "secretgrants"];
+    let status = [
+        &[
+            "patch",
+            "secretbinding",
+            "app",
+            "--subresource=status",
+            "--type=merge",
+            "--patch",
+            "{\"status\":{\"nextRotationTime\":null}}",
+        ],
+        &here[..],
+    ]
+    .concat();
+    for (person, args, input) in [
+        ("joe", &apply, Some(manifest.as_str())),
+        ("joe", &annotate, None),
+        ("joe", &delete, None),
+        ("jane", &[&["get", "secretbindings"], &there[..]].concat(), None),
+        ("jane", &[&["apply", "--server-side", "--filename", "-"], &there[..]].concat(), Some(manifest.as_str())),
+        ("jane", &grants.to_vec(), None),
+        // The status is what the operator knows: who writes it could make it believe in what never was.
+        ("jane", &status, None),
+    ] {
+        let refused = can(person, args, input).unwrap_err();
+        assert!(refused.contains("Forbidden") || refused.contains("forbidden"), "{person} {args:?}: {refused}");
+    }
+    can("jane", &delete, None).unwrap();
+
+    run(
+        "kubectl",
+        &["create", "clusterrolebinding", "people-grants", "--clusterrole=people-grant-reader", "--user=joe"],
+    );
+    can("joe", &grants, None).unwrap();
+    run("kubectl", &["delete", "clusterrolebinding", "people-grants"]);
+    support::release::run("kubectl", &["delete", "--filename", "-"], Some(&roles));
+    other.end_without_records().await;
+    world.end_without_records().await;
+}
+
+#[test]
+fn the_chart_refuses_each_refresh_interval_that_the_program_refuses() {
+    use clap::Parser as _;
+    for (interval, fits) in [
+        ("0s", true),
+        ("10s", true),
+        ("90s", true),
+        ("1m", true),
+        ("1d12h", true),
+        ("1h0m5s", true),
+        ("2s", false),
+        ("9s", false),
+        ("0m", false),
+        ("0m5s", false),
+        ("5", false),
+        ("1w", false),
+        ("3651d", false),
+        ("999999999999d", false),
+    ] {
+        let set = format!("refreshInterval={interval}");
+        let args = ["template", "bindery", "charts/bindery", "--set-string", &set];
+        let helm = std::process::Command::new("helm").args(args).current_dir(root()).output().unwrap();
+        let flag = format!("--refresh-interval={interval}");
+        let program = bindery::cli::Cli::try_parse_from(["bindery", "run", &flag]).is_ok();
+        assert!(program || !helm.status.success(), "the chart takes {interval}, which the program refuses");
+        assert_eq!(helm.status.success(), fits, "{interval}");
+    }
 }
