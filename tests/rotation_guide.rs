@@ -79,7 +79,7 @@ fn bindings() -> Vec<(Binding, Access)> {
         let mut manifest = manifest.clone();
         assert_eq!(manifest.namespace().as_deref(), Some(NAMESPACE));
         manifest.metadata.uid = Some("u".to_owned());
-        let binding = Binding::parse(&manifest, &[]).unwrap();
+        let binding = Binding::parse(&manifest).unwrap();
         let asker = Requester { namespace: NAMESPACE, labels: None, grant: None };
         let access =
             decide(&grants, asker, &requested_keys(&binding.mapping), &Home::default(), Timestamp::UNIX_EPOCH).unwrap();

@@ -6,8 +6,8 @@ use crate::program::{Program, Target};
 use crate::rules::{Replaced, Violation, once_each};
 
 /// The files of `kubernetes/` that write.
-const WRITERS: [&str; 7] =
-    ["write.rs", "report.rs", "job.rs", "lease.rs", "restart.rs", "installation.rs", "service_account.rs"];
+const WRITERS: [&str; 8] =
+    ["write.rs", "report.rs", "job.rs", "lease.rs", "restart.rs", "installation.rs", "service_account.rs", "fence.rs"];
 
 /// Functions and types that watch. `watcher::Event` and the like are data.
 const WATCHES: [&str; 5] = ["watcher", "metadata_watcher", "watch_object", "watch_metadata", "Controller"];

@@ -93,7 +93,7 @@ async fn reconcile_manifest(
         return (history, next);
     }
     // What is matched on is held while the reconcile waits, among thousands of others: so it is small.
-    let binding = Binding::parse(manifest, &cx.settings.denied_metadata).map(Arc::new);
+    let binding = Binding::parse(manifest).map(Arc::new);
     let (mut attempt, error) = match &binding {
         Ok(binding) => {
             let subject = Subject { binding: binding.clone(), name, before: &before };

@@ -32,6 +32,14 @@ pub fn activities(
                 trouble: Some((Reason::OverlapBlocked, why.clone())),
                 ..Activity::default()
             },
+            Some(Wait::Off(off)) => Activity {
+                under_way: Some(what(flight)),
+                trouble: Some((
+                    Reason::FeatureOff,
+                    format!("{off}; or encrypt anew by hand what was encrypted with the old value, and annotate the binding with bindery.dev/rotation: retire-<rule>"),
+                )),
+                ..Activity::default()
+            },
             Some(Wait::For(why)) => {
                 Activity { under_way: Some(format!("{}: {why}", what(flight))), ..Activity::default() }
             }
