@@ -49,7 +49,7 @@ pub struct Situation<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Need {
     /// The target is as it should be.
-    Nothing(target::ObservedTarget),
+    Nothing(Box<target::ObservedTarget>),
     /// These inputs were read before and give no Secret; to read them again would change nothing.
     Refuse(Rejection),
     /// The values are needed.
@@ -85,7 +85,7 @@ pub fn need(situation: &Situation<'_>, rejected: Option<&RejectedInputs>, key: &
         }
         Comparison::Current => match situation.rotation {
             Some(reason) => Need::Read(reason),
-            None => Need::Nothing(observed.clone()),
+            None => Need::Nothing(Box::new(observed.clone())),
         },
         Comparison::Drifted if is_marked_by_another_key(observed, key) => Need::Read(ReadReason::Restart),
         Comparison::Drifted => Need::Read(ReadReason::Drift),

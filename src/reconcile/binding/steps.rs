@@ -87,7 +87,7 @@ async fn steps(
     }
 
     match need {
-        Need::Nothing(current) => attempt.keep_current(&at.binding, current),
+        Need::Nothing(current) => attempt.keep_current(&at.binding, *current),
         Need::Refuse(rejection) => {
             attempt.reached = Reached::Fetched;
             return Err(Error::Render(rejection));
