@@ -234,6 +234,7 @@ fn the_messages_that_the_page_explains_are_the_programs() {
         "src/domain/rotation/job.rs",
         "src/reconcile/rotation/overlap.rs",
         "src/reconcile/error.rs",
+        "src/settings.rs",
     ]
     .iter()
     .map(|file| std::fs::read_to_string(root().join(file)).unwrap())

@@ -34,10 +34,7 @@ pub fn activities(
             },
             Some(Wait::Off(off)) => Activity {
                 under_way: Some(what(flight)),
-                trouble: Some((
-                    Reason::FeatureOff,
-                    format!("{off}; or encrypt anew by hand what was encrypted with the old value, and annotate the binding with bindery.dev/rotation: retire-<rule>"),
-                )),
+                trouble: Some((Reason::FeatureOff, format!("{off}; both values stay published until then"))),
                 ..Activity::default()
             },
             Some(Wait::For(why)) => {
