@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 
 use crate::aws::events::health::QueueHealth;
 use crate::metrics::Metrics;
+use crate::state::fence::FenceHealth;
 use crate::state::health::WatchHealth;
 
 /// What `/readyz` and `/healthz` tell: whether the process can do its work, or could at once if it held the lease, and
@@ -27,11 +28,13 @@ pub struct Readiness {
     pub watches: Arc<WatchHealth>,
     /// The queues of events.
     pub queues: Arc<QueueHealth>,
+    /// The fence around the operator.
+    pub fence: Arc<FenceHealth>,
 }
 
 impl Readiness {
     fn lines(&self) -> Vec<String> {
-        self.watches.all().into_iter().chain(self.queues.lines()).collect()
+        self.watches.all().into_iter().chain(self.queues.lines()).chain(self.fence.lines()).collect()
     }
 }
 

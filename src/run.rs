@@ -193,6 +193,9 @@ async fn work(args: &RunArgs, process: &Process, led: &AtomicBool) -> Result<(),
     };
     // A replica that stands by watches as well, so that it has seen all when it takes over.
     tokio::select! {
+        () = controller::fence::keep_testing(client, home, &context.settings, &readiness.fence, metrics) => {
+            Err(RunError::Ended)
+        }
         () = controller::watch::watch(context.clone(), watches) => Err(RunError::Ended),
         ended = leading => ended,
     }

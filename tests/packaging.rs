@@ -15,7 +15,7 @@ mod standin;
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use kube::api::{DeleteParams, Patch, PatchParams};
@@ -49,6 +49,22 @@ fn kustomized() -> BTreeMap<String, Value> {
     objects(&run("kubectl", &["kustomize", "deploy/"]))
 }
 
+/// What the chart's values and the components below `deploy/` turn on.
+const EVERYTHING: [&str; 3] = ["rbac.jobs=true", "rbac.serviceAccountTokens=true", "rbac.restarts=true"];
+
+/// An overlay of `deploy/` with everything that is off by default.
+fn with_everything() -> tempfile::TempDir {
+    let folder = tempfile::tempdir_in(root().join("target")).unwrap();
+    let components = ["jobs", "service-account-tokens", "restarts"]
+        .map(|component| format!("../../deploy/components/{component}"))
+        .join(", ");
+    let kustomization = format!(
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [../../deploy]\ncomponents: [{components}]\n"
+    );
+    std::fs::write(folder.path().join("kustomization.yaml"), kustomization).unwrap();
+    folder
+}
+
 fn charted(sets: &[&str]) -> BTreeMap<String, Value> {
     let mut args = vec!["template", "bindery", "charts/bindery", "--namespace", HOME];
     for set in sets {
@@ -65,7 +81,11 @@ fn the_chart_and_the_manifests_are_the_same_but_for_labels_and_arguments() {
             object["metadata"].as_object_mut().unwrap().remove("annotations");
             if let Some(template) = object.pointer_mut("/spec/template") {
                 template["metadata"].as_object_mut().unwrap().remove("labels");
-                template["spec"]["containers"][0].as_object_mut().unwrap().remove("args");
+                let container = &mut template["spec"]["containers"][0];
+                container.as_object_mut().unwrap().remove("args");
+                // What the chart turns on by arguments, a component turns on by variables.
+                let variables = container["env"].as_array_mut().unwrap();
+                variables.retain(|variable| !variable["name"].as_str().unwrap().starts_with("BINDERY_ENABLE_"));
             }
             object
         };
@@ -77,14 +97,26 @@ fn the_chart_and_the_manifests_are_the_same_but_for_labels_and_arguments() {
         assert_eq!(chart.get(name), Some(object), "{name}");
     }
     assert_eq!(chart.len(), manifests.len(), "{:?}", chart.keys());
+    let folder = with_everything();
+    let everything = run("kubectl", &["kustomize", folder.path().to_str().unwrap()]);
+    let enabled = objects(&everything)["Deployment/bindery"].to_string();
+    for name in ["JOBS", "SERVICE_ACCOUNT_TOKENS", "RESTARTS"] {
+        assert!(enabled.contains(&format!(r#"{{"name":"BINDERY_ENABLE_{name}","value":"true"}}"#)), "{enabled}");
+    }
+    let sets = [&["crds.install=false"], &EVERYTHING[..]].concat();
+    let (manifests, chart) = (comparable(objects(&everything)), comparable(charted(&sets)));
+    assert!(manifests == chart, "{manifests:#?}\n{chart:#?}");
 }
 
 #[test]
 fn the_chart_lints_keeps_the_crds_and_passes_flags_that_the_program_knows() {
     use clap::Parser as _;
     run("helm", &["lint", "charts/bindery", "--strict"]);
-    let chart =
-        charted(&["watchNamespaces={a,b}", "aws.region=eu-west-1", "refreshInterval=1m", "auditLog=/var/log/audit"]);
+    let mut sets =
+        vec!["watchNamespaces={a,b}", "aws.region=eu-west-1", "refreshInterval=1m", "auditLog=/var/log/audit"];
+    sets.extend(EVERYTHING);
+    sets.push("admissionPolicy.enabled=false");
+    let chart = charted(&sets);
     let mut crds = 0;
     for (name, object) in &chart {
         if name.starts_with("CustomResourceDefinition/") {
@@ -108,9 +140,9 @@ fn the_chart_lints_keeps_the_crds_and_passes_flags_that_the_program_knows() {
 }
 
 /// The rules of the operator's roles, as `verb group/resource`.
-fn granted() -> BTreeSet<String> {
+fn granted(objects: BTreeMap<String, Value>) -> BTreeSet<String> {
     let mut granted = BTreeSet::new();
-    for (name, object) in kustomized() {
+    for (name, object) in objects {
         let of_people = name.ends_with("-view") || name.ends_with("-edit") || name.ends_with("-grant-reader");
         if !name.starts_with("ClusterRole/") && !name.starts_with("Role/") || of_people {
             continue;
@@ -126,41 +158,20 @@ fn granted() -> BTreeSet<String> {
             }
         }
     }
+    // By this verb the admission policies know the operator; there is nothing to call.
+    assert!(granted.remove("operate bindery.dev/installations"));
     granted
 }
 
-/// The calls of the operator's ServiceAccount by the API server's audit log, and those that were refused.
-fn called(world: &str) -> (BTreeSet<String>, Vec<String>) {
-    let folder = std::env::var("BINDERY_TEST_CLUSTER").expect("the cluster of `make test` keeps an audit log");
-    let log = std::fs::read_to_string(Path::new(&folder).join("audit.log")).unwrap();
-    let user = format!("system:serviceaccount:{HOME}:bindery");
-    let mut called = BTreeSet::new();
-    let mut refused = Vec::new();
-    for event in log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
-        let object = &event["objectRef"];
-        if event["user"]["username"] != user.as_str() || !object.is_object() {
-            continue;
-        }
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let subresource = match text(&object["subresource"]).as_str() {
-            "" => String::new(),
-            subresource => format!("/{subresource}"),
-        };
-        let call = format!(
-            "{} {}/{}{subresource}",
-            text(&event["verb"]),
-            text(&object["apiGroup"]),
-            text(&object["resource"])
-        );
-        // In a namespace of another test that is just being deleted, everything is refused.
-        let namespace = text(&object["namespace"]);
-        let concerned = namespace.is_empty() || namespace == HOME || namespace == world;
-        if event["responseStatus"]["code"] == 403 && concerned {
-            refused.push(call.clone());
-        }
-        called.insert(call);
-    }
-    (called, refused)
+/// The calls of the operator's ServiceAccount in this home by the API server's audit log, and those that were refused.
+fn called(home: &str, world: &str) -> (BTreeSet<String>, Vec<String>) {
+    std::env::var("BINDERY_TEST_CLUSTER").expect("the cluster of `make test` keeps an audit log");
+    let calls = support::release::calls_of(&format!("system:serviceaccount:{home}:bindery"));
+    // In a namespace of another test that is just being deleted, everything is refused.
+    let concerned = |namespace: &str| namespace.is_empty() || namespace == home || namespace == world;
+    let refused = calls.iter().filter(|call| call.code == 403 && concerned(&call.namespace));
+    let refused = refused.map(|call| call.what.clone()).collect();
+    (calls.into_iter().map(|call| call.what).collect(), refused)
 }
 
 async fn published(world: &World) -> usize {
@@ -237,15 +248,18 @@ async fn read_as_an_account(world: &World) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_operator_works_under_the_shipped_rights_uses_each_and_leaves_every_secret_when_it_goes() {
+async fn the_operator_works_under_the_default_and_all_shipped_rights_uses_each_and_leaves_every_secret_when_it_goes() {
     let world = World::new("packaging").await;
     world.put("app", &json!({"A": "canary-7f3a-value-a", "B": "canary-7f3a-value-b"})).await;
     run("kubectl", &["apply", "--server-side", "--force-conflicts", "-f", "crds/"]);
     run("kubectl", &["apply", "-f", "deploy/namespace.yaml"]);
+    let folder = with_everything();
+    let everything = folder.path().to_str().unwrap().to_owned();
     run("kubectl", &["apply", "-k", "deploy/"]);
 
     let setup = Setup {
         namespaces: vec![],
+        features: false,
         home: HOME.to_owned(),
         name: "bindery".to_owned(),
         variables: vec![(
@@ -277,6 +291,19 @@ async fn the_operator_works_under_the_shipped_rights_uses_each_and_leaves_every_
     let spec = json!({"dataFrom": [{"secret": world.secret_id("app")}], "target": {"name": "worker-env"}});
     world.bind("worker", spec).await;
     world.wait_value("worker-env", "A", "canary-7f3a-value-a").await;
+    // So far by the rights of the default, each of which was used and none missed.
+    if std::env::var_os("BINDERY_TEST_CLUSTER").is_some() {
+        eventually("each right of the default to be used", Duration::from_secs(60), || async {
+            granted(kustomized()).is_subset(&called(HOME, &world.namespace).0).then_some(())
+        })
+        .await;
+        let (_, refused) = called(HOME, &world.namespace);
+        assert_eq!(refused, Vec::<String>::new(), "calls that the default rights do not allow");
+    }
+    assert_eq!(operator.terminate().await, Some(0));
+    run("kubectl", &["apply", "-k", &everything]);
+    let setup = Setup { features: true, ..setup };
+    operator = Operator::start(setup.clone());
     let by_account = read_as_an_account(&world).await;
     restart_all(&world).await;
     for name in ["app", "worker"] {
@@ -298,19 +325,21 @@ async fn the_operator_works_under_the_shipped_rights_uses_each_and_leaves_every_
     world.wait_value("app-env", "A", "canary-7f3a-value-c").await;
 
     if std::env::var_os("BINDERY_TEST_CLUSTER").is_some() {
-        let (called, refused) = called(&world.namespace);
+        let (called, refused) = called(HOME, &world.namespace);
         assert_eq!(refused, Vec::<String>::new(), "calls that the shipped rights do not allow");
-        let unused: Vec<String> = granted().difference(&called).cloned().collect();
+        let all = granted(objects(&run("kubectl", &["kustomize", &everything])));
+        let unused: Vec<String> = all.difference(&called).cloned().collect();
         assert_eq!(unused, Vec::<String>::new(), "rights that no call needed");
     }
     drop(operator);
 
-    run("kubectl", &["delete", "-k", "deploy/", "--wait=true"]);
+    run("kubectl", &["delete", "-k", &everything, "--wait=true"]);
     assert_eq!(published(&world).await, 2, "deleting the operator deletes no Secret");
 
     let chart = ["--namespace", HOME, "--take-ownership", "--set", "aws.region=eu-west-1"];
     run("helm", &[&["install", "bindery", "charts/bindery"], &chart[..]].concat());
     let setup = Setup {
+        features: false,
         variables: vec![(
             "KUBECONFIG".to_owned(),
             support::release::kubeconfig("bindery", HOME, &world.folder).display().to_string(),

@@ -37,7 +37,7 @@ fn binding(retain: bool, adopt: bool) -> Binding {
     let mut manifest = SecretBinding::new("worker", spec);
     manifest.metadata.namespace = Some("n".to_owned());
     manifest.metadata.uid = Some("uid-1".to_owned());
-    Binding::parse(&manifest, &[]).unwrap()
+    Binding::parse(&manifest).unwrap()
 }
 
 fn access() -> Access {

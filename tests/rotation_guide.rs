@@ -79,7 +79,7 @@ fn bindings() -> Vec<(Binding, Access)> {
         let mut manifest = manifest.clone();
         assert_eq!(manifest.namespace().as_deref(), Some(NAMESPACE));
         manifest.metadata.uid = Some("u".to_owned());
-        let binding = Binding::parse(&manifest, &[]).unwrap();
+        let binding = Binding::parse(&manifest).unwrap();
         let asker = Requester { namespace: NAMESPACE, labels: None, grant: None };
         let access =
             decide(&grants, asker, &requested_keys(&binding.mapping), &Home::default(), Timestamp::UNIX_EPOCH).unwrap();
@@ -234,6 +234,7 @@ fn the_messages_that_the_page_explains_are_the_programs() {
         "src/domain/rotation/job.rs",
         "src/reconcile/rotation/overlap.rs",
         "src/reconcile/error.rs",
+        "src/settings.rs",
     ]
     .iter()
     .map(|file| std::fs::read_to_string(root().join(file)).unwrap())

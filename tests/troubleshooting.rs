@@ -27,11 +27,12 @@ use bindery::domain::secret::error::{SourceError, SourceErrorKind};
 use bindery::domain::target::TargetError;
 use bindery::kubernetes::write_error::WriteError;
 use bindery::reconcile::error::Error;
+use bindery::settings::{Feature, FeatureOff};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// The table of conditions and their False reasons, as the contract has it.
 const CONTRACT: [(&str, &[&str]); 6] = [
-    ("Granted", &["AccessDenied", "AmbiguousGrant", "GrantNotFound", "GrantExpired"]),
+    ("Granted", &["AccessDenied", "AmbiguousGrant", "GrantNotFound", "GrantExpired", "FeatureOff"]),
     (
         "Fetched",
         &[
@@ -146,6 +147,15 @@ fn key(name: &str) -> TargetKey {
     TargetKey::try_from(name).unwrap()
 }
 
+fn metadata(key: &str, needs_flag: bool) -> Error {
+    Error::Grant(GrantError::Metadata {
+        grant: "shop".to_owned(),
+        field: "spec.target.labels",
+        key: key.to_owned(),
+        needs_flag,
+    })
+}
+
 /// At least one failure of each reason.
 fn failures() -> Vec<Error> {
     use SourceErrorKind as Kind;
@@ -156,6 +166,13 @@ fn failures() -> Vec<Error> {
     let undefined = TemplateFault::Undefined { missing: vec!["DATABASE_HOST".to_owned()] };
     vec![
         Error::Grant(GrantError::AccessDenied { namespace: shop(), secret: app(), keys: vec![], grant: None }),
+        metadata("argocd.argoproj.io/secret-type", false),
+        metadata("app.kubernetes.io/instance", true),
+        Error::Grant(GrantError::Off {
+            grant: shop(),
+            account: "reader".to_owned(),
+            off: FeatureOff(Feature::ServiceAccountTokens),
+        }),
         of_aws(Kind::NotGranted, None),
         rendering(RenderError::KeyRefused {
             at: at("spec.data[PASSWORD]"),
@@ -215,9 +232,7 @@ fn failures() -> Vec<Error> {
         Error::Write(WriteError::Failed { name: secret(), what: at("the API server answered 500") }),
         Error::Spec(SpecError {
             field: at("spec.target.labels"),
-            problem: at(
-                "\"argocd.argoproj.io/secret-type\" is reserved: it would give the Secret a meaning to Kubernetes or another tool; remove it",
-            ),
+            problem: at("\"node.kubernetes.io/x\" belongs to Kubernetes or Bindery and is never set; remove it"),
             reason: Reason::InvalidSpec,
         }),
     ]

@@ -211,13 +211,14 @@ pub struct Target {
     #[x_kube(validation = Rule::new("!(self in ['kubernetes.io/service-account-token', 'bootstrap.kubernetes.io/token']) && !self.startsWith('helm.sh/release')").message("Secrets of this type are credentials or state of the cluster itself and cannot be published from AWS"))]
     pub type_: Option<String>,
 
-    /// Labels to put on the Secret. Those of Kubernetes, of Bindery and of tools that give labels a power
-    /// over the cluster are refused.
+    /// Labels to put on the Secret: `app.kubernetes.io/*` but for `instance` and `managed-by`, and what the operator's
+    /// `--allow-target-metadata` or the SecretGrant's `spec.targetMetadata` allows. Those of Kubernetes and Bindery are
+    /// never allowed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 50), schema_with = "labels_schema")]
     pub labels: BTreeMap<String, String>,
 
-    /// Annotations to put on the Secret, with the same exceptions.
+    /// Annotations to put on the Secret, with the same rules.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "annotations_schema")]
     pub annotations: BTreeMap<String, String>,
@@ -238,6 +239,13 @@ pub struct Target {
     #[schemars(length(max = 500), inner(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$")))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub required_keys: Vec<String>,
+
+    /// Keys that are meant to be published though they change how programs run that take them as environment variables,
+    /// such as `PATH` or `LD_PRELOAD`. Without this, such a key that comes by a pattern is told as `RiskyKey`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50), inner(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$")))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub allow_keys: Vec<String>,
 
     /// True takes over an existing Secret that carries the annotation `bindery.dev/adopt-by: <binding>`.
     /// Its other keys stay. Needs `deletionPolicy: Retain`.

@@ -10,7 +10,9 @@
 //! | [`run_loop`] | one task for each reconcile, while this process leads |
 //! | [`startup`] | the first reconciles after a start |
 //! | [`grant_status`] | the status of grants |
+//! | [`fence`] | the test of the fence around the operator |
 
+pub mod fence;
 pub mod grant_status;
 pub mod prepare;
 pub mod resync;

@@ -78,7 +78,7 @@ async fn register(context: &Context, name: &BindingName, asks: &mut bool) -> Vec
     if manifest.metadata.deletion_timestamp.is_some() || manifest.spec.suspend.unwrap_or_default() {
         return Vec::new();
     }
-    let Ok(binding) = Binding::parse(manifest, &context.settings.denied_metadata) else { return Vec::new() };
+    let Ok(binding) = Binding::parse(manifest) else { return Vec::new() };
     let wants = requested_keys(&binding.mapping);
     if wants.keys().any(|secret| matches!(secret, SecretId::Arn(_))) && std::mem::take(asks) {
         // The reconcile reports a failure.

@@ -10,6 +10,7 @@
 //! | [`job`] | Jobs from the templates of CronJobs |
 //! | [`report`] | status and Events |
 //! | [`service_account`] | the role and the tokens of a ServiceAccount |
+//! | [`fence`] | the test of the admission policies around the operator |
 //! | [`installation`] | the kinds and the fingerprint key of the installation |
 //! | [`list_watch`] | a list, then a watch, for ever |
 //! | [`lease`] | leader election |
@@ -20,6 +21,7 @@ pub mod api_server;
 pub mod binding_object;
 pub mod client;
 mod deadline;
+pub mod fence;
 pub mod grant_object;
 pub mod installation;
 pub mod job;

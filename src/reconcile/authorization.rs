@@ -14,15 +14,17 @@ use crate::api::SecretGrant;
 use crate::aws::audit::ReadReason;
 use crate::aws::read_request::{AnswerCheck, ReadRequest, Selection};
 use crate::aws::reader::Reader;
-use crate::domain::binding::Binding;
+use crate::domain::binding::{Binding, BindingTarget};
 use crate::domain::grant::{Access, GrantError, Home, RequestedKeys, Requester, decide, requested_keys};
 use crate::domain::name::BindingName;
 use crate::domain::secret::error::{SourceError, SourceErrorKind};
 use crate::domain::secret::identity::Identity;
 use crate::domain::secret::reference::SecretId;
 use crate::domain::secret::version::SecretVersion;
+use crate::domain::target::metadata::{MetadataPattern, MetadataRefusal, judge_metadata};
 use crate::kubernetes::grant_object::GrantObject;
 use crate::kubernetes::namespace_object::NamespaceObject;
+use crate::settings::{Feature, Settings};
 
 /// How long the labels of namespaces are waited for.
 const NAMESPACES_TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,8 +34,9 @@ pub struct Authorization {
     grants: Store<GrantObject>,
     /// The labels of the namespaces, for grants by selector.
     namespaces: Store<NamespaceObject>,
-    /// The region of the operator's own configuration.
-    region: Option<String>,
+    settings: Arc<Settings>,
+    /// The labels and annotations that the flag allows.
+    metadata: Vec<MetadataPattern>,
     /// The account of the operator's own identity, once AWS was asked for it.
     account: OnceCell<String>,
     reader: Reader,
@@ -67,10 +70,12 @@ impl Authorization {
     pub fn new(
         grants: Store<GrantObject>,
         namespaces: Store<NamespaceObject>,
-        region: Option<String>,
+        settings: Arc<Settings>,
         reader: Reader,
     ) -> Self {
-        Self { grants, namespaces, region, account: OnceCell::new(), reader }
+        let allowed = settings.allowed_metadata.iter();
+        let metadata = allowed.filter_map(|text| MetadataPattern::try_from(text.as_str()).ok()).collect();
+        Self { grants, namespaces, settings, metadata, account: OnceCell::new(), reader }
     }
 
     /// Waits until the grants are known. False where they never will be.
@@ -101,7 +106,7 @@ impl Authorization {
         let wants = requested_keys(&binding.mapping);
         if wants.keys().any(|secret| matches!(secret, SecretId::Arn(_))) {
             // An ARN names an account, and a grant without one means the operator's own.
-            let region = self.region.clone().or_else(|| {
+            let region = self.settings.region.clone().or_else(|| {
                 self.readable_grants()
                     .iter()
                     .find_map(|grant| grant.spec.aws.as_ref().and_then(|aws| aws.region.clone()))
@@ -117,7 +122,7 @@ impl Authorization {
     /// # Errors
     /// Where no grant serves it.
     pub fn decide(&self, binding: &Binding, wants: &BTreeMap<SecretId, RequestedKeys>) -> Result<Access, GrantError> {
-        let home = Home { region: self.region.clone(), account: self.account.get().cloned() };
+        let home = Home { region: self.settings.region.clone(), account: self.account.get().cloned() };
         let namespace = self.namespaces.get(&ObjectRef::new(&binding.namespace));
         let requester = Requester {
             namespace: &binding.namespace,
@@ -125,13 +130,39 @@ impl Authorization {
             grant: binding.grant.as_deref(),
         };
         let grants = self.readable_grants();
-        decide(grants.iter().map(AsRef::as_ref), requester, wants, &home, Timestamp::now()).map_err(|error| match error
-        {
+        let decided = decide(grants.iter().map(AsRef::as_ref), requester, wants, &home, Timestamp::now());
+        let access = decided.map_err(|error| match error {
             GrantError::NotFound(name) if self.grants.get(&ObjectRef::new(&name)).is_some() => {
                 GrantError::Unreadable(name)
             }
             error => error,
-        })
+        })?;
+        if let Some(account) = &access.identity.service_account
+            && let Err(off) = self.settings.features.require(Feature::ServiceAccountTokens)
+        {
+            return Err(GrantError::Off { grant: access.grant.clone(), account: account.name.clone(), off });
+        }
+        self.check_metadata(&binding.target, &access)?;
+        Ok(access)
+    }
+
+    /// Whether the operator's flag or the grant allows the labels and annotations of a target.
+    fn check_metadata(&self, target: &BindingTarget, access: &Access) -> Result<(), GrantError> {
+        let labels = target.labels.keys().map(|key| ("spec.target.labels", key));
+        let annotations = target.annotations.keys().map(|key| ("spec.target.annotations", key));
+        for (field, key) in labels.chain(annotations) {
+            if let Err(refusal) = judge_metadata(key, &self.metadata, &access.metadata) {
+                let needs_flag = refusal == MetadataRefusal::NeedsFlag;
+                return Err(GrantError::Metadata { grant: access.grant.clone(), field, key: key.clone(), needs_flag });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a namespace consents to Jobs of Bindery.
+    #[must_use]
+    pub fn permits_jobs(&self, namespace: &str) -> bool {
+        self.namespaces.get(&ObjectRef::new(namespace)).is_some_and(|namespace| namespace.permits_jobs())
     }
 
     /// Whether the grant still allows a secret that AWS answered for: by the grants as they are now, and by the ARN and

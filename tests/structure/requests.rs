@@ -6,8 +6,8 @@ use crate::program::{Program, Target};
 use crate::rules::{Replaced, Violation, once_each};
 
 /// The files of `kubernetes/` that write.
-const WRITERS: [&str; 7] =
-    ["write.rs", "report.rs", "job.rs", "lease.rs", "restart.rs", "installation.rs", "service_account.rs"];
+const WRITERS: [&str; 8] =
+    ["write.rs", "report.rs", "job.rs", "lease.rs", "restart.rs", "installation.rs", "service_account.rs", "fence.rs"];
 
 /// The files that take a permit: where a reconcile begins, and where the status of a grant is written.
 const TAKERS: [&str; 2] = ["reconcile/binding/entry.rs", "controller/grant_status.rs"];

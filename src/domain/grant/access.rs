@@ -10,10 +10,13 @@ use crate::domain::grant::rule::{ActionRule, SecretRule, permits_key, refused};
 use crate::domain::render::glob::Glob;
 use crate::domain::secret::identity::Identity;
 use crate::domain::secret::reference::SecretId;
+use crate::domain::target::metadata::MetadataPattern;
 
 /// A grant that serves a binding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Access {
+    /// The labels and annotations that the grant allows on Secrets.
+    pub metadata: Vec<MetadataPattern>,
     /// The name of the grant.
     pub grant: String,
     /// The generation of the grant.

@@ -13,6 +13,7 @@ use crate::domain::grant::request::RequestedKeys;
 use crate::domain::grant::rule::{action_rules, refused, secret_rules};
 use crate::domain::secret::identity::{Identity, Role, ServiceAccountIdentity};
 use crate::domain::secret::reference::{SecretArn, SecretId};
+use crate::domain::target::metadata::MetadataPattern;
 
 /// The operator's own region and account.
 #[derive(Clone, Debug, Default)]
@@ -134,7 +135,9 @@ fn judge(
             }
         }
     }
+    let metadata = grant.spec.target_metadata.iter();
     Ok(Access {
+        metadata: metadata.filter_map(|text| MetadataPattern::try_from(text.as_str()).ok()).collect(),
         grant: grant.name_any(),
         generation: grant.metadata.generation.unwrap_or_default(),
         identity: identity(&aws, region, namespace, &grant.name_any()),

@@ -3,6 +3,7 @@
 use crate::api::{GrantedRotation, GrantedSecret, RotationAction, SecretGrant};
 use crate::domain::grant::request::RequestedKeys;
 use crate::domain::render::glob::Glob;
+use crate::domain::target::metadata::MetadataPattern;
 
 /// One entry of `spec.rotation`, for one namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +91,11 @@ pub fn fault(grant: &SecretGrant) -> Option<String> {
             if let Err(error) = Glob::try_from(glob.as_str()) {
                 return Some(format!("spec.secrets[{index}]: {error}"));
             }
+        }
+    }
+    for (index, text) in grant.spec.target_metadata.iter().enumerate() {
+        if let Err(error) = MetadataPattern::try_from(text.as_str()) {
+            return Some(format!("spec.targetMetadata[{index}]: {error}"));
         }
     }
     None

@@ -9,11 +9,13 @@
 mod desired;
 mod error;
 mod mark;
+pub mod metadata;
 mod observed;
 pub mod orphan;
 mod ownership;
 pub mod record;
 pub mod reserved;
+pub mod risky;
 pub mod takeover;
 pub mod withdrawal;
 

@@ -13,6 +13,7 @@ use crate::api::{
 };
 use crate::domain::fingerprint::FingerprintKey;
 use crate::domain::target::mark::{fields_digest, mark};
+use crate::domain::target::risky::is_risky;
 
 /// The metadata of a Secret.
 pub type SecretMeta = PartialObjectMeta<Secret>;
@@ -44,6 +45,8 @@ pub struct ObservedTarget {
     pub digest: Option<Box<str>>,
     /// The first keys that others own and Bindery does not, at most six.
     pub foreign: Box<[Box<str>]>,
+    /// The keys that Bindery owns and that change how programs run.
+    pub risky: Box<[Box<str>]>,
 }
 
 impl ObservedTarget {
@@ -107,6 +110,7 @@ fn observe(meta: &SecretMeta, key: &FingerprintKey) -> ObservedTarget {
         rotation_state: meta.annotations().get(ANNOTATION_ROTATION_STATE).map(|text| text.as_str().into()),
         digest: None,
         foreign: foreign_keys(entries, &fields),
+        risky: risky_keys(&fields),
     }
 }
 
@@ -116,6 +120,11 @@ fn foreign_keys(entries: &[ManagedFieldsEntry], own: &BTreeSet<String>) -> Box<[
     let data = others.filter_map(|fields| fields.0.get("f:data")?.as_object()).flat_map(serde_json::Map::keys);
     let keys: BTreeSet<&str> = data.filter_map(|field| field.strip_prefix("f:")).collect();
     keys.into_iter().filter(|key| !own.contains(&format!("data/{key}"))).take(6).map(Into::into).collect()
+}
+
+/// The keys among these fields that change how programs run.
+fn risky_keys(own: &BTreeSet<String>) -> Box<[Box<str>]> {
+    own.iter().filter_map(|field| field.strip_prefix("data/")).filter(|key| is_risky(key)).map(Into::into).collect()
 }
 
 /// The keys of a Secret that Bindery owns.

@@ -65,7 +65,7 @@ mod tests {
         let mut manifest = SecretBinding::new("b", spec);
         manifest.metadata.namespace = Some("n".to_owned());
         manifest.metadata.uid = Some("uid-1".to_owned());
-        Binding::parse(&manifest, &[]).ok().unwrap()
+        Binding::parse(&manifest).ok().unwrap()
     }
 
     fn secret(name: &'static str, owner: &str, controller: bool, manager: &str) -> (&'static str, ObservedSecret) {

@@ -109,7 +109,7 @@ async fn reconcile_manifest(
         return Box::pin(leave_alone(cx, begun, history)).await;
     }
     // What is matched on is held while the reconcile waits: so it is small.
-    let binding = Binding::parse(manifest, &cx.settings.denied_metadata).map(Arc::new);
+    let binding = Binding::parse(manifest).map(Arc::new);
     let (attempt, error) = match &binding {
         Ok(binding) => {
             let subject = Subject { binding: binding.clone(), name, before: &begun.before };

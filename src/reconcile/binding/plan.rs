@@ -223,6 +223,7 @@ mod tests {
             rotation_state: None,
             digest: None,
             foreign: Box::default(),
+            risky: Box::default(),
             other_manager: Some("kubectl-edit".to_owned()),
         })
     }

@@ -1,6 +1,7 @@
 //! Which Secrets a status has on record, and what is said of those that were deleted or left alone.
 
-use crate::api::{Reason, SecretBindingStatus};
+use crate::api::{ConditionType, Reason, SecretBindingStatus, condition};
+use crate::domain::binding::Binding;
 use crate::domain::note::Note;
 use crate::domain::target::ObservedTarget;
 use crate::domain::target::record::{former_targets, is_on_record, record};
@@ -63,9 +64,37 @@ pub fn deletions(before: &SecretBindingStatus, attempt: &Attempt, changed: bool)
     notes
 }
 
-/// What is said of keys in the target that Bindery did not publish.
+/// What is said of a published Secret.
 #[must_use]
-pub fn foreign_keys(observed: &ObservedTarget) -> String {
+pub fn published_message(binding: Option<&Binding>, attempt: &Attempt) -> String {
+    attempt.published.as_ref().map_or_else(String::new, |published| {
+        let mut message = format!("the Secret {:?} holds {} keys", published.name, published.observed.keys);
+        if let Some(risky) = binding.and_then(|binding| risky_keys(binding, &published.observed)) {
+            message.push_str("; ");
+            message.push_str(&risky);
+        }
+        for name in published.remaining() {
+            message.push_str("; the Secret of the earlier name, ");
+            message.push_str(name);
+            message.push_str(", stays until no pod and no workload refers to it");
+        }
+        message.push_str(&foreign_keys(&published.observed));
+        message.push_str(&unproven(published));
+        message
+    })
+}
+
+/// The Event for risky keys that were not told of before.
+#[must_use]
+pub fn risky_note(before: &SecretBindingStatus, binding: Option<&Binding>, attempt: &Attempt) -> Option<Note> {
+    let text = risky_keys(binding?, &attempt.published.as_ref()?.observed)?;
+    let applied = condition::find(&before.conditions, ConditionType::Applied);
+    let told = applied.is_some_and(|applied| applied.message.contains(&text));
+    (!told).then_some(Note { warning: true, reason: Reason::RiskyKey, text })
+}
+
+/// What is said of keys in the target that Bindery did not publish.
+fn foreign_keys(observed: &ObservedTarget) -> String {
     let names = &observed.foreign;
     if names.is_empty() {
         return String::new();
@@ -75,9 +104,25 @@ pub fn foreign_keys(observed: &ObservedTarget) -> String {
     format!("; it also holds {}{more}, which Bindery did not publish and leaves alone", shown.join(", "))
 }
 
+/// The most keys that are named as risky.
+const MAX_RISKY: usize = 6;
+
+/// What is said of published keys that change how programs run and that the binding does not name.
+fn risky_keys(binding: &Binding, observed: &ObservedTarget) -> Option<String> {
+    let meant = |key: &str| binding.target.allow_keys.contains(key) || binding.mapping.names(key);
+    let keys: Vec<&str> = observed.risky.iter().map(|key| &**key).filter(|key| !meant(key)).collect();
+    if keys.is_empty() {
+        return None;
+    }
+    let shown = keys.iter().take(MAX_RISKY).copied().collect::<Vec<_>>().join(", ");
+    let more = if keys.len() > MAX_RISKY { " and more" } else { "" };
+    Some(format!(
+        "{shown}{more} came by a pattern of dataFrom and would change what a program runs or trusts that takes it as an environment variable; exclude it, or name it in spec.target.allowKeys if it is meant"
+    ))
+}
+
 /// What is said of Secrets that carry the owner reference of the binding without being its own.
-#[must_use]
-pub fn unproven(published: &Published) -> String {
+fn unproven(published: &Published) -> String {
     let names = published.cleaned.as_ref().map_or(&[][..], |cleaned| &cleaned.unproven);
     let Some((first, more)) = names.split_first() else { return String::new() };
     let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };

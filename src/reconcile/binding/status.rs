@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 
-use crate::api::{ConditionType, Reason, SecretBindingStatus, TargetReference};
+use crate::api::{ConditionType, Reason, RolloutStatus, SecretBindingStatus, TargetReference};
 use crate::domain::binding::Binding;
 use crate::domain::note::Note;
 use crate::domain::rollout::outcome::RolloutOutcome;
@@ -12,7 +12,7 @@ use crate::domain::target::withdrawal::Withdrawal;
 use crate::reconcile::binding::attempt::{Attempt, Reached};
 use crate::reconcile::binding::conditions::Conditions;
 use crate::reconcile::binding::events::transitions;
-use crate::reconcile::binding::recorded::{deletions, foreign_keys, record_targets, unproven};
+use crate::reconcile::binding::recorded::{deletions, published_message, record_targets, risky_note};
 use crate::reconcile::binding::stale::{STALE_AFTER_INTERVALS, stale_after};
 use crate::reconcile::error::{Class, Error};
 use crate::reconcile::rotation::overlap::report::activities;
@@ -75,7 +75,11 @@ pub fn status(before: &SecretBindingStatus, findings: Findings<'_>, now: Timesta
     }
     with_rotation(&mut status, before, told.as_ref(), now);
     let RotationReport { notes: of_rules, due, wake, .. } = told.unwrap_or_default();
-    let notes = transitions(before, &status).into_iter().chain(of_rules).collect();
+    let notes = transitions(before, &status)
+        .into_iter()
+        .chain(risky_note(before, findings.binding, findings.attempt))
+        .chain(of_rules)
+        .collect();
     let of_overlaps = rotation.overlaps.iter().flatten().filter_map(|overlap| overlap.note.clone());
     let commands = of_overlaps.chain(deletions(before, findings.attempt, status != *before)).collect();
     Report { status, notes, commands, due, wake }
@@ -129,6 +133,12 @@ fn after_attempt(before: &SecretBindingStatus, findings: Findings<'_>, now: Time
             conditions.set(ConditionType::RolledOut, state, reason, message);
         }
         RolloutOutcome::AsBefore => conditions.keep(ConditionType::RolledOut),
+        RolloutOutcome::SwitchedOff(off) => {
+            // What was handled before is not handled again once restarts are on.
+            let handled = before.rollout.as_ref().and_then(|rollout| rollout.handled.clone());
+            status.rollout = Some(RolloutStatus { handled, ..RolloutStatus::default() });
+            conditions.set(ConditionType::RolledOut, "False", Reason::FeatureOff, off.to_string());
+        }
         RolloutOutcome::Off => status.rollout = None,
     }
     status.conditions = conditions.after;
@@ -211,23 +221,9 @@ fn part(type_: ConditionType, step: Reached, findings: Findings<'_>) -> (&'stati
         ),
         ConditionType::Fetched => (Reason::Verified, "every source is known at its present version".to_owned()),
         ConditionType::Rendered => (Reason::Complete, "every key has its value".to_owned()),
-        _ => (Reason::Published, published_message(attempt)),
+        _ => (Reason::Published, published_message(findings.binding, findings.attempt)),
     };
     ("True", reason, message)
-}
-
-fn published_message(attempt: &Attempt) -> String {
-    attempt.published.as_ref().map_or_else(String::new, |published| {
-        let mut message = format!("the Secret {:?} holds {} keys", published.name, published.observed.keys);
-        for name in published.remaining() {
-            message.push_str("; the Secret of the earlier name, ");
-            message.push_str(name);
-            message.push_str(", stays until no pod and no workload refers to it");
-        }
-        message.push_str(&foreign_keys(&published.observed));
-        message.push_str(&unproven(published));
-        message
-    })
 }
 
 /// The summary `Ready`: whether the target holds what the last verified versions give.
@@ -238,7 +234,7 @@ fn summary(
 ) -> (bool, Reason, String) {
     let Findings { attempt, error, interval, .. } = findings;
     let Some(error) = error else {
-        return (true, Reason::Published, published_message(attempt));
+        return (true, Reason::Published, published_message(findings.binding, findings.attempt));
     };
     let was_ready = before.conditions.iter().any(|c| c.type_ == ConditionType::Ready.as_str() && c.status == "True");
     let was_stale = before
@@ -293,6 +289,7 @@ mod tests {
             rotation_state: None,
             digest: Some("key.digest".into()),
             foreign: Box::default(),
+            risky: Box::default(),
         }
     }
 

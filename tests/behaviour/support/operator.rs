@@ -6,6 +6,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+/// The flags for what is off by default.
+const FEATURES: [&str; 3] = ["--enable-jobs", "--enable-service-account-tokens", "--enable-restarts"];
+
 /// How to start an operator.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -21,6 +24,8 @@ pub struct Setup {
     pub aws_endpoint: String,
     /// The name of the pod it plays.
     pub pod: String,
+    /// Whether it may run Jobs, take tokens and restart workloads.
+    pub features: bool,
     /// Further flags.
     pub flags: Vec<String>,
     /// Further variables.
@@ -63,6 +68,7 @@ impl Operator {
             .arg("run")
             .args(["--listen", &address, "--log-level", "trace", "--name", &setup.name])
             .args(setup.namespaces.iter().map(|namespace| format!("--watch-namespace={namespace}")))
+            .args(if setup.features { &FEATURES[..] } else { &[] })
             .args(&setup.flags)
             .env("POD_NAMESPACE", &setup.home)
             .env("POD_NAME", &setup.pod)

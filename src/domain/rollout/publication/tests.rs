@@ -14,7 +14,7 @@ fn binding(restart: serde_json::Value) -> Binding {
     let mut manifest = SecretBinding::new("b", spec);
     manifest.metadata.namespace = Some("n".to_owned());
     manifest.metadata.generation = Some(3);
-    Binding::parse(&manifest, &[]).ok().unwrap()
+    Binding::parse(&manifest).ok().unwrap()
 }
 
 fn consumers() -> Binding {
