@@ -18,6 +18,7 @@
 //! | [`shared_version`] | a secret version that several bindings share |
 //! | [`writer`] | the one way to write a value, with an audit record before and after |
 //! | [`audit`] | the audit log |
+//! | [`record_file`] | the file of the audit log, which gets whole records only |
 //! | [`events`] | the queues of CloudTrail events |
 
 pub mod api;
@@ -32,6 +33,7 @@ pub mod read_queue;
 mod read_record;
 pub mod read_request;
 pub mod reader;
+mod record_file;
 pub mod sdk;
 pub mod shared_version;
 pub mod versions;

@@ -25,6 +25,8 @@ const WINDOW: Duration = Duration::from_secs(1);
 const QUIET: Duration = Duration::from_secs(60);
 /// The rate then rises once in this time.
 const RAISE_INTERVAL: Duration = Duration::from_secs(10);
+/// A lowered rate of an identity without calls is forgotten after this time.
+const FORGET_LIMIT: Duration = Duration::from_secs(600);
 /// A throttled call is repeated for this long before it fails.
 const THROTTLED_RETRY: Duration = Duration::from_secs(5);
 /// The pause before a throttled call is repeated. Jitter shortens it by up to a half.
@@ -92,6 +94,11 @@ impl Bucket {
         Self { rate, tokens: rate.max(1.0), at: now }
     }
 
+    /// Whether it has gathered all that it holds, as a new one has.
+    fn is_full(&self, now: Instant) -> bool {
+        self.tokens + now.duration_since(self.at).as_secs_f64() * self.rate >= self.rate.max(1.0)
+    }
+
     /// Takes one token. Returns the time until it is available.
     fn take(&mut self, now: Instant) -> Duration {
         let gathered = now.duration_since(self.at).as_secs_f64() * self.rate;
@@ -129,6 +136,13 @@ impl Pace {
         if self.answered.len() > 4096 {
             self.answered.pop_front();
         }
+    }
+
+    /// Whether nothing is known of it that counts any more.
+    fn is_idle(&mut self, now: Instant) -> bool {
+        self.forget(now);
+        let is_old = |limit: &PaceLimit| now.duration_since(limit.throttled) > FORGET_LIMIT;
+        self.answered.is_empty() && self.refused.is_empty() && self.limit.as_ref().is_none_or(is_old)
     }
 
     fn forget(&mut self, now: Instant) {
@@ -220,7 +234,11 @@ impl RateLimits {
         let shared = {
             let now = Instant::now();
             let key = (identity.account().map(str::to_owned), identity.region.clone(), class);
-            lock(&self.accounts).entry(key).or_insert_with(|| Bucket::new(rate, now)).take(now)
+            let mut accounts = lock(&self.accounts);
+            if !accounts.contains_key(&key) {
+                accounts.retain(|_, bucket| !bucket.is_full(now));
+            }
+            accounts.entry(key).or_insert_with(|| Bucket::new(rate, now)).take(now)
         };
         sleep_for(shared).await;
         drop(queue);
@@ -268,6 +286,9 @@ impl RateLimits {
         if let Some(lane) = lanes.get(&(identity.clone(), class)) {
             return lane.clone();
         }
+        // So identities that are gone leave nothing behind.
+        let now = Instant::now();
+        lanes.retain(|_, lane| Arc::strong_count(lane) > 1 || !lock(&lane.pace).is_idle(now));
         let lane = Arc::new(Lane {
             queue: tokio::sync::Mutex::default(),
             pace: Mutex::default(),
@@ -275,11 +296,6 @@ impl RateLimits {
         });
         lanes.insert((identity.clone(), class), lane.clone());
         lane
-    }
-
-    /// Drops the lanes that have no call and no lowered rate.
-    pub fn forget_idle(&self) {
-        lock(&self.lanes).retain(|_, lane| Arc::strong_count(lane) > 1 || lock(&lane.pace).limit.is_some());
     }
 }
 
@@ -401,11 +417,23 @@ mod tests {
         assert!(pace.limit.is_none());
     }
 
-    #[test]
-    fn idle_lanes_are_forgotten() {
+    #[tokio::test(start_paused = true)]
+    async fn identities_and_accounts_that_are_gone_leave_nothing_behind() {
         let limits = RateLimits::default();
-        drop(limits.lane(&identity("a"), RateClass::Read));
-        limits.forget_idle();
-        assert!(lock(&limits.lanes).is_empty());
+        let busy = limits.acquire(&of_role("busy"), RateClass::Read).await;
+        for number in 0..1000 {
+            let region = format!("region-{number}");
+            let call = limits.acquire(&identity(&region), RateClass::Read).await;
+            match number {
+                0 => call.record_refusal(),
+                _ => call.record_answer(),
+            }
+            drop(call);
+            tokio::time::advance(Duration::from_secs(2)).await;
+        }
+        assert!(lock(&limits.accounts).len() <= 2, "{}", lock(&limits.accounts).len());
+        let lanes: Vec<_> = lock(&limits.lanes).keys().map(|(identity, _)| identity.clone()).collect();
+        assert!(lanes.len() <= 3 && lanes.contains(&of_role("busy")), "{lanes:?}");
+        drop(busy);
     }
 }

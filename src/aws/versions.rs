@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use k8s_openapi::jiff::SignedDuration;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use tokio::sync::{OwnedMutexGuard, mpsc};
 use tokio::time::{Instant, sleep_until};
 
@@ -36,8 +36,8 @@ use crate::domain::secret::version::{ListedVersion, SecretVersion};
 
 /// Events request at most one `DescribeSecret` of a secret within this time.
 const EVENT_PAUSE: Duration = Duration::from_secs(5);
-/// The clocks of this machine and of AWS differ by less than this.
-const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(30);
+/// The clocks of the services of AWS differ by less than this, the second included to which events are cut.
+const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(5);
 /// The descriptions that run at once after a list.
 const CONFIRMATIONS: usize = 16;
 
@@ -59,6 +59,8 @@ pub struct Versions {
     /// The region of identities that name none.
     region: Option<String>,
     index: Mutex<VersionIndex>,
+    /// The time of AWS, as far as messages tell it: the clock of this machine may be any distance away.
+    aws_time: Mutex<Option<Timestamp>>,
     changes: mpsc::UnboundedSender<BindingName>,
 }
 
@@ -72,7 +74,7 @@ impl Versions {
         region: Option<String>,
     ) -> (Self, mpsc::UnboundedReceiver<BindingName>) {
         let (changes, receiver) = mpsc::unbounded_channel();
-        (Self { api, limits, region, index: Mutex::default(), changes }, receiver)
+        (Self { api, limits, region, index: Mutex::default(), aws_time: Mutex::default(), changes }, receiver)
     }
 
     fn index(&self) -> MutexGuard<'_, VersionIndex> {
@@ -111,7 +113,9 @@ impl Versions {
                 return known.map(Some);
             }
             if self.index().prefers_list(identity, requested) {
-                self.sweep(identity).await.map_err(|error| error.about(&secret.to_string()))?;
+                if let Err(failure) = self.sweep(identity).await {
+                    return self.without_list(identity, secret, requested, &failure).await;
+                }
                 if let Some(known) = self.index().known(identity, secret, request, requested) {
                     return known.map(Some);
                 }
@@ -135,18 +139,41 @@ impl Versions {
         version_history(&*self.api, &self.limits, identity, secret).await
     }
 
+    /// Describes one secret after the list of all failed, while the others wait. If AWS answers that, each of them is
+    /// described as well; if not, they share the failure, since AWS is away.
+    async fn without_list(
+        self: &Arc<Self>,
+        identity: &Identity,
+        secret: &SecretId,
+        requested: Instant,
+        failure: &SourceError,
+    ) -> Result<Option<Snapshot>, SourceError> {
+        let request = DescribeRequest { identity, secret, requested, discovery: Discovery::Request };
+        // Without credentials no other call succeeds.
+        let answer = match failure.kind {
+            SourceErrorKind::CredentialsFailed => Err(failure.about(&secret.to_string())),
+            _ => self.describe(&request).await,
+        };
+        if let Err(error) = &answer
+            && error.is_passing()
+        {
+            self.index().view(identity).list_failure = Some((error.clone(), Instant::now()));
+        }
+        answer
+    }
+
     /// Lists the secrets of an identity, and describes those whose versions differ from the index.
     async fn sweep(self: &Arc<Self>, identity: &Identity) -> Result<(), SourceError> {
         let request = self.index().list_request(identity, Instant::now());
         let listing = match list_secrets(&*self.api, &self.limits, identity, &request).await {
             Ok(listing) => listing,
-            Err(error) if error.kind == SourceErrorKind::AccessDenied => {
-                tracing::info!(identity = %identity.describe(), "secrets are described one by one, since IAM does not allow secretsmanager:ListSecrets");
-                self.index().view(identity).list_denied = Some(Instant::now());
-                return Ok(());
-            }
             Err(error) => {
-                self.index().view(identity).list_failure = Some((error.clone(), Instant::now()));
+                self.index().record_list_failure(identity, &error, Instant::now());
+                if error.kind == SourceErrorKind::AccessDenied {
+                    tracing::info!(identity = %identity.describe(), "secrets are described one by one, since IAM does not allow secretsmanager:ListSecrets");
+                    return Ok(());
+                }
+                tracing::warn!(identity = %identity.describe(), region = identity.region.as_deref(), code = error.code.as_deref(), "secretsmanager:ListSecrets failed; until it works again secrets are described one by one");
                 return Err(error);
             }
         };
@@ -158,6 +185,9 @@ impl Versions {
             let (versions, identity) = (&versions, &identity);
             futures::stream::iter(unconfirmed)
                 .for_each_concurrent(CONFIRMATIONS, |secret| async move {
+                    if !versions.index().is_registered(identity, &secret) {
+                        return;
+                    }
                     let request =
                         DescribeRequest { identity, secret: &secret, requested, discovery: Discovery::Request };
                     // The index keeps a failure for the bindings of the secret.
@@ -185,10 +215,17 @@ impl Versions {
         request: &DescribeRequest<'_>,
         _lock: OwnedMutexGuard<()>,
     ) -> Result<Option<Snapshot>, SourceError> {
-        if let Some(known) = self.index().known_description(request) {
-            return known;
-        }
-        let start = DescribeStart::now();
+        let known = self.index().known_description(request);
+        let answer = match known {
+            Some(known) => known,
+            None => self.describe_now(request).await,
+        };
+        self.index().drop_unregistered(request.identity, request.secret);
+        answer
+    }
+
+    async fn describe_now(&self, request: &DescribeRequest<'_>) -> Result<Option<Snapshot>, SourceError> {
+        let start = DescribeStart { at: Instant::now(), time: *self.aws_time() };
         let describe = || self.api.describe(request.identity, request.secret);
         let answer = self.limits.send(request.identity, RateClass::Read, describe).await;
         let answer = answer.and_then(|description| checked(request.secret, description));
@@ -203,9 +240,17 @@ impl Versions {
         self.notify(changed);
     }
 
+    fn aws_time(&self) -> MutexGuard<'_, Option<Timestamp>> {
+        self.aws_time.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Describes the secret that an event names, where a binding is registered for it.
     pub async fn handle_event(&self, event: &SecretEvent) -> EventOutcome {
         let requested = Instant::now();
+        {
+            let mut known = self.aws_time();
+            *known = (*known).max(event.sent);
+        }
         let affected = self.index().affected(event, self.region.as_deref());
         if affected.is_empty() {
             return EventOutcome::Unregistered;
@@ -225,13 +270,21 @@ impl Versions {
     ) -> bool {
         let last = self.index().entry(identity, secret).last_describe;
         if let Some(last) = last {
-            // A description that began well after the event has the change, however often the event is delivered.
-            if event.time.is_some_and(|time| last.time.duration_since(time) > CLOCK_SKEW) {
+            // A description that began well after the event has the change, however often the event is delivered. AWS
+            // tells both times.
+            if let (Some(event), Some(described)) = (event.time, last.time)
+                && described.duration_since(event) > CLOCK_SKEW
+            {
                 return true;
             }
             if last.at + EVENT_PAUSE > requested {
                 sleep_until(last.at + EVENT_PAUSE).await;
             }
+        }
+        // Meanwhile the last of the bindings may be gone or suspended.
+        if !self.index().is_registered(identity, secret) {
+            self.index().drop_unregistered(identity, secret);
+            return true;
         }
         match self.describe(&DescribeRequest { identity, secret, requested, discovery: Discovery::Event }).await {
             Ok(Some(_)) => true,

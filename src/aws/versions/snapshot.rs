@@ -66,15 +66,10 @@ pub(super) struct DescribeRequest<'a> {
     pub(super) discovery: Discovery,
 }
 
-/// When a description began, by both clocks.
+/// When a description began.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DescribeStart {
     pub(super) at: Instant,
-    pub(super) time: Timestamp,
-}
-
-impl DescribeStart {
-    pub(super) fn now() -> Self {
-        Self { at: Instant::now(), time: Timestamp::now() }
-    }
+    /// The latest time that AWS had told before, on a message of a queue.
+    pub(super) time: Option<Timestamp>,
 }

@@ -164,6 +164,10 @@ async fn backfill(
     requests: &[BackfillRequest],
     backfills: &mut [Backfill],
 ) -> Result<BackfillEnd, SourceError> {
+    abandon_unwanted(cx, requests, backfills);
+    if backfills.iter().all(Backfill::is_done) {
+        return Ok(BackfillEnd::Beyond);
+    }
     let Some(read) = requests.iter().flat_map(|request| request.unknown.values()).map(|one| &one.trace.version).next()
     else {
         return Ok(BackfillEnd::Beyond);
@@ -176,6 +180,7 @@ async fn backfill(
     };
     let back = older_versions(&history, read);
     for version in &back {
+        abandon_unwanted(cx, requests, backfills);
         if backfills.iter().all(Backfill::is_done) {
             return Ok(BackfillEnd::Beyond);
         }
@@ -189,6 +194,15 @@ async fn backfill(
     }
     let created = secret_created(cx, path).await?;
     Ok(backfill_end(&history, &back, read, created))
+}
+
+/// Ends the backfills of bindings that were deleted or suspended meanwhile: those cost no call.
+fn abandon_unwanted(cx: &Context, requests: &[BackfillRequest], backfills: &mut [Backfill]) {
+    for (request, backfill) in requests.iter().zip(backfills) {
+        if !cx.state.bindings.is_active(&request.name, &request.binding.uid) {
+            backfill.abandon();
+        }
+    }
 }
 
 /// Reads one version for all whose backfill goes on.
@@ -222,6 +236,8 @@ async fn look_into(
                 });
             }
             Err(error) if is_final(&error) => backfill.add_gap(),
+            // The grant of this binding changed; that of the others did not.
+            Err(error) if error.kind == SourceErrorKind::NotGranted => backfill.abandon(),
             Err(error) => return Err(error),
         }
     }

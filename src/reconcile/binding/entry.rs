@@ -86,6 +86,8 @@ async fn reconcile_manifest(
     let generation = manifest.metadata.generation.unwrap_or_default();
     if manifest.spec.suspend.unwrap_or_default() {
         cx.state.release_slots(name);
+        // Neither an event nor another binding's list asks about what nobody is to follow.
+        cx.clients.reader.versions().forget(name);
         let said = suspended(&before, generation, Timestamp::now());
         let (history, _) = Box::pin(publish(cx, manifest, history, &said, &permit)).await;
         cx.metrics.reconciled("suspended", started.elapsed());
