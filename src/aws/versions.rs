@@ -113,8 +113,13 @@ impl Versions {
                 return known.map(Some);
             }
             if self.index().prefers_list(identity, requested) {
+                if !self.limits.tenants.pay([request.namespace]) {
+                    return Err(SourceError::new(SourceErrorKind::TenantLimit, secret.to_string()));
+                }
                 if let Err(failure) = self.sweep(identity).await {
-                    return self.without_list(identity, secret, requested, &failure).await;
+                    let payer = Some(request.namespace);
+                    let request = DescribeRequest { identity, secret, requested, discovery: Discovery::Request, payer };
+                    return self.without_list(&request, &failure).await;
                 }
                 if let Some(known) = self.index().known(identity, secret, request, requested) {
                     return known.map(Some);
@@ -126,7 +131,8 @@ impl Versions {
         if let Some(known) = self.index().known(identity, secret, request, requested) {
             return known.map(Some);
         }
-        let request = DescribeRequest { identity, secret, requested, discovery: Discovery::Request };
+        let payer = Some(request.namespace);
+        let request = DescribeRequest { identity, secret, requested, discovery: Discovery::Request, payer };
         self.describe_locked(&request, lock).await
     }
 
@@ -142,22 +148,20 @@ impl Versions {
     /// Describes one secret after the list of all failed, while the others wait. If AWS answers that, each of them is
     /// described as well; if not, they share the failure, since AWS is away.
     async fn without_list(
-        self: &Arc<Self>,
-        identity: &Identity,
-        secret: &SecretId,
-        requested: Instant,
+        &self,
+        request: &DescribeRequest<'_>,
         failure: &SourceError,
     ) -> Result<Option<Snapshot>, SourceError> {
-        let request = DescribeRequest { identity, secret, requested, discovery: Discovery::Request };
         // Without credentials no other call succeeds.
         let answer = match failure.kind {
-            SourceErrorKind::CredentialsFailed => Err(failure.about(&secret.to_string())),
-            _ => self.describe(&request).await,
+            SourceErrorKind::CredentialsFailed => Err(failure.about(&request.secret.to_string())),
+            _ => self.describe(request).await,
         };
         if let Err(error) = &answer
             && error.is_passing()
+            && error.kind != SourceErrorKind::TenantLimit
         {
-            self.index().view(identity).list_failure = Some((error.clone(), Instant::now()));
+            self.index().view(request.identity).list_failure = Some((error.clone(), Instant::now()));
         }
         answer
     }
@@ -188,8 +192,8 @@ impl Versions {
                     if !versions.index().is_registered(identity, &secret) {
                         return;
                     }
-                    let request =
-                        DescribeRequest { identity, secret: &secret, requested, discovery: Discovery::Request };
+                    let (secret, discovery) = (&secret, Discovery::Request);
+                    let request = DescribeRequest { identity, secret, requested, discovery, payer: None };
                     // The index keeps a failure for the bindings of the secret.
                     let _ = versions.describe(&request).await;
                 })
@@ -218,10 +222,19 @@ impl Versions {
         let known = self.index().known_description(request);
         let answer = match known {
             Some(known) => known,
-            None => self.describe_now(request).await,
+            None if self.is_paid(request) => self.describe_now(request).await,
+            None => Err(SourceError::new(SourceErrorKind::TenantLimit, request.secret.to_string())),
         };
         self.index().drop_unregistered(request.identity, request.secret);
         answer
+    }
+
+    fn is_paid(&self, request: &DescribeRequest<'_>) -> bool {
+        if let Some(payer) = request.payer {
+            return self.limits.tenants.pay([payer]);
+        }
+        let registered = self.index().registered(request.identity, request.secret);
+        self.limits.tenants.pay(registered.iter().map(|binding| &*binding.namespace))
     }
 
     async fn describe_now(&self, request: &DescribeRequest<'_>) -> Result<Option<Snapshot>, SourceError> {
@@ -286,8 +299,15 @@ impl Versions {
             self.index().drop_unregistered(identity, secret);
             return true;
         }
-        match self.describe(&DescribeRequest { identity, secret, requested, discovery: Discovery::Event }).await {
+        let request = DescribeRequest { identity, secret, requested, discovery: Discovery::Event, payer: None };
+        match self.describe(&request).await {
             Ok(Some(_)) => true,
+            Err(error) if error.kind == SourceErrorKind::TenantLimit => {
+                // The bindings ask as their namespaces can pay, and the message is in nobody's way.
+                let bindings = self.index().invalidate_once(identity, secret);
+                self.notify(bindings);
+                true
+            }
             Ok(None) => {
                 // IAM allows only reads, so the bindings read.
                 let bindings = self.index().invalidate(identity, secret);
@@ -340,5 +360,7 @@ fn checked(secret: &SecretId, description: Description) -> Result<Description, S
     Ok(description)
 }
 
+#[cfg(test)]
+mod tenant_tests;
 #[cfg(test)]
 mod tests;

@@ -34,5 +34,7 @@ mod restart;
 mod rollout;
 mod serving;
 mod sharing;
+mod suspended;
 mod target;
+mod tenants;
 mod unwritten;

@@ -188,6 +188,12 @@ impl VersionIndex {
         entry.is_some_and(|entry| !entry.bindings.is_empty())
     }
 
+    /// The bindings that are registered for a secret.
+    pub(super) fn registered(&self, identity: &Identity, secret: &SecretId) -> Vec<BindingName> {
+        let entry = self.views.get(identity).and_then(|view| view.secrets.get(secret));
+        entry.map(SecretEntry::registered).unwrap_or_default()
+    }
+
     /// Drops what a request left of a secret that no binding is registered for any more.
     pub(super) fn drop_unregistered(&mut self, identity: &Identity, secret: &SecretId) {
         let Some(view) = self.views.get_mut(identity) else { return };
@@ -340,6 +346,14 @@ impl VersionIndex {
         let entry = self.entry(identity, secret);
         entry.snapshot = None;
         entry.registered()
+    }
+
+    /// The same, where the bindings were not notified already of a change that nobody has asked about since.
+    pub(super) fn invalidate_once(&mut self, identity: &Identity, secret: &SecretId) -> Vec<BindingName> {
+        if self.entry(identity, secret).snapshot.is_none() {
+            return Vec::new();
+        }
+        self.invalidate(identity, secret)
     }
 }
 

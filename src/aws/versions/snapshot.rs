@@ -45,6 +45,8 @@ impl Snapshot {
 /// A request for a [`Snapshot`].
 #[derive(Clone, Debug)]
 pub struct SnapshotRequest<'a> {
+    /// The namespace that pays for the call, where one is made.
+    pub namespace: &'a str,
     /// The age up to which a known snapshot serves.
     pub max_age: Duration,
     /// The age up to which a known failure serves.
@@ -64,6 +66,8 @@ pub(super) struct DescribeRequest<'a> {
     pub(super) requested: Instant,
     /// The cause that the snapshot records where the version is new.
     pub(super) discovery: Discovery,
+    /// The namespace that pays for the call; without one, that of any registered binding.
+    pub(super) payer: Option<&'a str>,
 }
 
 /// When a description began.

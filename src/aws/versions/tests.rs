@@ -30,7 +30,14 @@ fn register(versions: &Versions, fake: &FakeSecretsManager, count: usize) {
 
 async fn snapshot(versions: &Arc<Versions>, index: usize, confirmed: bool) -> Result<Option<String>, SourceErrorKind> {
     let stage = VersionSelector::default();
-    let request = SnapshotRequest { max_age: MAX_AGE, max_failure_age: Duration::ZERO, confirmed, versions: &[&stage] };
+    let namespace = "n";
+    let request = SnapshotRequest {
+        namespace,
+        max_age: MAX_AGE,
+        max_failure_age: Duration::ZERO,
+        confirmed,
+        versions: &[&stage],
+    };
     let snapshot = versions.snapshot(&Identity::default(), &name(index).parse().unwrap(), &request).await;
     let version = |snapshot: Snapshot| snapshot.description.version_id(&stage).unwrap_or_default().to_owned();
     snapshot.map(|snapshot| snapshot.map(version)).map_err(|error| error.kind)
@@ -259,8 +266,13 @@ async fn a_read_teaches_what_it_read_and_tells_the_others_of_a_change() {
     assert!(fake.take_requests().is_empty());
     // Another version stage can exist although no read answered it.
     let previous = VersionSelector::stage("AWSPREVIOUS").unwrap();
-    let request =
-        SnapshotRequest { max_age: MAX_AGE, max_failure_age: Duration::ZERO, confirmed: false, versions: &[&previous] };
+    let request = SnapshotRequest {
+        namespace: "n",
+        max_age: MAX_AGE,
+        max_failure_age: Duration::ZERO,
+        confirmed: false,
+        versions: &[&previous],
+    };
     versions.snapshot(&Identity::default(), &name(0).parse().unwrap(), &request).await.unwrap();
     assert_eq!(fake.take_requests().len(), 1);
     versions.record_read(&Identity::default(), &source, &read(0, "v2"));

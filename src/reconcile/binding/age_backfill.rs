@@ -189,10 +189,12 @@ async fn backfill(
         }
         look_into(cx, path, version, requests, backfills).await?;
     }
+    abandon_unwanted(cx, requests, backfills);
     if backfills.iter().all(Backfill::is_done) {
         return Ok(BackfillEnd::Beyond);
     }
-    let created = secret_created(cx, path).await?;
+    let payer = requests.first().map_or("", |request| &*request.binding.namespace);
+    let created = secret_created(cx, path, payer).await?;
     Ok(backfill_end(&history, &back, read, created))
 }
 
@@ -236,8 +238,10 @@ async fn look_into(
                 });
             }
             Err(error) if is_final(&error) => backfill.add_gap(),
-            // The grant of this binding changed; that of the others did not.
-            Err(error) if error.kind == SourceErrorKind::NotGranted => backfill.abandon(),
+            // The grant or the budget of this binding is in the way, not that of the others.
+            Err(error) if matches!(error.kind, SourceErrorKind::NotGranted | SourceErrorKind::TenantLimit) => {
+                backfill.abandon();
+            }
             Err(error) => return Err(error),
         }
     }
@@ -260,9 +264,13 @@ fn request_of(cx: &Arc<Context>, request: &BackfillRequest, version: &ListedVers
 }
 
 /// When the secret was created. `None` where IAM does not allow to ask.
-async fn secret_created(cx: &Arc<Context>, path: &BackfillPath) -> Result<Option<Timestamp>, SourceError> {
-    let want =
-        SnapshotRequest { max_age: Duration::ZERO, max_failure_age: Duration::ZERO, confirmed: true, versions: &[] };
+async fn secret_created(
+    cx: &Arc<Context>,
+    path: &BackfillPath,
+    namespace: &str,
+) -> Result<Option<Timestamp>, SourceError> {
+    let (max_age, max_failure_age) = (Duration::ZERO, Duration::ZERO);
+    let want = SnapshotRequest { namespace, max_age, max_failure_age, confirmed: true, versions: &[] };
     match cx.clients.reader.versions().snapshot(&path.identity, &path.secret, &want).await {
         Ok(seen) => Ok(seen.and_then(|seen| seen.description.created)),
         Err(error) if is_final(&error) => Ok(None),

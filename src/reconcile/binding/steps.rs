@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use crate::kubernetes::api_server::Permit;
 use crate::reconcile::binding::ages::{KnownAges, backfill};
 use crate::reconcile::binding::apply::{Publication, apply};
-use crate::reconcile::binding::attempt::{Attempt, Reached};
+use crate::reconcile::binding::attempt::{Attempt, Integrity, Reached};
 use crate::reconcile::binding::authorize::authorize;
 use crate::reconcile::binding::cleanup::cleanup;
 use crate::reconcile::binding::fetch::{fetch, recheck};
@@ -37,7 +37,10 @@ pub async fn run(
 ) -> (Attempt, Option<Error>) {
     let mut attempt = Attempt::default();
     let steps = Box::pin(steps(cx, at, history, permit, &mut attempt));
-    let outcome = timeout(DEADLINE, steps).await.unwrap_or(Err(Error::Deadline(DEADLINE.as_secs())));
+    let outcome = match timeout(DEADLINE, steps).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(Error::Deadline { seconds: DEADLINE.as_secs(), fetched: attempt.reached >= Reached::Fetched }),
+    };
     // An action begins only once the status tells of it, for whoever takes over.
     if outcome.is_ok() && history.unwritten.is_none() {
         let acting = Box::pin(act_on_rules(cx, at, &attempt.rotation.found, history, permit));
@@ -70,7 +73,7 @@ async fn steps(
 
     let target = Box::pin(observe_target(cx, at)).await?;
     let target = Box::pin(observe_data(cx, at, target)).await?;
-    attempt.intact = intact(cx, at, &target);
+    attempt.integrity = intact(cx, at, &target).map_or(Integrity::Broken, Integrity::Intact);
     let mut observed = Box::pin(observe(cx, at, &authorized, history, target)).await?;
     attempt.facts.verified = observed.verified();
 
