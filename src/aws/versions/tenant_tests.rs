@@ -36,12 +36,12 @@ async fn a_namespace_that_floods_runs_out_alone_and_the_changes_of_another_are_f
     let fake = FakeSecretsManager::default();
     let (versions, _changes) = Versions::new(Arc::new(fake.clone()), Arc::default(), Some("eu-west-1".to_owned()));
     let versions = Arc::new(versions);
-    register_for(&versions, &fake, "noisy", 0..3000);
-    register_for(&versions, &fake, "quiet", 3000..3001);
+    register_for(&versions, &fake, "noisy", 0..1500);
+    register_for(&versions, &fake, "quiet", 1500..1501);
     // Somebody who may send to the queue reports a change of each secret of the noisy namespace, again and again.
     let mut described = 0;
-    for _ in 0..10 {
-        let events: Vec<SecretEvent> = (0..3000).map(event).collect();
+    for _ in 0..3 {
+        let events: Vec<SecretEvent> = (0..1500).map(event).collect();
         let handled = futures::future::join_all(events.iter().map(|event| versions.handle_event(event))).await;
         assert!(handled.iter().all(|outcome| *outcome == EventOutcome::Known), "no message stays in the queue");
         described += fake.take_requests().len();
@@ -49,10 +49,10 @@ async fn a_namespace_that_floods_runs_out_alone_and_the_changes_of_another_are_f
     assert!((1000..1700).contains(&described), "{described} descriptions");
 
     let began = Instant::now();
-    fake.set_described(&name(3000), &[("v2", "AWSCURRENT")]);
-    let seen = versions.handle_event(&event(3000)).await;
+    fake.set_described(&name(1500), &[("v2", "AWSCURRENT")]);
+    let seen = versions.handle_event(&event(1500)).await;
     assert_eq!((seen, began.elapsed() < Duration::from_secs(2)), (EventOutcome::Known, true));
-    assert_eq!(fake.take_requests(), ["describe team/s3000"]);
+    assert_eq!(fake.take_requests(), ["describe team/s1500"]);
     let stage = VersionSelector::default();
     let mut request = SnapshotRequest {
         namespace: "noisy",
@@ -67,6 +67,6 @@ async fn a_namespace_that_floods_runs_out_alone_and_the_changes_of_another_are_f
     let limited = futures::future::join_all(answers).await.into_iter().map(known).collect::<Vec<_>>();
     assert!(limited.contains(&Err(SourceErrorKind::TenantLimit)), "{limited:?}");
     request.namespace = "quiet";
-    assert_eq!(known(versions.snapshot(&identity, &name(3000).parse().unwrap(), &request).await), Ok(()));
+    assert_eq!(known(versions.snapshot(&identity, &name(1500).parse().unwrap(), &request).await), Ok(()));
     assert_eq!(known(versions.snapshot(&identity, &secret, &request).await), Ok(()), "no failure is left to share");
 }
