@@ -52,6 +52,11 @@ pub struct RunArgs {
     /// The same for writes, which only rotation makes (PutSecretValue, UpdateSecretVersionStage, RotateSecret)
     #[arg(long, env = "BINDERY_AWS_WRITE_RATE", default_value_t = 5.0, value_parser = rate)]
     pub aws_write_rate: f64,
+
+    /// How many of all these calls a second each namespace may cause; it may save those of 100 s
+    #[arg(long, env = "BINDERY_AWS_TENANT_RATE", default_value_t = 10.0, value_parser = rate)]
+    pub aws_tenant_rate: f64,
+
     /// How many workloads are restarted at a time, over all bindings
     #[arg(long, env = "BINDERY_MAX_ROLLOUTS", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub max_rollouts: u16,
@@ -140,6 +145,7 @@ impl RunArgs {
             batch: self.aws_batch_rate,
             list: self.aws_list_rate,
             write: self.aws_write_rate,
+            tenant: self.aws_tenant_rate,
         }
     }
 

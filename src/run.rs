@@ -116,7 +116,7 @@ impl Process {
     /// Opens the audit log and the port, and connects to the API server.
     async fn start(args: &RunArgs) -> Result<Self, RunError> {
         let audit = Arc::new(match &args.audit_log {
-            AuditTarget::Stdout => AuditLog::stdout(),
+            AuditTarget::Stdout => AuditLog::stdout().map_err(RunError::Audit)?,
             AuditTarget::File(path) => AuditLog::file(path.clone()).map_err(RunError::Audit)?,
         });
         let listener = http::bind(args.listen).await.map_err(|error| RunError::Listen(args.listen, error))?;

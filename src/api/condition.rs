@@ -123,6 +123,8 @@ reasons! {
     CredentialsFailed,
     /// AWS asks to call less often.
     Throttled,
+    /// The namespace has used up its budget of AWS calls.
+    TenantLimit,
     /// AWS did not answer, or answered with a fault of its own.
     AwsUnavailable,
     /// The reference is malformed, or AWS answered for another secret than the one that is meant.

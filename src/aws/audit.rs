@@ -2,13 +2,14 @@
 //!
 //! A record of a read names the bindings, the keys and the version, and the reason.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
+
+use crate::aws::record_file::RecordFile;
 
 /// The reason of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -166,19 +167,16 @@ pub struct WriteRecord<'a> {
 
 /// The destination of the audit records.
 pub struct AuditLog {
-    sink: Mutex<Sink>,
-}
-
-enum Sink {
-    Stdout,
-    File { path: PathBuf, file: File },
+    file: Mutex<RecordFile>,
 }
 
 impl AuditLog {
     /// A log on standard output, which has no other content.
-    #[must_use]
-    pub const fn stdout() -> Self {
-        Self { sink: Mutex::new(Sink::Stdout) }
+    ///
+    /// # Errors
+    /// Where the process has no standard output.
+    pub fn stdout() -> io::Result<Self> {
+        Ok(Self { file: Mutex::new(RecordFile::stdout()?) })
     }
 
     /// A log that appends to a file. A new file gets mode 0600.
@@ -186,8 +184,7 @@ impl AuditLog {
     /// # Errors
     /// Where the file cannot be opened.
     pub fn file(path: PathBuf) -> io::Result<Self> {
-        let file = open(&path)?;
-        Ok(Self { sink: Mutex::new(Sink::File { path, file }) })
+        Ok(Self { file: Mutex::new(RecordFile::open(path)?) })
     }
 
     /// Reopens the file after log rotation. Does nothing for standard output.
@@ -195,10 +192,7 @@ impl AuditLog {
     /// # Errors
     /// Where the file cannot be opened. Then the log keeps the old file.
     pub fn reopen(&self) -> io::Result<()> {
-        if let Sink::File { path, file } = &mut *self.sink.lock().unwrap_or_else(PoisonError::into_inner) {
-            *file = open(path)?;
-        }
-        Ok(())
+        self.file.lock().unwrap_or_else(PoisonError::into_inner).reopen()
     }
 
     /// Writes and flushes the record of a read. The caller uses the value only after `Ok`.
@@ -221,24 +215,6 @@ impl AuditLog {
     fn append(&self, record: &impl Serialize) -> io::Result<()> {
         let mut line = serde_json::to_vec(record)?;
         line.push(b'\n');
-        match &mut *self.sink.lock().unwrap_or_else(PoisonError::into_inner) {
-            Sink::Stdout => {
-                let mut stdout = io::stdout().lock();
-                stdout.write_all(&line)?;
-                stdout.flush()
-            }
-            Sink::File { file, .. } => {
-                file.write_all(&line)?;
-                file.flush()
-            }
-        }
+        self.file.lock().unwrap_or_else(PoisonError::into_inner).append(&line)
     }
-}
-
-fn open(path: &PathBuf) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.create(true).append(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
 }

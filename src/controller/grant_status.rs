@@ -29,7 +29,9 @@ pub async fn keep_current(context: &Context) {
     loop {
         clock.tick().await;
         let served = served(context.state.bindings.scopes());
-        for object in context.authorization.grants() {
+        let grants = context.authorization.grants();
+        refused.retain(|name, _| grants.iter().any(|grant| grant.name_any() == *name));
+        for object in grants {
             let name = object.name_any();
             let grant = match &object.0 {
                 Ok(grant) => grant,
@@ -51,8 +53,9 @@ pub async fn keep_current(context: &Context) {
                 continue;
             }
             let permit = context.clients.kubernetes.permit();
-            match write_grant_status(permit.writes().await, &name, &after).await {
-                Ok(()) | Err(StatusError::Gone) => {
+            match write_grant_status(permit.writes().await, &grant.metadata, &after).await {
+                // What changed meanwhile is seen in the next round.
+                Ok(()) | Err(StatusError::Gone | StatusError::Conflict) => {
                     refused.remove(&name);
                 }
                 Err(error) => {

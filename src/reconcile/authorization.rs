@@ -5,17 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt as _;
+use kube::ResourceExt;
 use kube::runtime::reflector::{ObjectRef, Store};
-use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 use crate::api::SecretGrant;
 use crate::aws::audit::ReadReason;
+use crate::aws::own_account::OwnAccount;
 use crate::aws::read_request::{AnswerCheck, ReadRequest, Selection};
 use crate::aws::reader::Reader;
 use crate::domain::binding::{Binding, BindingTarget};
-use crate::domain::grant::{Access, GrantError, Home, RequestedKeys, Requester, decide, requested_keys};
+use crate::domain::grant::{
+    Access, GrantCandidate, GrantError, Home, RequestedKeys, Requester, decide, is_candidate, needs_account,
+    requested_keys,
+};
 use crate::domain::name::BindingName;
 use crate::domain::secret::error::{SourceError, SourceErrorKind};
 use crate::domain::secret::identity::Identity;
@@ -25,6 +28,7 @@ use crate::domain::target::metadata::{MetadataPattern, MetadataRefusal, judge_me
 use crate::kubernetes::grant_object::GrantObject;
 use crate::kubernetes::namespace_object::NamespaceObject;
 use crate::settings::{Feature, Settings};
+use crate::state::grant_rules::GrantRules;
 
 /// How long the labels of namespaces are waited for.
 const NAMESPACES_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,8 +41,9 @@ pub struct Authorization {
     settings: Arc<Settings>,
     /// The labels and annotations that the flag allows.
     metadata: Vec<MetadataPattern>,
-    /// The account of the operator's own identity, once AWS was asked for it.
-    account: OnceCell<String>,
+    /// The account of the operator's own identity.
+    account: OwnAccount,
+    rules: GrantRules,
     reader: Reader,
 }
 
@@ -75,7 +80,8 @@ impl Authorization {
     ) -> Self {
         let allowed = settings.allowed_metadata.iter();
         let metadata = allowed.filter_map(|text| MetadataPattern::try_from(text.as_str()).ok()).collect();
-        Self { grants, namespaces, settings, metadata, account: OnceCell::new(), reader }
+        let (account, rules) = (OwnAccount::default(), GrantRules::default());
+        Self { grants, namespaces, settings, metadata, account, rules, reader }
     }
 
     /// Waits until the grants are known. False where they never will be.
@@ -104,17 +110,48 @@ impl Authorization {
     /// Where no grant serves it, or where an ARN needs the account of the operator and AWS does not tell it.
     pub async fn access(&self, binding: &Binding) -> Result<Access, AccessError> {
         let wants = requested_keys(&binding.mapping);
-        if wants.keys().any(|secret| matches!(secret, SecretId::Arn(_))) {
-            // An ARN names an account, and a grant without one means the operator's own.
-            let region = self.settings.region.clone().or_else(|| {
-                self.readable_grants()
-                    .iter()
-                    .find_map(|grant| grant.spec.aws.as_ref().and_then(|aws| aws.region.clone()))
-            });
-            let identity = Identity { region, ..Identity::default() };
-            self.account.get_or_try_init(|| self.reader.account(&identity)).await?;
+        let decided = self.decide(binding, &wants);
+        // No account gives back a grant that ended.
+        if matches!(decided, Err(GrantError::Expired { .. })) || !self.needs_account(binding, &wants) {
+            return Ok(decided?);
         }
-        Ok(self.decide(binding, &wants)?)
+        match self.ask_account().await {
+            Ok(_) => Ok(self.decide(binding, &wants)?),
+            // Another grant may name the account itself.
+            Err(error) => decided.map_err(|_| error.into()),
+        }
+    }
+
+    /// Whether the account of the operator's own identity decides over a binding and is not known yet.
+    #[must_use]
+    pub fn needs_account(&self, binding: &Binding, wants: &BTreeMap<SecretId, RequestedKeys>) -> bool {
+        if self.account.known().is_some() || !wants.keys().any(|secret| matches!(secret, SecretId::Arn(_))) {
+            return false;
+        }
+        let namespace = self.namespaces.get(&ObjectRef::new(&binding.namespace));
+        let requester = requester(binding, namespace.as_deref());
+        let grants = self.readable_grants();
+        needs_account(self.candidates(&grants, requester), requester, wants, self.settings.region.as_deref())
+    }
+
+    async fn ask_account(&self) -> Result<String, SourceError> {
+        let region = self.settings.region.clone().or_else(|| {
+            self.readable_grants().iter().find_map(|grant| grant.spec.aws.as_ref().and_then(|aws| aws.region.clone()))
+        });
+        let (reader, identity) = (self.reader.clone(), Identity { region, ..Identity::default() });
+        self.account.get(|| async move { reader.account(&identity).await }).await
+    }
+
+    /// The grants with their rules, where they may serve the requester.
+    fn candidates<'a>(
+        &self,
+        grants: &'a [Arc<SecretGrant>],
+        requester: Requester<'_>,
+    ) -> impl Iterator<Item = GrantCandidate<'a>> {
+        grants.iter().map(move |grant| {
+            let rules = is_candidate(grant, requester).then(|| self.rules.of(grant, requester.namespace));
+            GrantCandidate { grant, rules }
+        })
     }
 
     /// What the grant of a binding allows, by what is known at present.
@@ -122,15 +159,12 @@ impl Authorization {
     /// # Errors
     /// Where no grant serves it.
     pub fn decide(&self, binding: &Binding, wants: &BTreeMap<SecretId, RequestedKeys>) -> Result<Access, GrantError> {
-        let home = Home { region: self.settings.region.clone(), account: self.account.get().cloned() };
+        let home = Home { region: self.settings.region.clone(), account: self.account.known() };
         let namespace = self.namespaces.get(&ObjectRef::new(&binding.namespace));
-        let requester = Requester {
-            namespace: &binding.namespace,
-            labels: namespace.as_ref().map(|namespace| namespace.labels()),
-            grant: binding.grant.as_deref(),
-        };
+        let requester = requester(binding, namespace.as_deref());
         let grants = self.readable_grants();
-        let decided = decide(grants.iter().map(AsRef::as_ref), requester, wants, &home, Timestamp::now());
+        self.rules.keep(&grants);
+        let decided = decide(self.candidates(&grants, requester), requester, wants, &home, Timestamp::now());
         let access = decided.map_err(|error| match error {
             GrantError::NotFound(name) if self.grants.get(&ObjectRef::new(&name)).is_some() => {
                 GrantError::Unreadable(name)
@@ -198,6 +232,14 @@ impl Authorization {
                 Err(SourceErrorKind::NotGranted)
             }
         })
+    }
+}
+
+fn requester<'a>(binding: &'a Binding, namespace: Option<&'a NamespaceObject>) -> Requester<'a> {
+    Requester {
+        namespace: &binding.namespace,
+        labels: namespace.map(ResourceExt::labels),
+        grant: binding.grant.as_deref(),
     }
 }
 

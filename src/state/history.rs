@@ -68,6 +68,12 @@ pub struct HistoryUpdate {
 }
 
 impl History {
+    /// The history after a reconcile that panicked: what was found out is found out anew.
+    #[must_use]
+    pub fn without_facts(self) -> Self {
+        Self { backoff: self.backoff, reported: self.reported, unwritten: self.unwritten, ..Self::default() }
+    }
+
     /// The history after a reconcile that left these facts.
     #[must_use]
     pub fn after(self, facts: HistoryUpdate) -> Self {
@@ -115,6 +121,8 @@ pub struct ReportedStatus {
 pub struct UnwrittenReport {
     /// The status.
     pub status: SecretBindingStatus,
+    /// The status that the API server had.
+    pub base: SecretBindingStatus,
     /// The Events that go with it.
     pub notes: Vec<Note>,
     /// The pauses between the tries.
@@ -135,7 +143,7 @@ impl UnwrittenReport {
     ) -> Self {
         let backoff = before.map_or(Backoff::default(), |before| before.backoff).failed(Duration::ZERO, jitter);
         notes.drain(..notes.len().saturating_sub(MAX_NOTES));
-        Self { status, notes, backoff, retry_at: now + backoff.pause() }
+        Self { status, base: SecretBindingStatus::default(), notes, backoff, retry_at: now + backoff.pause() }
     }
 
     /// How long until it is tried again.

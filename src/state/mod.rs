@@ -5,6 +5,7 @@ pub mod age_backfill;
 pub mod backoff;
 pub mod bindings;
 pub mod fence;
+pub mod grant_rules;
 pub mod groups;
 pub mod health;
 pub mod history;

@@ -36,5 +36,7 @@ mod rights;
 mod rollout;
 mod serving;
 mod sharing;
+mod suspended;
 mod target;
+mod tenants;
 mod unwritten;

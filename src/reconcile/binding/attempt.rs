@@ -48,8 +48,8 @@ pub struct Attempt {
     pub grant: Option<GrantInUse>,
     /// What became of the Secret, where its grant ended and asks for its deletion.
     pub withdrawal: Withdrawal,
-    /// The target as it was observed, where it was as Bindery last published it.
-    pub intact: Option<Box<ObservedTarget>>,
+    /// Whether the target was as Bindery last published it.
+    pub integrity: Integrity,
     /// The text of the annotation `bindery.dev/sync` that was acted on.
     pub handled_sync: Option<String>,
     /// The versions that are published, where they were read.
@@ -62,6 +62,29 @@ pub struct Attempt {
     pub rollout: RolloutResults,
     /// What is to be remembered.
     pub facts: HistoryUpdate,
+}
+
+/// Whether the target was as Bindery last published it.
+#[derive(Debug, Default)]
+pub enum Integrity {
+    /// The reconcile did not come to it.
+    #[default]
+    Unobserved,
+    /// It was not.
+    Broken,
+    /// It was, as observed.
+    Intact(Box<ObservedTarget>),
+}
+
+impl Integrity {
+    /// The target, where it was intact.
+    #[must_use]
+    pub fn target(&self) -> Option<&ObservedTarget> {
+        match self {
+            Self::Intact(target) => Some(target),
+            Self::Unobserved | Self::Broken => None,
+        }
+    }
 }
 
 /// The grant that serves a binding.

@@ -1,9 +1,11 @@
 //! One reconcile as the work queue asks for it: from the name of a binding to the time of its next reconcile.
 
 use std::borrow::Cow;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt as _;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 
@@ -15,7 +17,7 @@ use crate::kubernetes::binding_object::BindingObject;
 use crate::kubernetes::report::{StatusError, write_conditions};
 use crate::kubernetes::unreadable::Unreadable;
 use crate::reconcile::binding::attempt::Attempt;
-use crate::reconcile::binding::report::{Reported, known_status, report};
+use crate::reconcile::binding::report::{Reported, go_on, known_status, report};
 use crate::reconcile::binding::requeue::{ReconcileOutcome, Timing, requeue};
 use crate::reconcile::binding::status::{Findings, Report, status, suspended};
 use crate::reconcile::binding::steps;
@@ -27,6 +29,12 @@ use crate::state::history::History;
 
 /// When the status of a binding that cannot be read is written again, after that failed.
 const RETRY_UNREADABLE: Duration = Duration::from_secs(60);
+
+/// When it is written again after the binding changed meanwhile.
+const RETRY_CONFLICT: Duration = Duration::from_secs(5);
+
+/// The outcome of a reconcile that panicked, in the metrics.
+pub const PANICKED: &str = "panicked";
 
 /// Reconciles a binding. Answers the pause until its next reconcile, where the clock asks for one. A failure is
 /// reported in the status of the binding.
@@ -69,6 +77,8 @@ async fn tell_unreadable(cx: &Context, name: &BindingName, binding: &Unreadable)
     let permit = cx.clients.kubernetes.permit();
     match write_conditions::<BindingObject>(permit.writes().await, &binding.metadata, &conditions).await {
         Ok(()) | Err(StatusError::Gone) => None,
+        // The watch shows the change, which may not ask for a reconcile by itself.
+        Err(StatusError::Conflict) => Some(RETRY_CONFLICT),
         Err(error) => {
             tracing::warn!(%namespace, %name, %error, "the status could not be written; it is tried again");
             Some(RETRY_UNREADABLE)
@@ -103,9 +113,12 @@ async fn reconcile_manifest(
     history: Box<History>,
 ) -> (Box<History>, Option<Duration>) {
     let (started, permit) = (Instant::now(), cx.clients.kubernetes.permit());
+    let history = Box::new(go_on(manifest, *history));
     let begun = Begun { manifest, name, started, before: known_status(manifest, &history), permit };
     if manifest.spec.suspend.unwrap_or_default() {
         cx.state.release_slots(name);
+        // Neither an event nor another binding's list asks about what nobody is to follow.
+        cx.clients.reader.versions().forget(name);
         return Box::pin(leave_alone(cx, begun, history)).await;
     }
     // What is matched on is held while the reconcile waits: so it is small.
@@ -113,7 +126,8 @@ async fn reconcile_manifest(
     let (attempt, error) = match &binding {
         Ok(binding) => {
             let subject = Subject { binding: binding.clone(), name, before: &begun.before };
-            Box::pin(steps::run(cx, &subject, &history, &begun.permit)).await
+            let run = AssertUnwindSafe(Box::pin(steps::run(cx, &subject, &history, &begun.permit))).catch_unwind();
+            run.await.unwrap_or_else(|_| (Attempt::default(), Some(Error::Panicked)))
         }
         Err(error) => {
             cx.state.release_slots(name);
@@ -143,7 +157,7 @@ async fn conclude(
     let Begun { manifest, name, started, before, permit } = begun;
     let Tried { binding, mut attempt, error } = tried;
     let late = history.unwritten.is_some();
-    let history = history.after(std::mem::take(&mut attempt.facts));
+    let history = remember(cx, name, *history, &mut attempt, error.as_ref());
     if error == Some(Error::Superseded) {
         cx.metrics.reconciled("superseded", started.elapsed());
         return (Box::new(history), None);
@@ -160,11 +174,37 @@ async fn conclude(
     }
     let due = said.due.iter().map(|(_, due)| due.as_second()).min();
     cx.metrics.rotation(&name.namespace, &name.name, due);
-    cx.metrics.reconciled(error.as_ref().map_or("ok", |error| error.reason().as_str()), started.elapsed());
+    cx.metrics.reconciled(outcome(error.as_ref()), started.elapsed());
     let late = late && matches!(reported, Reported::Written(_));
     let outcome = ReconcileOutcome { attempt: &attempt, error: error.as_ref(), report: &said, late };
     let (history, next) = requeue(outcome, history, &timing, Instant::now(), fastrand::f64());
     (Box::new(history), next)
+}
+
+/// The history with what an attempt found out. Nobody knows what one that panicked left half done, so the next one begins
+/// anew.
+fn remember(
+    cx: &Context,
+    name: &BindingName,
+    history: History,
+    attempt: &mut Attempt,
+    error: Option<&Error>,
+) -> History {
+    if error == Some(&Error::Panicked) {
+        cx.state.release_slots(name);
+        cx.clients.reader.versions().forget(name);
+        return history.without_facts();
+    }
+    history.after(std::mem::take(&mut attempt.facts))
+}
+
+/// The name of an outcome in the metrics.
+fn outcome(error: Option<&Error>) -> &'static str {
+    match error {
+        None => "ok",
+        Some(Error::Panicked) => PANICKED,
+        Some(error) => error.reason().as_str(),
+    }
 }
 
 fn findings<'a>(

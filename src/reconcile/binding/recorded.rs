@@ -10,7 +10,7 @@ use crate::reconcile::binding::attempt::{Attempt, Published};
 
 /// Puts into a status which Secrets are the binding's. What was only looked at is recorded where it was on record before.
 pub fn record_targets(status: &mut SecretBindingStatus, attempt: &Attempt, target: Option<&str>) {
-    match (&attempt.published, &attempt.intact) {
+    match (&attempt.published, attempt.integrity.target()) {
         (Some(published), _) => {
             let mut former = former_targets(status, &published.name);
             if published.cleaned.is_some() {

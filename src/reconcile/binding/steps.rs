@@ -9,7 +9,7 @@ use crate::kubernetes::api_server::Permit;
 use crate::reconcile::authorization::AuthorizedBinding;
 use crate::reconcile::binding::ages::{KnownAges, backfill};
 use crate::reconcile::binding::apply::{Publication, apply};
-use crate::reconcile::binding::attempt::{Attempt, Reached};
+use crate::reconcile::binding::attempt::{Attempt, Integrity, Reached};
 use crate::reconcile::binding::authorize::authorize;
 use crate::reconcile::binding::cleanup::cleanup;
 use crate::reconcile::binding::fetch::{fetch, recheck};
@@ -38,7 +38,10 @@ pub async fn run(
 ) -> (Attempt, Option<Error>) {
     let mut attempt = Attempt::default();
     let steps = Box::pin(steps(cx, at, history, permit, &mut attempt));
-    let outcome = timeout(DEADLINE, steps).await.unwrap_or(Err(Error::Deadline(DEADLINE.as_secs())));
+    let outcome = match timeout(DEADLINE, steps).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(Error::Deadline { seconds: DEADLINE.as_secs(), fetched: attempt.reached >= Reached::Fetched }),
+    };
     // An action begins only once the status tells of it, for whoever takes over.
     if outcome.is_ok() && history.unwritten.is_none() {
         let acting = Box::pin(act_on_rules(cx, at, &attempt.rotation.found, history, permit));
@@ -71,7 +74,7 @@ async fn steps(
 
     let observed = {
         let target = Box::pin(observe_target(cx, at)).await?;
-        attempt.intact = intact(cx, at, &target);
+        attempt.integrity = intact(cx, at, &target).map_or(Integrity::Broken, Integrity::Intact);
         Box::pin(observe(cx, at, &authorized, history, target))
     };
     let observed = observed.await?;

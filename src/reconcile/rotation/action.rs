@@ -205,10 +205,11 @@ async fn participant(
 }
 
 /// Lets the next pass, of every binding concerned, see what was written.
-async fn look_again(cx: &Arc<Context>, _subject: &Subject<'_>, party: &Participant) {
+async fn look_again(cx: &Arc<Context>, subject: &Subject<'_>, party: &Participant) {
     let secrets: BTreeSet<&SecretId> = party.sources.values().map(|source| &source.source.secret).collect();
     for secret in secrets {
         let want = SnapshotRequest {
+            namespace: &subject.name.namespace,
             max_age: Duration::ZERO,
             max_failure_age: Duration::ZERO,
             confirmed: true,
@@ -311,7 +312,8 @@ async fn rotate_one(
 ) -> ActionOutcome {
     let (context, secret) = (cx, &source.name);
     let identity = &party.of.access.identity;
-    let want = SnapshotRequest { max_age: POLL / 2, max_failure_age: Duration::ZERO, confirmed: true, versions: &[] };
+    let (namespace, max_age) = (&*subject.name.namespace, POLL / 2);
+    let want = SnapshotRequest { namespace, max_age, max_failure_age: Duration::ZERO, confirmed: true, versions: &[] };
     let seen = match context.clients.reader.versions().snapshot(identity, &source.source.secret, &want).await {
         Ok(Some(seen)) => seen,
         Ok(None) => {
