@@ -1,12 +1,13 @@
 //! A namespace as the watch delivers it: its name and its labels. Nothing else is read, so nothing else can be unreadable.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Resource;
 use kube::api::ObjectMeta;
 use serde::de::{Deserialize, Deserializer};
+
+use crate::domain::metadata::{MetadataFields, without_managers};
 
 /// A namespace.
 #[derive(Clone, Debug)]
@@ -14,26 +15,18 @@ pub struct NamespaceObject(ObjectMeta);
 
 #[derive(serde::Deserialize)]
 struct NamespaceParts {
-    metadata: NamespaceMetadata,
-}
-
-#[derive(serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct NamespaceMetadata {
-    name: String,
-    uid: Option<String>,
-    resource_version: Option<String>,
-    labels: Option<BTreeMap<String, String>>,
+    #[serde(default, deserialize_with = "without_managers")]
+    metadata: MetadataFields,
 }
 
 impl<'de> Deserialize<'de> for NamespaceObject {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let NamespaceParts { metadata } = NamespaceParts::deserialize(deserializer)?;
         Ok(Self(ObjectMeta {
-            name: Some(metadata.name),
-            uid: metadata.uid,
-            resource_version: metadata.resource_version,
-            labels: metadata.labels,
+            name: metadata.get("name"),
+            uid: metadata.get("uid"),
+            resource_version: metadata.get("resourceVersion"),
+            labels: metadata.get("labels"),
             ..ObjectMeta::default()
         }))
     }

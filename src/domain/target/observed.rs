@@ -2,10 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, OwnerReference, Time};
 use kube::ResourceExt as _;
-use kube::core::PartialObjectMeta;
 
 use crate::api::{
     ANNOTATION_ADOPT_BY, ANNOTATION_BINDING, ANNOTATION_CHANGED, ANNOTATION_INPUTS, ANNOTATION_ROTATION_STATE,
@@ -13,9 +11,7 @@ use crate::api::{
 };
 use crate::domain::fingerprint::FingerprintKey;
 use crate::domain::target::mark::{fields_digest, mark};
-
-/// The metadata of a Secret.
-pub type SecretMeta = PartialObjectMeta<Secret>;
+use crate::domain::target::meta::SecretMeta;
 
 /// The metadata of a target.
 #[derive(Clone, Debug, PartialEq)]

@@ -21,6 +21,8 @@ pub struct Setup {
     pub aws_endpoint: String,
     /// The name of the pod it plays.
     pub pod: String,
+    /// The level of its log.
+    pub log_level: &'static str,
     /// Further flags.
     pub flags: Vec<String>,
     /// Further variables.
@@ -61,7 +63,7 @@ impl Operator {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bindery"));
         command
             .arg("run")
-            .args(["--listen", &address, "--log-level", "trace", "--name", &setup.name])
+            .args(["--listen", &address, "--log-level", setup.log_level, "--name", &setup.name])
             .args(setup.namespaces.iter().map(|namespace| format!("--watch-namespace={namespace}")))
             .args(&setup.flags)
             .env("POD_NAMESPACE", &setup.home)
