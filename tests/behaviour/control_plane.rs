@@ -64,8 +64,10 @@ impl Cell {
     fn failed(&mut self, moment: &str, what: Option<String>) {
         let (row, case) = (self.row, self.case.name);
         let failure = what.map(|what| format!("{row:?} × {case} × {moment} ({}): {what}", self.world.namespace));
-        failure.iter().for_each(|failure| println!("{failure}"));
-        self.failures.extend(failure);
+        if let Some(failure) = failure {
+            println!("{failure}");
+            self.failures.push(failure);
+        }
     }
 
     /// Begins a process that ended anew, as a kubelet does.

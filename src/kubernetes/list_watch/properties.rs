@@ -71,7 +71,9 @@ impl Stormy {
         let next = self.lock().happenings.pop();
         match next {
             Some(Happening::Edits(edits)) => {
-                edits.into_iter().for_each(|edit| self.lock().change(edit));
+                for edit in edits {
+                    self.lock().change(edit);
+                }
                 Ok(None)
             }
             Some(Happening::Refused(code)) => {

@@ -99,7 +99,7 @@ impl Relay {
             Some(ApiFault::Delay(pause)) => tokio::time::sleep(pause).await,
             Some(ApiFault::DropEvents) if is_change => return Ok(()),
             Some(ApiFault::RepeatEvents) if is_change => {
-                lines.extend(self.last.clone().into_iter().chain([line.clone()]))
+                lines.extend(self.last.clone().into_iter().chain([line.clone()]));
             }
             Some(ApiFault::Alter(alter)) if is_change => {
                 let mut event = event;
