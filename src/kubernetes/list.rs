@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, ObjectList};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use crate::api::WorkloadKind;
 use crate::domain::rollout::manifest::WorkloadManifest;
+use crate::domain::target::SecretMeta;
 use crate::kubernetes::api_server::ReadClient;
 use crate::kubernetes::deadline::timed_out;
 use crate::kubernetes::grant_object::GrantObject;
@@ -100,9 +101,9 @@ pub async fn list_secret_names(
     most: usize,
 ) -> Result<Option<HashSet<String>>, kube::Error> {
     let permitted = client.request().await;
-    let api: &Api<Secret> = &Api::namespaced(permitted.client.clone(), namespace);
+    let api: &Api<SecretMeta> = &Api::namespaced(permitted.client.clone(), namespace);
     let mut names = HashSet::new();
-    let list = |params: ListParams| async move { api.list_metadata(&params).await };
+    let list = |params: ListParams| async move { api.list(&params).await };
     let read = pages((NAMES_PAGE, most), list, |page| {
         names.extend(page.iter().map(kube::ResourceExt::name_any));
         ControlFlow::Continue(())

@@ -34,6 +34,11 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// After so many failures one after the other a watch begins with a list again, unless it is forbidden.
 const RELIST_AFTER: u32 = 3;
+/// A list of one page is made again after this time, at the next end of a request, so that what a watch kept back is
+/// known within a minute.
+const RELIST_SHORT: Duration = Duration::from_secs(40);
+/// The same for a longer list.
+const RELIST_LONG: Duration = Duration::from_secs(600);
 
 /// What was heard of a watch.
 #[derive(Clone, Debug)]
@@ -111,10 +116,22 @@ where
 
 enum Phase<K> {
     Begin,
-    Page(Option<String>),
-    Objects { left: VecDeque<K>, page: Option<String>, version: Option<String> },
-    Start { version: String },
-    Watch { version: String, events: WatchEvents<K>, began: Instant },
+    /// The token of the page that comes next, and how many were before it.
+    Page(Option<String>, u32),
+    Objects {
+        left: VecDeque<K>,
+        pages: u32,
+        page: Option<String>,
+        version: Option<String>,
+    },
+    Start {
+        version: String,
+    },
+    Watch {
+        version: String,
+        events: WatchEvents<K>,
+        began: Instant,
+    },
 }
 
 /// A list, then a watch, for ever.
@@ -124,6 +141,8 @@ pub struct ListWatch<K, S> {
     /// The failures since it was last heard of.
     failures: u32,
     pause: Option<Duration>,
+    /// When a list is to be made again.
+    relist: Option<Instant>,
 }
 
 impl<K, S> ListWatch<K, S>
@@ -133,7 +152,7 @@ where
 {
     /// Begins with a list.
     pub const fn new(source: S) -> Self {
-        Self { source, phase: Phase::Begin, failures: 0, pause: None }
+        Self { source, phase: Phase::Begin, failures: 0, pause: None, relist: None }
     }
 
     /// What is heard of next. After a failure there is a pause first.
@@ -163,23 +182,24 @@ where
         loop {
             match std::mem::replace(&mut self.phase, Phase::Begin) {
                 Phase::Begin => {
-                    self.phase = Phase::Page(None);
+                    self.phase = Phase::Page(None, 0);
                     return Ok(Heard::Event(Event::Init));
                 }
-                Phase::Page(page) => {
+                Phase::Page(page, before) => {
                     let listed = timeout(PAGE_TIMEOUT, self.source.list(page)).await.map_err(|_| timed_out());
                     let list = listed.and_then(|listed| listed).map_err(|error| refusal(error, WatchError::List))?;
                     let some = |text: Option<String>| text.filter(|text| !text.is_empty());
                     let (page, version) = (some(list.metadata.continue_), some(list.metadata.resource_version));
-                    self.phase = Phase::Objects { left: list.items.into(), page, version };
+                    self.phase = Phase::Objects { left: list.items.into(), pages: before + 1, page, version };
                 }
-                Phase::Objects { mut left, page, version } => match (left.pop_front(), page, version) {
+                Phase::Objects { mut left, pages, page, version } => match (left.pop_front(), page, version) {
                     (Some(object), page, version) => {
-                        self.phase = Phase::Objects { left, page, version };
+                        self.phase = Phase::Objects { left, pages, page, version };
                         return Ok(Heard::Event(Event::InitApply(object)));
                     }
-                    (None, Some(page), _) => self.phase = Phase::Page(Some(page)),
+                    (None, Some(page), _) => self.phase = Phase::Page(Some(page), pages),
                     (None, None, Some(version)) => {
+                        self.relist = Some(Instant::now() + if pages > 1 { RELIST_LONG } else { RELIST_SHORT });
                         self.phase = Phase::Start { version };
                         return Ok(Heard::Event(Event::InitDone));
                     }
@@ -216,13 +236,9 @@ where
         let next = timeout(SILENCE, events.next()).await;
         let (heard, version) = match next {
             Ok(Some(Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)))) => {
-                let version = object.resource_version().ok_or(WatchError::NoVersion)?;
-                (Heard::Event(Event::Apply(object)), version)
+                self.changed(object, version, Event::Apply)?
             }
-            Ok(Some(Ok(WatchEvent::Deleted(object)))) => {
-                let version = object.resource_version().ok_or(WatchError::NoVersion)?;
-                (Heard::Event(Event::Delete(object)), version)
-            }
+            Ok(Some(Ok(WatchEvent::Deleted(object)))) => self.changed(object, version, Event::Delete)?,
             Ok(Some(Ok(WatchEvent::Bookmark(bookmark)))) => (Heard::Alive, bookmark.metadata.resource_version),
             Ok(Some(Ok(WatchEvent::Error(status)))) => {
                 let error = WatchError::Refused(status);
@@ -233,20 +249,43 @@ where
             }
             // An end that comes too early is none of the API server's.
             Ok(None) if began.elapsed() >= WATCH_DURATION / 2 => {
-                self.phase = Phase::Start { version };
+                self.phase = self.resumed(version);
                 return Ok(Heard::Alive);
             }
             Ok(Some(Err(_)) | None) => {
-                self.phase = Phase::Start { version };
+                self.phase = self.resumed(version);
                 return Err(WatchError::Connection);
             }
             Err(_) => {
-                self.phase = Phase::Start { version };
+                self.phase = self.resumed(version);
                 return Err(WatchError::Silent);
             }
         };
         self.phase = Phase::Watch { version, events, began };
         Ok(heard)
+    }
+
+    /// How a watch goes on that ended.
+    fn resumed(&self, version: String) -> Phase<K> {
+        let due = self.relist.is_some_and(|relist| relist <= Instant::now());
+        if due { Phase::Begin } else { Phase::Start { version } }
+    }
+
+    /// An object that changed. The API server tells of changes in the order of their versions, so one that is not newer
+    /// than the last is an old state told again: it is passed over, and a list tells what is true.
+    fn changed(
+        &mut self,
+        object: K,
+        last: String,
+        event: impl FnOnce(K) -> Event<K>,
+    ) -> Result<(Heard<K>, String), WatchError> {
+        let version = object.resource_version().ok_or(WatchError::NoVersion)?;
+        let number = |version: &str| version.parse::<u64>().ok();
+        if number(&version).zip(number(&last)).is_some_and(|(version, last)| version <= last) {
+            self.relist = Some(Instant::now());
+            return Ok((Heard::Alive, last));
+        }
+        Ok((Heard::Event(event(object)), version))
     }
 }
 
@@ -273,5 +312,7 @@ fn pause_after(failures: u32, random: f64) -> Duration {
     doubled.min(LONGEST_PAUSE).mul_f64(1.0 - random / 4.0)
 }
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,7 @@ use kube::{Resource, ResourceExt as _};
 use serde::de::{Deserialize, Deserializer};
 
 use crate::api::ANNOTATION_RUN;
+use crate::domain::metadata::{MetadataFields, without_managers};
 
 /// A namespace.
 #[derive(Clone, Debug)]
@@ -17,17 +18,8 @@ pub struct NamespaceObject(ObjectMeta);
 
 #[derive(serde::Deserialize)]
 struct NamespaceParts {
-    metadata: NamespaceMetadata,
-}
-
-#[derive(serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct NamespaceMetadata {
-    name: String,
-    uid: Option<String>,
-    resource_version: Option<String>,
-    labels: Option<BTreeMap<String, String>>,
-    annotations: Option<BTreeMap<String, String>>,
+    #[serde(default, deserialize_with = "without_managers")]
+    metadata: MetadataFields,
 }
 
 impl NamespaceObject {
@@ -41,12 +33,13 @@ impl NamespaceObject {
 impl<'de> Deserialize<'de> for NamespaceObject {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let NamespaceParts { metadata } = NamespaceParts::deserialize(deserializer)?;
-        let consent = metadata.annotations.unwrap_or_default().remove_entry(ANNOTATION_RUN);
+        let annotations: Option<BTreeMap<String, String>> = metadata.get("annotations");
+        let consent = annotations.unwrap_or_default().remove_entry(ANNOTATION_RUN);
         Ok(Self(ObjectMeta {
-            name: Some(metadata.name),
-            uid: metadata.uid,
-            resource_version: metadata.resource_version,
-            labels: metadata.labels,
+            name: metadata.get("name"),
+            uid: metadata.get("uid"),
+            resource_version: metadata.get("resourceVersion"),
+            labels: metadata.get("labels"),
             annotations: consent.map(|consent| [consent].into()),
             ..ObjectMeta::default()
         }))

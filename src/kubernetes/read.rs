@@ -8,15 +8,15 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::core::{PartialObjectMeta, Request};
+use kube::core::Request;
 use kube::{Api, Resource};
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use crate::api::ANNOTATION_ADOPT_BY;
+use crate::domain::metadata::readable;
 use crate::domain::target::SecretMeta;
 use crate::domain::value::Value;
 use crate::kubernetes::api_server::ReadClient;
@@ -62,7 +62,7 @@ pub async fn read_secret(
     let permitted = client.request().await;
     match timeout(READ_TIMEOUT, permitted.client.request::<Stored>(request)).await.map_err(|_| timed_out())? {
         Ok(Stored { metadata, type_, data }) => {
-            let meta = PartialObjectMeta { metadata, ..PartialObjectMeta::default() };
+            let meta = SecretMeta { metadata };
             let data = data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect();
             Ok(Some(PublishedSecret { meta, type_, data }))
         }
@@ -94,13 +94,13 @@ pub async fn read_secret_metadata(
     name: &str,
 ) -> Result<Option<SecretMeta>, kube::Error> {
     let permitted = client.request().await;
-    let api: Api<Secret> = Api::namespaced(permitted.client.clone(), namespace);
-    timeout(READ_TIMEOUT, api.get_metadata_opt(name)).await.map_err(|_| timed_out())?
+    let api: Api<SecretMeta> = Api::namespaced(permitted.client.clone(), namespace);
+    timeout(READ_TIMEOUT, api.get_opt(name)).await.map_err(|_| timed_out())?
 }
 
 #[derive(serde::Deserialize)]
 struct Stored {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "readable")]
     metadata: ObjectMeta,
     #[serde(rename = "type", default)]
     type_: String,
@@ -133,7 +133,7 @@ mod tests {
         let data: BTreeMap<_, _> = stored.data.unwrap().into_iter().map(|(key, value)| (key, value.0)).collect();
         assert_eq!(data["A"].expose(), b"hunter2");
         assert_eq!(data["B"].expose(), b"");
-        let shown = format!("{:?}", PublishedSecret { meta: PartialObjectMeta::default(), type_: String::new(), data });
+        let shown = format!("{:?}", PublishedSecret { meta: SecretMeta::default(), type_: String::new(), data });
         assert_eq!(shown, r#"{"A", "B"}"#);
         let error = serde_json::from_value::<Stored>(json!({"data": {"A": "hunter2!"}})).err().unwrap();
         assert!(!error.to_string().contains("hunter2"), "{error}");

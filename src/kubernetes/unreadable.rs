@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::ObjectMeta;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+
+use crate::domain::metadata::{MetadataFields, without_managers};
 
 /// The annotation in which `kubectl apply` keeps a copy of the object.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -25,24 +26,11 @@ pub struct Unreadable {
     pub conditions: Vec<Value>,
 }
 
-/// What is used of the metadata. What each field manager owns, the larger part, is passed over as it is read.
-#[derive(serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct UsedMetadata {
-    name: String,
-    namespace: Option<String>,
-    uid: Option<String>,
-    resource_version: Option<String>,
-    generation: Option<i64>,
-    creation_timestamp: Option<Time>,
-    deletion_timestamp: Option<Time>,
-    annotations: Option<BTreeMap<String, String>>,
-}
-
 /// An object with its parts unread.
 #[derive(serde::Deserialize)]
 pub(super) struct Parts {
-    metadata: UsedMetadata,
+    #[serde(default, deserialize_with = "without_managers")]
+    metadata: MetadataFields,
     #[serde(default)]
     pub(super) spec: Value,
     #[serde(default)]
@@ -50,21 +38,21 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// The metadata.
+    /// What is used of the metadata.
     pub(super) fn metadata(&self) -> ObjectMeta {
         let used = &self.metadata;
-        let mut annotations = used.annotations.clone();
+        let mut annotations: Option<BTreeMap<String, String>> = used.get("annotations");
         if let Some(annotations) = &mut annotations {
             annotations.remove(LAST_APPLIED);
         }
         ObjectMeta {
-            name: Some(used.name.clone()),
-            namespace: used.namespace.clone(),
-            uid: used.uid.clone(),
-            resource_version: used.resource_version.clone(),
-            generation: used.generation,
-            creation_timestamp: used.creation_timestamp.clone(),
-            deletion_timestamp: used.deletion_timestamp.clone(),
+            name: used.get("name"),
+            namespace: used.get("namespace"),
+            uid: used.get("uid"),
+            resource_version: used.get("resourceVersion"),
+            generation: used.get("generation"),
+            creation_timestamp: used.get("creationTimestamp"),
+            deletion_timestamp: used.deletion(),
             annotations,
             ..ObjectMeta::default()
         }

@@ -327,3 +327,41 @@ async fn a_secret_that_somebody_put_under_an_earlier_name_is_left_alone_and_name
     assert_eq!(world.secrets().get("first").await.unwrap(), theirs);
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grant_that_ends_takes_its_values_from_an_adopted_secret_whose_type_demands_its_keys() {
+    let world = World::without_grant("adopted-tls").await;
+    world.put("app", &json!({"tls.crt": format!("{CANARY}-crt"), "tls.key": format!("{CANARY}-key")})).await;
+    let mine = json!({
+        "metadata": {"name": "tls", "annotations": {"bindery.dev/adopt-by": "app"}}, "type": "kubernetes.io/tls",
+        "stringData": {"tls.crt": "old", "tls.key": "old", "ca.crt": "mine"},
+    });
+    let before = create_as(&world, "kubectl-create", &serde_json::from_value(mine).unwrap()).await;
+    let end = Timestamp::from_second((Timestamp::now() + SignedDuration::from_secs(20)).as_second()).unwrap();
+    let grant = json!({
+        "namespaces": {"names": [world.namespace]}, "secrets": [{"name": "*"}], "aws": {"region": "eu-west-1"},
+        "expiresAt": end.to_string(), "reason": "INC-4711", "onExpiry": "Delete",
+    });
+    world.grant_with(&world.namespace, grant).await;
+    let _operator = world.operator();
+    let target = json!({"name": "tls", "type": "kubernetes.io/tls", "adopt": true, "deletionPolicy": "Retain"});
+    let mut adopting = spec(&world, &target);
+    adopting["grant"] = json!(world.namespace);
+    world.bind("app", adopting).await;
+    world.wait_ready("app").await;
+    world.wait("app", "Granted", "False/GrantExpired").await;
+    eventually("the values to go", Duration::from_secs(60), || async {
+        let data = world.data("tls").await.expect("the adopted Secret is not deleted");
+        let held = |key: &str| data.get(key).map(String::as_str);
+        let gone = held("tls.crt") == Some("{}") && held("tls.key") == Some("{}");
+        (gone && held("ca.crt") == Some("mine")).then_some(())
+    })
+    .await;
+    let after = world.secrets().get("tls").await.unwrap();
+    assert_eq!((after.metadata.uid, after.metadata.labels), (before.metadata.uid, before.metadata.labels));
+    eventually("the Event", Duration::from_secs(60), || async {
+        world.events("app").await.iter().any(|event| event.starts_with("Warning/SecretReleased")).then_some(())
+    })
+    .await;
+    world.end().await;
+}

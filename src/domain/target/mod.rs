@@ -9,6 +9,7 @@
 mod desired;
 mod error;
 mod mark;
+mod meta;
 pub mod metadata;
 mod observed;
 pub mod orphan;
@@ -21,9 +22,8 @@ pub mod withdrawal;
 
 pub use crate::domain::target::desired::{Desired, owner_reference};
 pub use crate::domain::target::error::TargetError;
-pub use crate::domain::target::observed::{
-    Comparison, ObservedSecret, ObservedTarget, SecretMeta, compare, is_intact, owned_keys,
-};
+pub use crate::domain::target::meta::SecretMeta;
+pub use crate::domain::target::observed::{Comparison, ObservedSecret, ObservedTarget, compare, is_intact, owned_keys};
 pub use crate::domain::target::ownership::{TargetState, judge};
 
 #[cfg(test)]

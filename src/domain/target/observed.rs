@@ -2,10 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, OwnerReference, Time};
 use kube::ResourceExt as _;
-use kube::core::PartialObjectMeta;
 
 use crate::api::{
     ANNOTATION_ADOPT_BY, ANNOTATION_BINDING, ANNOTATION_CHANGED, ANNOTATION_INPUTS, ANNOTATION_ROTATION_STATE,
@@ -13,10 +11,8 @@ use crate::api::{
 };
 use crate::domain::fingerprint::FingerprintKey;
 use crate::domain::target::mark::{fields_digest, mark};
+use crate::domain::target::meta::SecretMeta;
 use crate::domain::target::risky::is_risky;
-
-/// The metadata of a Secret.
-pub type SecretMeta = PartialObjectMeta<Secret>;
 
 /// The metadata of a target.
 #[derive(Clone, Debug, PartialEq)]

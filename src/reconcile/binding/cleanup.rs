@@ -4,7 +4,7 @@ use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{Pod, PodSpec, PodTemplateSpec};
 
-use crate::api::DeletionPolicy;
+use crate::api::{DeletionPolicy, FormerTarget};
 use crate::domain::rollout::consumers::refers_to;
 use crate::domain::target::ObservedSecret;
 use crate::domain::target::orphan::{orphan, unproven};
@@ -37,7 +37,7 @@ pub async fn cleanup(cx: &Context, at: &Subject<'_>, tidy: Option<i64>, permit: 
         return cleaned;
     }
     for former in former_targets(at.before, &binding.target.name) {
-        match Box::pin(delete(cx, at, &former.name, permit)).await {
+        match Box::pin(delete(cx, at, &former, permit)).await {
             Fate::Absent => {}
             Fate::Deleted => cleaned.deleted.push(former.name),
             Fate::Stays => cleaned.remaining.push(former.name),
@@ -61,8 +61,8 @@ enum Fate {
 }
 
 /// Deletes a Secret that is on record, if it is still what Bindery published and nothing refers to it.
-async fn delete(cx: &Context, at: &Subject<'_>, name: &str, permit: &Permit<'_>) -> Fate {
-    let namespace = &at.binding.namespace;
+async fn delete(cx: &Context, at: &Subject<'_>, former: &FormerTarget, permit: &Permit<'_>) -> Fate {
+    let (namespace, name) = (&at.binding.namespace, &former.name);
     let found = match read_secret_metadata(permit.reads().await, namespace, name).await {
         Ok(found) => found.map(|meta| ObservedSecret::new(&meta, &cx.key)),
         Err(error) => {
@@ -70,7 +70,7 @@ async fn delete(cx: &Context, at: &Subject<'_>, name: &str, permit: &Permit<'_>)
             return Fate::Stays;
         }
     };
-    let Some(orphan) = orphan(&at.binding, name, found.as_ref()) else { return Fate::Absent };
+    let Some(orphan) = orphan(&at.binding, former, found.as_ref()) else { return Fate::Absent };
     match is_in_use(permit.reads().await, namespace, name).await {
         Ok(true) => return Fate::Stays,
         Ok(false) => {}

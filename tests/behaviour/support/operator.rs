@@ -26,6 +26,8 @@ pub struct Setup {
     pub pod: String,
     /// Whether it may run Jobs, take tokens and restart workloads.
     pub features: bool,
+    /// The level of its log.
+    pub log_level: &'static str,
     /// Further flags.
     pub flags: Vec<String>,
     /// Further variables.
@@ -66,7 +68,7 @@ impl Operator {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bindery"));
         command
             .arg("run")
-            .args(["--listen", &address, "--log-level", "trace", "--name", &setup.name])
+            .args(["--listen", &address, "--log-level", setup.log_level, "--name", &setup.name])
             .args(setup.namespaces.iter().map(|namespace| format!("--watch-namespace={namespace}")))
             .args(if setup.features { &FEATURES[..] } else { &[] })
             .args(&setup.flags)

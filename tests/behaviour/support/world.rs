@@ -145,6 +145,7 @@ impl World {
             aws_endpoint: self.proxy.endpoint.clone(),
             pod: "bindery-0".to_owned(),
             features: self.features,
+            log_level: "trace",
             flags: vec![],
             kills: self.kills.clone(),
             variables: vec![("KUBECONFIG".to_owned(), self.kubeconfig.display().to_string())],
@@ -161,11 +162,17 @@ impl World {
         ApiProxy::start(&self.kubeconfig, &self.folder).await
     }
 
+    /// How an operator is started with a proxy between it and the API server.
+    pub fn setup_through(&self, proxy: &ApiProxy) -> Setup {
+        let mut setup = self.setup();
+        setup.variables.push(("KUBECONFIG".to_owned(), proxy.kubeconfig.display().to_string()));
+        setup
+    }
+
     /// Starts the operator with these flags and a proxy between it and the API server.
     pub fn operator_through(&self, proxy: &ApiProxy, flags: &[&str]) -> Operator {
-        let mut setup = self.setup();
+        let mut setup = self.setup_through(proxy);
         setup.flags.extend(flags.iter().map(ToString::to_string));
-        setup.variables.push(("KUBECONFIG".to_owned(), proxy.kubeconfig.display().to_string()));
         Operator::start(setup)
     }
 
