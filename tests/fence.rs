@@ -65,12 +65,8 @@ fn run(program: &str, args: &[&str]) -> Result<String, String> {
 
 /// The objects of a stream of YAML documents, but for the roles of people: the operator has none of them.
 fn objects(yaml: &str) -> Vec<Value> {
-    let of_people = |object: &Value| {
-        let labels = object["metadata"]["labels"].as_object();
-        labels.is_some_and(|labels| labels.keys().any(|label| label.contains("k8s.io/aggregate-to-")))
-    };
     let all = serde_saphyr::from_multiple::<Value>(yaml).unwrap();
-    all.into_iter().filter(|object| object.is_object() && !of_people(object)).collect()
+    all.into_iter().filter(|object| object.is_object() && !support::release::is_role_of_people(object)).collect()
 }
 
 /// Renders an overlay of `deploy/`, which these lines say more of.

@@ -69,6 +69,7 @@ async fn steps(
     };
     attempt.keep_grant(&authorized.access);
 
+    // The block ends before the wait: the target would stand twice on the heap of each binding that waits.
     let observed = {
         let target = Box::pin(observe_target(cx, at)).await?;
         attempt.intact = intact(cx, at, &target);
