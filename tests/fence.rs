@@ -63,9 +63,10 @@ fn run(program: &str, args: &[&str]) -> Result<String, String> {
     if done.status.success() { Ok(text(done.stdout)) } else { Err(text(done.stderr)) }
 }
 
-/// The objects of a stream of YAML documents.
+/// The objects of a stream of YAML documents, but for the roles of people: the operator has none of them.
 fn objects(yaml: &str) -> Vec<Value> {
-    serde_saphyr::from_multiple::<Value>(yaml).unwrap().into_iter().filter(Value::is_object).collect()
+    let all = serde_saphyr::from_multiple::<Value>(yaml).unwrap();
+    all.into_iter().filter(|object| object.is_object() && !support::release::is_role_of_people(object)).collect()
 }
 
 /// Renders an overlay of `deploy/`, which these lines say more of.

@@ -143,8 +143,9 @@ fn the_chart_lints_keeps_the_crds_and_passes_flags_that_the_program_knows() {
 fn granted(objects: BTreeMap<String, Value>) -> BTreeSet<String> {
     let mut granted = BTreeSet::new();
     for (name, object) in objects {
-        let of_people = name.ends_with("-view") || name.ends_with("-edit") || name.ends_with("-grant-reader");
-        if !name.starts_with("ClusterRole/") && !name.starts_with("Role/") || of_people {
+        if !name.starts_with("ClusterRole/") && !name.starts_with("Role/")
+            || support::release::is_role_of_people(&object)
+        {
             continue;
         }
         let texts = |value: &Value| -> Vec<String> {
@@ -199,16 +200,7 @@ async fn restart_all(world: &World) {
 
 /// A due rule runs a Job.
 async fn run_a_job(world: &World) {
-    let cron_job = json!({
-        "apiVersion": "batch/v1", "kind": "CronJob",
-        "metadata": {"name": "renew", "annotations": {"bindery.dev/run": "allowed"}},
-        "spec": {"schedule": "0 0 1 1 *", "suspend": true, "jobTemplate": {"spec": {"template": {"spec": {
-            "restartPolicy": "Never", "containers": [{"name": "c", "image": "example.com/c"}],
-        }}}}},
-    });
-    let cron_jobs: kube::Api<k8s_openapi::api::batch::v1::CronJob> =
-        kube::Api::namespaced(world.client.clone(), &world.namespace);
-    cron_jobs.patch("renew", &PatchParams::apply("test"), &Patch::Apply(&cron_job)).await.unwrap();
+    workloads::cron_job(world, "renew").await;
     let grants: kube::Api<bindery::api::SecretGrant> = kube::Api::all(world.client.clone());
     let rotation = json!([{"action": "RunJob", "secrets": [world.secret_id("app")], "keys": ["*"]}]);
     let edit = json!({"spec": {"rotation": rotation}});

@@ -61,13 +61,13 @@ async fn a_copy_of_a_secret_made_with_kubectl_create_is_never_deleted() {
     forged.metadata.managed_fields = published.metadata.managed_fields.clone();
     let forged = create_as(&world, "bindery", &forged).await;
 
-    world.bind("app", spec(&world, &json!({"labels": {"edited": "1"}}))).await;
-    wait_for_label(&world, "app", "edited").await;
+    world.bind("app", spec(&world, &json!({"labels": {"example.com/edited": "1"}}))).await;
+    wait_for_label(&world, "app", "example.com/edited").await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     operator.kill();
     operator.restart();
-    world.bind("app", spec(&world, &json!({"labels": {"again": "1"}}))).await;
-    wait_for_label(&world, "app", "again").await;
+    world.bind("app", spec(&world, &json!({"labels": {"example.com/again": "1"}}))).await;
+    wait_for_label(&world, "app", "example.com/again").await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     for before in [copy, forged] {
         let name = before.metadata.name.clone().unwrap();

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::serving::get;
 use crate::support::operator::{Setup, read_log};
 use crate::support::world::{CANARY, DEFAULT_RIGHTS};
-use crate::support::{Operator, World, eventually, release};
+use crate::support::{Operator, World, eventually, release, workloads};
 
 /// The tests of publishing, in a process of their own whose worlds have the rights that the chart gives by default. Each
 /// world's end compares what its operator asked with what it may.
@@ -51,6 +51,14 @@ async fn bind_all_that_is_off(world: &World) {
     world.bind("jobs", json!({"grant": by_jobs, "dataFrom": source, "rotation": [rule]})).await;
     world.wait_ready("jobs").await;
     world.annotate("jobs", "bindery.dev/rotation", "emergency-renew").await;
+}
+
+/// Ends a world with the grants of [`bind_all_that_is_off`].
+async fn end(world: World) {
+    for grant in ["account", "jobs"] {
+        world.delete_grant(&format!("{}-{grant}", world.namespace)).await;
+    }
+    world.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,10 +106,7 @@ async fn a_binding_that_needs_what_is_switched_off_says_which_value_turns_it_on_
     let message = world.wait("jobs", "RotationCurrent", "False/RotationFailed").await;
     assert!(message.contains("the CronJob \"renew\" does not exist"), "{message}");
     drop(operator);
-    for grant in ["account", "jobs"] {
-        world.delete_grant(&format!("{}-{grant}", world.namespace)).await;
-    }
-    world.end().await;
+    end(world).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,15 +116,7 @@ async fn a_job_runs_only_where_the_cron_job_and_its_namespace_consent() {
     let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(world.client.clone());
     let consent = |word: Value| Patch::Merge(json!({"metadata": {"annotations": {"bindery.dev/run": word}}}));
     namespaces.patch(&world.namespace, &PatchParams::default(), &consent(json!(null))).await.unwrap();
-    let cron_job = json!({
-        "apiVersion": "batch/v1", "kind": "CronJob",
-        "metadata": {"name": "renew", "annotations": {"bindery.dev/run": "allowed"}},
-        "spec": {"schedule": "0 0 1 1 *", "suspend": true, "jobTemplate": {"spec": {"template": {"spec": {
-            "restartPolicy": "Never", "containers": [{"name": "c", "image": "example.com/c"}],
-        }}}}},
-    });
-    let cron_jobs: Api<k8s_openapi::api::batch::v1::CronJob> = Api::namespaced(world.client.clone(), &world.namespace);
-    cron_jobs.patch("renew", &PatchParams::apply("test"), &Patch::Apply(&cron_job)).await.unwrap();
+    workloads::cron_job(&world, "renew").await;
     let operator = world.operator();
     bind_all_that_is_off(&world).await;
     let message = world.wait("jobs", "RotationCurrent", "False/RotationFailed").await;
@@ -133,10 +130,7 @@ async fn a_job_runs_only_where_the_cron_job_and_its_namespace_consent() {
     })
     .await;
     drop(operator);
-    for grant in ["account", "jobs"] {
-        world.delete_grant(&format!("{}-{grant}", world.namespace)).await;
-    }
-    world.end().await;
+    end(world).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

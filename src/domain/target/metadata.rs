@@ -2,10 +2,10 @@
 //! by labels and annotations, believe what stands in them, and copy them to other namespaces; no list of such tools is
 //! complete.
 
-/// What is allowed without a word.
+/// The prefix that needs no entry in a list.
 const BY_DEFAULT: &str = "app.kubernetes.io/";
 
-/// Of these, the ones by which Argo CD tracks an object and Helm adopts it.
+/// The keys under it that need one: Argo CD tracks an object by the first, Helm adopts it by the second.
 const BY_FLAG_ALONE: [&str; 2] = ["app.kubernetes.io/instance", "app.kubernetes.io/managed-by"];
 
 /// The longest key that Kubernetes takes: a prefix, a slash and a name.

@@ -72,6 +72,7 @@ async fn steps(
     };
     attempt.keep_grant(&authorized.access);
 
+    // The block ends before the wait: the target would stand twice on the heap of each binding that waits.
     let observed = {
         let target = Box::pin(observe_target(cx, at)).await?;
         attempt.integrity = intact(cx, at, &target).map_or(Integrity::Broken, Integrity::Intact);

@@ -14,6 +14,12 @@ const NOT_NEEDED: [&str; 3] = ["Deployment", "Service", "PodDisruptionBudget"];
 const CLUSTER_WIDE: &str =
     "clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings";
 
+/// Whether an object is a role that is added to those of people. The operator has none of these.
+pub fn is_role_of_people(object: &Value) -> bool {
+    let labels = object["metadata"]["labels"].as_object();
+    labels.is_some_and(|labels| labels.keys().any(|label| label.contains("k8s.io/aggregate-to-")))
+}
+
 /// Runs a command and answers its output.
 ///
 /// # Panics
@@ -44,7 +50,8 @@ pub fn install(name: &str, namespace: &str, folder: &Path, features: bool) -> Pa
     let template = ["template", name, "charts/bindery", "--namespace", namespace];
     let chart = run("helm", &[&template[..], &sets[..]].concat(), None);
     let mut objects: Vec<Value> = serde_saphyr::from_multiple(&chart).unwrap();
-    objects.retain(|object| object["kind"].as_str().is_some_and(|kind| !NOT_NEEDED.contains(&kind)));
+    let needed = |object: &Value| object["kind"].as_str().is_some_and(|kind| !NOT_NEEDED.contains(&kind));
+    objects.retain(|object| needed(object) && !is_role_of_people(object));
     let list = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
     run("kubectl", &["apply", "--server-side", "--namespace", namespace, "-f", "-"], Some(&list));
 
