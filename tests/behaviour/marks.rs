@@ -113,12 +113,14 @@ async fn a_grant_that_ends_takes_its_keys_from_an_adopted_secret_and_leaves_thos
         "stringData": {"EXTRA": "mine", "B": "by hand"},
     });
     let before = create_as(&world, "kubectl-create", &serde_json::from_value(mine).unwrap()).await;
-    let end = Timestamp::from_second((Timestamp::now() + SignedDuration::from_secs(8)).as_second()).unwrap();
-    let grant = json!({
-        "namespaces": {"names": [world.namespace]}, "secrets": [{"name": "*"}], "aws": {"region": "eu-west-1"},
-        "expiresAt": end.to_string(), "reason": "INC-4711", "onExpiry": "Delete",
-    });
-    world.grant_with(&world.namespace, grant).await;
+    let grant = |in_seconds: i64| {
+        let end = Timestamp::now() + SignedDuration::from_secs(in_seconds);
+        json!({
+            "namespaces": {"names": [world.namespace]}, "secrets": [{"name": "*"}], "aws": {"region": "eu-west-1"},
+            "expiresAt": end.to_string(), "reason": "INC-4711", "onExpiry": "Delete",
+        })
+    };
+    world.grant_with(&world.namespace, grant(3600)).await;
     let _operator = world.operator();
     let target = json!({"name": "env", "adopt": true, "deletionPolicy": "Retain"});
     let mut adopting = spec(&world, &target);
@@ -127,6 +129,7 @@ async fn a_grant_that_ends_takes_its_keys_from_an_adopted_secret_and_leaves_thos
     world.wait_ready("app").await;
     let message = world.condition("app", "Applied").await.unwrap().1;
     assert!(message.contains("it also holds EXTRA, which Bindery did not publish"), "{message}");
+    world.grant_with(&world.namespace, grant(3)).await;
     world.wait("app", "Granted", "False/GrantExpired").await;
     eventually("the keys to go", Duration::from_secs(60), || async {
         let secret = world.secrets().get_opt("env").await.unwrap().expect("the adopted Secret is not deleted");

@@ -136,7 +136,8 @@ async fn one_replica_acts_and_another_takes_over() {
     assert_eq!(holder().await.as_deref(), Some("bindery-0"));
     // Asked to end, the first gives the lease up, and the second need not wait for it to expire.
     assert_eq!(first.terminate().await, Some(0));
-    eventually("the second to hold the lease", Duration::from_secs(6), || async {
+    assert_ne!(holder().await.as_deref(), Some("bindery-0"));
+    eventually("the second to hold the lease", Duration::from_secs(60), || async {
         (holder().await.as_deref() == Some("bindery-1")).then_some(())
     })
     .await;
