@@ -9,8 +9,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::core::{PartialObjectMeta, Request};
+use kube::api::GetParams;
+use kube::core::Request;
 use kube::{Api, Resource};
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _};
 use tokio::time::timeout;
@@ -21,6 +21,7 @@ use crate::domain::target::SecretMeta;
 use crate::domain::value::Value;
 use crate::kubernetes::api_server::ReadClient;
 use crate::kubernetes::deadline::timed_out;
+use crate::kubernetes::secret_object::{Metadata, SecretObject};
 
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -58,11 +59,11 @@ pub async fn read_secret(
     name: &str,
 ) -> Result<Option<PublishedSecret>, kube::Error> {
     let url = format!("/api/v1/namespaces/{namespace}/secrets");
-    let request = Request::new(url).get(name, &kube::api::GetParams::default()).map_err(kube::Error::BuildRequest)?;
+    let request = Request::new(url).get(name, &GetParams::default()).map_err(kube::Error::BuildRequest)?;
     let permitted = client.request().await;
     match timeout(READ_TIMEOUT, permitted.client.request::<Stored>(request)).await.map_err(|_| timed_out())? {
         Ok(Stored { metadata, type_, data }) => {
-            let meta = PartialObjectMeta { metadata, ..PartialObjectMeta::default() };
+            let meta = metadata.read();
             let data = data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect();
             Ok(Some(PublishedSecret { meta, type_, data }))
         }
@@ -94,14 +95,19 @@ pub async fn read_secret_metadata(
     name: &str,
 ) -> Result<Option<SecretMeta>, kube::Error> {
     let permitted = client.request().await;
-    let api: Api<Secret> = Api::namespaced(permitted.client.clone(), namespace);
-    timeout(READ_TIMEOUT, api.get_metadata_opt(name)).await.map_err(|_| timed_out())?
+    let request = Request::new(Secret::url_path(&(), Some(namespace)));
+    let request = request.get_metadata(name, &GetParams::default()).map_err(kube::Error::BuildRequest)?;
+    let read = permitted.client.request::<SecretObject>(request);
+    match timeout(READ_TIMEOUT, read).await.map_err(|_| timed_out())? {
+        Ok(SecretObject(meta)) => Ok(Some(meta)),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 #[derive(serde::Deserialize)]
 struct Stored {
-    #[serde(default)]
-    metadata: ObjectMeta,
+    metadata: Metadata,
     #[serde(rename = "type", default)]
     type_: String,
     data: Option<BTreeMap<String, Encoded>>,
@@ -122,6 +128,7 @@ impl<'de> Deserialize<'de> for Encoded {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kube::core::PartialObjectMeta;
     use serde_json::json;
 
     #[test]
@@ -135,7 +142,9 @@ mod tests {
         assert_eq!(data["B"].expose(), b"");
         let shown = format!("{:?}", PublishedSecret { meta: PartialObjectMeta::default(), type_: String::new(), data });
         assert_eq!(shown, r#"{"A", "B"}"#);
-        let error = serde_json::from_value::<Stored>(json!({"data": {"A": "hunter2!"}})).err().unwrap();
+        let error = serde_json::from_value::<Stored>(json!({"metadata": {"name": "s"}, "data": {"A": "hunter2!"}}))
+            .err()
+            .unwrap();
         assert!(!error.to_string().contains("hunter2"), "{error}");
     }
 }

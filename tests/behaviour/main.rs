@@ -27,6 +27,7 @@ mod guide;
 mod identities;
 mod lifecycle;
 mod marks;
+mod memory;
 mod overlap;
 mod publishing;
 mod repair;

@@ -13,6 +13,7 @@ mod observed;
 pub mod orphan;
 mod ownership;
 pub mod record;
+pub mod referrer;
 pub mod reserved;
 pub mod takeover;
 pub mod withdrawal;

@@ -13,7 +13,7 @@ pub fn record_targets(status: &mut SecretBindingStatus, attempt: &Attempt, targe
         (Some(published), _) => {
             let mut former = former_targets(status, &published.name);
             if published.cleaned.is_some() {
-                former.retain(|former| published.remaining().contains(&former.name));
+                former.retain(|former| published.remaining().iter().any(|remaining| remaining.name == former.name));
             }
             status.former_targets = former;
             let known = status.target.take().filter(|known| known.name == published.name);

@@ -1,5 +1,6 @@
 //! The status and the Events that a reconcile leads to, as a pure function of the status before it and of its results.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
@@ -10,6 +11,7 @@ use crate::domain::note::Note;
 use crate::domain::rollout::outcome::RolloutOutcome;
 use crate::domain::target::withdrawal::Withdrawal;
 use crate::reconcile::binding::attempt::{Attempt, Reached};
+use crate::reconcile::binding::cleanup::RemainingSecret;
 use crate::reconcile::binding::conditions::Conditions;
 use crate::reconcile::binding::events::transitions;
 use crate::reconcile::binding::recorded::{deletions, foreign_keys, record_targets, unproven};
@@ -219,10 +221,8 @@ fn part(type_: ConditionType, step: Reached, findings: Findings<'_>) -> (&'stati
 fn published_message(attempt: &Attempt) -> String {
     attempt.published.as_ref().map_or_else(String::new, |published| {
         let mut message = format!("the Secret {:?} holds {} keys", published.name, published.observed.keys);
-        for name in published.remaining() {
-            message.push_str("; the Secret of the earlier name, ");
-            message.push_str(name);
-            message.push_str(", stays until no pod and no workload refers to it");
+        for RemainingSecret { name, why } in published.remaining() {
+            let _ = write!(message, "; the Secret of the earlier name, {name}, stays {why}");
         }
         message.push_str(&foreign_keys(&published.observed));
         message.push_str(&unproven(published));

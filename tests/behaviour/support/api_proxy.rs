@@ -44,11 +44,18 @@ struct Rule {
     holds: watch::Sender<()>,
 }
 
+/// What happens to the objects in answers.
+struct Alteration {
+    concerns: Box<dyn Fn(&ApiRequest) -> bool + Send + Sync>,
+    change: Box<dyn Fn(&mut Value) + Send + Sync>,
+}
+
 struct Shared {
     /// The API server, with the rights of the operator.
     upstream: Client,
     traffic: Arc<Traffic>,
     rules: Mutex<Vec<Rule>>,
+    alterations: Mutex<Vec<Arc<Alteration>>>,
 }
 
 /// A running proxy. It serves until the runtime that it was started in ends.
@@ -79,6 +86,7 @@ impl ApiProxy {
             upstream: Client::try_from(upstream).unwrap(),
             traffic: Arc::default(),
             rules: Mutex::default(),
+            alterations: Mutex::default(),
         });
         tokio::spawn(serve::serve(listener, shared.clone()));
         Self { kubeconfig: path, shared }
@@ -90,9 +98,21 @@ impl ApiProxy {
         self.shared.rules.lock().unwrap().push(rule);
     }
 
-    /// Lets all requests pass again, those that are held included.
+    /// Changes from now on each object in the answers to the requests that `concerns` tells, as if another writer or a
+    /// newer API server had made it.
+    pub fn alter(
+        &self,
+        concerns: impl Fn(&ApiRequest) -> bool + Send + Sync + 'static,
+        change: impl Fn(&mut Value) + Send + Sync + 'static,
+    ) {
+        let alteration = Alteration { concerns: Box::new(concerns), change: Box::new(change) };
+        self.shared.alterations.lock().unwrap().push(Arc::new(alteration));
+    }
+
+    /// Lets all requests pass again as they are, those that are held included.
     pub fn heal(&self) {
         self.shared.rules.lock().unwrap().clear();
+        self.shared.alterations.lock().unwrap().clear();
     }
 
     /// The requests so far that `concerns` tells, in the order in which they came.
@@ -113,6 +133,12 @@ impl ApiProxy {
 }
 
 impl Shared {
+    /// What happens to the objects in the answer to a request.
+    fn alterations(&self, request: &ApiRequest) -> Vec<Arc<Alteration>> {
+        let alterations = self.alterations.lock().unwrap();
+        alterations.iter().filter(|alteration| (alteration.concerns)(request)).cloned().collect()
+    }
+
     /// The fault that a request meets, and what ends a stall.
     fn fault(&self, request: &ApiRequest) -> Option<(ApiFault, watch::Receiver<()>)> {
         let rules = self.rules.lock().unwrap();

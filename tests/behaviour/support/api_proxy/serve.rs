@@ -12,12 +12,12 @@ use hyper::http::request::Parts;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use kube::client::Body as UpstreamBody;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::request::{ApiRequest, Verb};
 use super::traffic::UnderWay;
-use super::{ApiFault, Shared};
+use super::{Alteration, ApiFault, Shared};
 
 /// Serves for ever, each connection as a task.
 pub async fn serve(listener: TcpListener, shared: Arc<Shared>) {
@@ -56,7 +56,12 @@ async fn pass(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respons
     if loses {
         return Err(io::Error::other("the answer is lost"));
     }
-    if asked.verb == Verb::Watch { Ok(stream(answer, under_way)) } else { whole(answer, under_way).await }
+    let alterations = shared.alterations(&asked);
+    if asked.verb == Verb::Watch {
+        Ok(stream(answer, under_way, alterations))
+    } else {
+        whole(answer, under_way, &alterations).await
+    }
 }
 
 /// Passes a request on, with the rights of the operator.
@@ -71,19 +76,52 @@ async fn upstream(shared: &Shared, head: &Parts, body: Bytes) -> Result<Response
 }
 
 /// The answer to a watch: each piece goes on as it comes. The request is under way until the watch ends.
-fn stream(answer: Response<UpstreamBody>, under_way: UnderWay) -> Response<Body> {
+fn stream(answer: Response<UpstreamBody>, under_way: UnderWay, alterations: Vec<Arc<Alteration>>) -> Response<Body> {
     let (head, body) = without_length(answer);
-    let pieces = body.into_data_stream().inspect(move |_| {
+    let mut rest = Vec::new();
+    let pieces = body.into_data_stream().map(move |piece| {
         let _held = &under_way;
+        if alterations.is_empty() {
+            return piece;
+        }
+        // Events are lines.
+        rest.extend_from_slice(&piece?);
+        let end = rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let lines: Vec<u8> = rest.drain(..end).collect();
+        let lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        Ok(Bytes::from(
+            lines.flat_map(|line| [altered(line, &alterations), b"\n".to_vec()].concat()).collect::<Vec<u8>>(),
+        ))
     });
     Response::from_parts(head, Body::from_stream(pieces))
 }
 
+/// The text of an object, a list or an event, with its objects changed.
+fn altered(text: &[u8], alterations: &[Arc<Alteration>]) -> Vec<u8> {
+    let Ok(mut value) = serde_json::from_slice::<Value>(text) else { return text.to_vec() };
+    let change = |object: &mut Value| alterations.iter().for_each(|alteration| (alteration.change)(object));
+    if let Some(items) = value.get_mut("items").and_then(Value::as_array_mut) {
+        items.iter_mut().for_each(change);
+    } else if let Some(object) = value.get_mut("object") {
+        change(object);
+    } else {
+        change(&mut value);
+    }
+    value.to_string().into_bytes()
+}
+
 /// The answer to any other request. It has ended when the answer is complete here: so none counts as under way whose end
 /// the operator may have seen.
-async fn whole(answer: Response<UpstreamBody>, under_way: UnderWay) -> Result<Response<Body>, io::Error> {
+async fn whole(
+    answer: Response<UpstreamBody>,
+    under_way: UnderWay,
+    alterations: &[Arc<Alteration>],
+) -> Result<Response<Body>, io::Error> {
     let (head, body) = without_length(answer);
-    let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    let mut body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    if !alterations.is_empty() {
+        body = altered(&body, alterations).into();
+    }
     drop(under_way);
     Ok(Response::from_parts(head, Body::from(body)))
 }
