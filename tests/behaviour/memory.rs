@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use futures::StreamExt as _;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Secret};
-use kube::api::{Patch, PatchParams};
-use kube::{Api, Resource};
-use serde::de::DeserializeOwned;
+use kube::Resource;
+use kube::api::PostParams;
+use kube::core::Request;
 use serde_json::{Value, json};
 
 use crate::support::world::CANARY;
@@ -19,7 +19,7 @@ const LIMIT: Duration = Duration::from_secs(300);
 
 /// How many objects of each kind there are; `BINDERY_LARGE_OBJECTS` sets another number.
 fn count() -> usize {
-    std::env::var("BINDERY_LARGE_OBJECTS").map_or(30, |text| text.parse().unwrap())
+    std::env::var("BINDERY_LARGE_OBJECTS").map_or(12, |text| text.parse().unwrap())
 }
 
 /// The limit of the chart, in KiB.
@@ -30,30 +30,31 @@ fn limit() -> u64 {
     limit.strip_suffix("Mi").unwrap().parse::<u64>().unwrap() * 1024
 }
 
-/// Applies an object of which only the name differs between many.
-async fn apply_many<K>(world: &World, count: usize, make: impl Fn(usize) -> Value)
+/// Makes many objects of a kind.
+async fn make_many<K>(world: &World, count: usize, make: impl Fn(usize) -> Value)
 where
-    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + DeserializeOwned
-        + std::fmt::Debug,
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
 {
-    let api: Api<K> = Api::namespaced(world.client.clone(), &world.namespace);
-    let applied = (0..count).map(|number| {
-        let (api, object) = (api.clone(), make(number));
+    let list = Request::new(K::url_path(&(), Some(&world.namespace)));
+    let made = (0..count).map(|number| {
+        let object = make(number);
+        let request = list.create(&PostParams::default(), object.to_string().into_bytes()).unwrap();
         async move {
-            let name = format!("large-{number:03}");
-            let params = PatchParams::apply("tenant").force();
-            let written = api.patch_metadata(&name, &params, &Patch::Apply(&object)).await;
-            written.unwrap_or_else(|error| panic!("{name} of {}: {error}", object["kind"]));
+            match world.client.request_text(request).await {
+                Ok(_) => {}
+                // The client asks again where the API server is too slow.
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(error) => panic!("number {number} of {}: {error}", object["kind"]),
+            }
         }
     });
-    futures::stream::iter(applied).buffer_unordered(4).collect::<Vec<()>>().await;
+    futures::stream::iter(made).buffer_unordered(4).collect::<Vec<()>>().await;
 }
 
 /// The specification of a pod that is as large as it may be, in as many pieces as possible, and finds no node.
 fn large_pod() -> Value {
-    let env: Vec<Value> = (0..24_000).map(|number| json!({"name": format!("V{number:05}")})).collect();
+    let of = |number: usize| json!({"name": format!("V{number:05}"), "value": "x".repeat(30)});
+    let env: Vec<Value> = (0..11_000).map(of).collect();
     let whole = json!([{"secretRef": {"name": "env"}}]);
     json!({
         "containers": [{"name": "c", "image": "example.com/c:1", "env": env, "envFrom": whole}],
@@ -75,18 +76,19 @@ async fn burden(world: &World, count: usize) {
     let template = json!({"metadata": {"labels": {"app": "large"}}, "spec": pod});
     let deployment =
         json!({"spec": {"replicas": 0, "selector": {"matchLabels": {"app": "large"}}, "template": template}});
-    apply_many::<Deployment>(world, count, |number| object("Deployment", "apps/v1", number, &deployment)).await;
-    apply_many::<Pod>(world, count, |number| object("Pod", "v1", number, &json!({"spec": pod}))).await;
+    make_many::<Deployment>(world, count, |number| object("Deployment", "apps/v1", number, &deployment)).await;
+    make_many::<Pod>(world, count, |number| object("Pod", "v1", number, &json!({"spec": pod}))).await;
     let data: serde_json::Map<String, Value> =
         (0..40_000).map(|number| (format!("K{number:05}"), json!("dg=="))).collect();
-    apply_many::<Secret>(world, count, |number| object("Secret", "v1", number, &json!({"data": data}))).await;
+    make_many::<Secret>(world, count, |number| object("Secret", "v1", number, &json!({"data": data}))).await;
     // As large as Bindery takes them, and as large as the API server does.
-    let text = "{{A}}".repeat(65_536 / 5);
-    let kept = json!({"spec": {"dataFrom": [{"secret": world.secret_id("app")}], "target": {"template": {"T": text}, "templateOnly": false}}});
+    let text = "{{A}}".repeat(16_384 / 5);
+    let templates = json!({"T": text, "U": text, "V": text, "W": text});
+    let kept = json!({"spec": {"dataFrom": [{"secret": world.secret_id("app")}], "target": {"template": templates}}});
     let globs: Vec<String> = (0..100).map(|number| format!("{number:03}{}", "x".repeat(120))).collect();
     let source = json!({"secret": world.secret_id("app"), "include": globs, "exclude": globs});
     let refused = json!({"spec": {"dataFrom": vec![source; 40]}});
-    apply_many::<bindery::api::SecretBinding>(world, count, |number| {
+    make_many::<bindery::api::SecretBinding>(world, count, |number| {
         let more = if number % 2 == 0 { &kept } else { &refused };
         object("SecretBinding", "bindery.dev/v1alpha1", number, more)
     })
