@@ -57,7 +57,8 @@ pub struct RunArgs {
     #[arg(long, env = "BINDERY_AWS_TENANT_RATE", default_value_t = 10.0, value_parser = rate)]
     pub aws_tenant_rate: f64,
 
-    /// How many workloads are restarted at a time, over all bindings
+    /// How many workloads are restarted at a time, over all bindings; one namespace has a little more than half of them
+    /// at most
     #[arg(long, env = "BINDERY_MAX_ROLLOUTS", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub max_rollouts: u16,
 

@@ -1090,7 +1090,7 @@ const COUNT: &str = "count the bindings of a grant";
 const RENEW: &str = "renew the lease";
 
 /// Which duty is not done where a right is missing.
-const NEEDED: [(&str, &str, &str, &str); 34] = [
+const NEEDED: [(&str, &str, &str, &str); 42] = [
     ("list", "bindery.dev", "secretgrants", PUBLISH),
     ("watch", "bindery.dev", "secretgrants", HEAR_OF_GRANTS),
     ("patch", "bindery.dev", "secretgrants/status", COUNT),
@@ -1116,6 +1116,14 @@ const NEEDED: [(&str, &str, &str, &str); 34] = [
     ("patch", "argoproj.io", "rollouts", RESTART),
     ("list", "batch", "cronjobs", CLEAN_UP),
     ("list", "batch", "jobs", CLEAN_UP),
+    ("list", "", "podtemplates", CLEAN_UP),
+    ("list", "", "replicationcontrollers", CLEAN_UP),
+    ("list", "", "serviceaccounts", CLEAN_UP),
+    ("list", "", "persistentvolumes", CLEAN_UP),
+    ("list", "apps", "replicasets", CLEAN_UP),
+    ("list", "networking.k8s.io", "ingresses", CLEAN_UP),
+    ("list", "gateway.networking.k8s.io", "gateways", CLEAN_UP),
+    ("list", "gateway.networking.k8s.io", "referencegrants", CLEAN_UP),
     ("get", "batch", "cronjobs", RUN),
     ("get", "batch", "jobs", RUN),
     ("create", "batch", "jobs", RUN),

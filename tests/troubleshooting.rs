@@ -270,7 +270,7 @@ fn rollouts() -> Vec<RolloutReport> {
         at("StatefulSet queue: its update strategy is OnDelete; delete its pods to have them made anew"),
     ];
     let failed = vec![at(
-        "Deployment worker: its new pods did not become available within its progressDeadlineSeconds; see why they do not start",
+        "Deployment worker: restarted at 2027-01-01T02:00:00Z, its new pods did not become available within its progressDeadlineSeconds; see why they do not start",
     )];
     vec![RolloutReport { pending, ..RolloutReport::default() }, RolloutReport { failed, ..RolloutReport::default() }]
 }

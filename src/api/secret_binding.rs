@@ -192,6 +192,7 @@ pub enum EncodingSpec {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!(has(self.adopt) && self.adopt) || (has(self.deletionPolicy) && self.deletionPolicy == 'Retain')").message("adopt needs deletionPolicy: Retain"))]
 #[x_kube(validation = Rule::new("!(has(self.templateOnly) && self.templateOnly) || has(self.template)").message("templateOnly needs a template"))]
+#[x_kube(validation = Rule::new("!has(self.template) || self.template.map(key, self.template[key].size()).sum() <= 65536").message("the templates have more than 65536 characters together: shorten them, or share them out among several bindings"))]
 #[x_kube(validation = Rule::new("!has(self.labels) || !(('owner' in self.labels && self.labels['owner'] == 'helm') || 'tfstate' in self.labels)").message("the labels owner: helm and tfstate make Helm or Terraform take the Secret for its own state and act on what stands in it: remove them"))]
 pub struct Target {
     /// The name of the Secret. The default is the name of the binding. Names by which a tool finds its own state, as
@@ -225,7 +226,7 @@ pub struct Target {
 
     /// Keys made from the others: each value is a template in which the mapped keys are variables, as in
     /// `{{ DATABASE_URL }}?sslmode=require`. They are published beside the mapped keys and win over one of
-    /// the same name.
+    /// the same name. All of them have at most 64 KiB together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "templates_schema")]
     pub template: Option<BTreeMap<String, String>>,

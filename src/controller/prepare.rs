@@ -107,7 +107,7 @@ pub fn prepare(client: Client, aws: AwsClients, surroundings: Surroundings) -> (
         },
         settings,
         metrics,
-        key,
+        key: Arc::new(key),
     });
     (context, Watches { bindings, grants, namespaces, health }, triggers)
 }

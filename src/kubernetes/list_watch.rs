@@ -5,18 +5,24 @@
 use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use kube::api::{ListParams, ObjectList, WatchEvent, WatchParams};
-use kube::core::Status;
+use kube::core::{Request, Status, TypeMeta};
 use kube::runtime::watcher::Event;
 use kube::{Api, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::domain::fingerprint::FingerprintKey;
+use crate::domain::target::SecretMeta;
 use crate::kubernetes::deadline::timed_out;
+use crate::kubernetes::object_stream::{next_limit, read_list};
+use crate::kubernetes::watched_secret::WatchedSecret;
 
 /// The API server ends a watch after this time. So it is heard of that often, however idle the watch is.
 const WATCH_DURATION: Duration = Duration::from_secs(25);
@@ -26,7 +32,9 @@ const SILENCE: Duration = Duration::from_secs(30);
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// The time for one page of a list.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
-/// The objects of one page.
+/// The objects of the first page, when nobody knows how large they are.
+const FIRST_PAGE: u32 = 25;
+/// The most objects of a page.
 const PAGE: u32 = 500;
 /// The first pause after a failure.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -89,28 +97,88 @@ pub trait WatchSource<K: Clone> {
     fn watch(&self, version: &str) -> impl Future<Output = Result<WatchEvents<K>, kube::Error>> + Send;
 }
 
-/// The objects of a kind that carry these labels.
+/// The objects of a kind that carry certain labels.
 pub struct WatchedKind<K> {
-    /// The kind, in all namespaces or in one.
-    pub api: Api<K>,
-    /// The labels; `None` = all objects.
-    pub labels: Option<String>,
+    api: Api<K>,
+    labels: Option<String>,
+    /// The objects of the next page.
+    limit: AtomicU32,
+}
+
+impl<K> WatchedKind<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    /// The objects of a kind, in all namespaces or in one, that carry these labels (`None` = all objects).
+    #[must_use]
+    pub const fn new(api: Api<K>, labels: Option<String>) -> Self {
+        Self { api, labels, limit: AtomicU32::new(FIRST_PAGE) }
+    }
+
+    /// One page of a list, of each object what `reduce` makes of it. One that has not even a name is left out.
+    async fn list_reduced<R: Clone + Send>(
+        &self,
+        page: Option<String>,
+        reduce: impl Fn(K) -> R + Send + Sync,
+    ) -> Result<ObjectList<R>, kube::Error> {
+        let limit = if page.is_some() { self.limit.load(Ordering::Relaxed) } else { FIRST_PAGE };
+        let label_selector = self.labels.clone();
+        let params = ListParams { label_selector, limit: Some(limit), continue_token: page, ..ListParams::default() };
+        let list = Request::new(self.api.resource_url());
+        let request = if K::metadata_api() { list.list_metadata(&params) } else { list.list(&params) };
+        let client = self.api.clone().into_client();
+        let mut items = Vec::new();
+        let read = read_list(&client, request.map_err(kube::Error::BuildRequest)?, |object| {
+            if let Ok(object) = serde_json::from_slice(object) {
+                items.push(reduce(object));
+            } else {
+                tracing::warn!(kind = %K::kind(&()), "an object that has no name is left out");
+            }
+        });
+        let read = read.await?;
+        self.limit.store(next_limit(&read, PAGE), Ordering::Relaxed);
+        Ok(ObjectList { types: TypeMeta::default(), metadata: read.metadata, items })
+    }
 }
 
 impl<K> WatchSource<K> for WatchedKind<K>
 where
-    K: Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
     async fn list(&self, page: Option<String>) -> Result<ObjectList<K>, kube::Error> {
-        let label_selector = self.labels.clone();
-        let params = ListParams { label_selector, limit: Some(PAGE), continue_token: page, ..ListParams::default() };
-        self.api.list(&params).await
+        self.list_reduced(page, |object| object).await
     }
 
     async fn watch(&self, version: &str) -> Result<WatchEvents<K>, kube::Error> {
         let seconds = u32::try_from(WATCH_DURATION.as_secs()).ok();
         let params = WatchParams { label_selector: self.labels.clone(), timeout: seconds, ..WatchParams::default() };
         Ok(self.api.watch(&params, version).await?.boxed())
+    }
+}
+
+/// Secrets, each reduced as it arrives.
+pub struct SecretSource {
+    /// The Secrets.
+    pub kind: WatchedKind<SecretMeta>,
+    /// The key of the digests on targets.
+    pub key: Arc<FingerprintKey>,
+}
+
+impl WatchSource<WatchedSecret> for SecretSource {
+    async fn list(&self, page: Option<String>) -> Result<ObjectList<WatchedSecret>, kube::Error> {
+        self.kind.list_reduced(page, |secret| WatchedSecret::new(&secret, &self.key)).await
+    }
+
+    async fn watch(&self, version: &str) -> Result<WatchEvents<WatchedSecret>, kube::Error> {
+        let (events, key) = (self.kind.watch(version).await?, self.key.clone());
+        let seen = move |event: WatchEvent<SecretMeta>| match event {
+            WatchEvent::Added(secret) => WatchEvent::Added(WatchedSecret::new(&secret, &key)),
+            WatchEvent::Modified(secret) => WatchEvent::Modified(WatchedSecret::new(&secret, &key)),
+            WatchEvent::Deleted(secret) => WatchEvent::Deleted(WatchedSecret::new(&secret, &key)),
+            WatchEvent::Bookmark(bookmark) => WatchEvent::Bookmark(bookmark),
+            WatchEvent::Error(status) => WatchEvent::Error(status),
+        };
+        Ok(events.map(move |event| event.map(&seen)).boxed())
     }
 }
 

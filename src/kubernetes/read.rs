@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::GetParams;
 use kube::core::Request;
 use kube::{Api, Resource};
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _};
@@ -58,7 +59,7 @@ pub async fn read_secret(
     name: &str,
 ) -> Result<Option<PublishedSecret>, kube::Error> {
     let url = format!("/api/v1/namespaces/{namespace}/secrets");
-    let request = Request::new(url).get(name, &kube::api::GetParams::default()).map_err(kube::Error::BuildRequest)?;
+    let request = Request::new(url).get(name, &GetParams::default()).map_err(kube::Error::BuildRequest)?;
     let permitted = client.request().await;
     match timeout(READ_TIMEOUT, permitted.client.request::<Stored>(request)).await.map_err(|_| timed_out())? {
         Ok(Stored { metadata, type_, data }) => {
@@ -122,6 +123,7 @@ impl<'de> Deserialize<'de> for DecodedValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kube::core::PartialObjectMeta;
     use serde_json::json;
 
     #[test]
@@ -135,7 +137,9 @@ mod tests {
         assert_eq!(data["B"].expose(), b"");
         let shown = format!("{:?}", PublishedSecret { meta: SecretMeta::default(), type_: String::new(), data });
         assert_eq!(shown, r#"{"A", "B"}"#);
-        let error = serde_json::from_value::<Stored>(json!({"data": {"A": "hunter2!"}})).err().unwrap();
+        let error = serde_json::from_value::<Stored>(json!({"metadata": {"name": "s"}, "data": {"A": "hunter2!"}}))
+            .err()
+            .unwrap();
         assert!(!error.to_string().contains("hunter2"), "{error}");
     }
 }

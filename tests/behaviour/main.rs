@@ -29,6 +29,7 @@ mod identities;
 mod lifecycle;
 mod mark_copies;
 mod marks;
+mod memory;
 mod metadata;
 mod overlap;
 mod publishing;

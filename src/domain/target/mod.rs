@@ -15,6 +15,7 @@ mod observed;
 pub mod orphan;
 mod ownership;
 pub mod record;
+pub mod referrer;
 pub mod reserved;
 pub mod risky;
 pub mod takeover;

@@ -73,7 +73,7 @@ impl ObservedSecret {
     #[must_use]
     pub fn new(meta: &SecretMeta, key: &FingerprintKey) -> Self {
         let owner = meta.owner_references().iter().find(|owner| owner.controller == Some(true));
-        let annotation = |name: &str| meta.annotations().get(name).cloned();
+        let annotation = |name: &str| kept(meta, name, MAX_TEXT).map(str::to_owned);
         Self {
             observed: observe(meta, key),
             owner: owner.cloned().map(Box::new),
@@ -82,6 +82,17 @@ impl ObservedSecret {
             ends: meta.metadata.deletion_timestamp.is_some(),
         }
     }
+}
+
+/// The longest text that Bindery writes into `bindery.dev/changed` or `bindery.dev/rotation-state`.
+const MAX_RECORD: usize = 128 << 10;
+
+/// The longest text of the other annotations that matter.
+const MAX_TEXT: usize = 1 << 10;
+
+/// An annotation, if it is no longer than Bindery or people would make it. Memory has those of all published Secrets.
+fn kept<'a>(meta: &'a SecretMeta, name: &str, most: usize) -> Option<&'a str> {
+    meta.annotations().get(name).map(String::as_str).filter(|text| text.len() <= most)
 }
 
 fn observe(meta: &SecretMeta, key: &FingerprintKey) -> ObservedTarget {
@@ -96,14 +107,14 @@ fn observe(meta: &SecretMeta, key: &FingerprintKey) -> ObservedTarget {
     ObservedTarget {
         uid: meta.uid().unwrap_or_default(),
         resource_version: meta.resource_version().unwrap_or_default(),
-        mark: meta.annotations().get(ANNOTATION_INPUTS).cloned(),
+        mark: kept(meta, ANNOTATION_INPUTS, MAX_TEXT).map(str::to_owned),
         fields: fields_digest(&fields, key),
         keys: fields.iter().filter(|field| field.starts_with("data/")).count(),
         owns_mark: fields.contains(&format!("annotation/{ANNOTATION_INPUTS}")),
         written: own.and_then(|entry| entry.time.clone()),
         other_manager: other.and_then(|entry| entry.manager.clone()),
-        changed: meta.annotations().get(ANNOTATION_CHANGED).map(|text| text.as_str().into()),
-        rotation_state: meta.annotations().get(ANNOTATION_ROTATION_STATE).map(|text| text.as_str().into()),
+        changed: kept(meta, ANNOTATION_CHANGED, MAX_RECORD).map(Into::into),
+        rotation_state: kept(meta, ANNOTATION_ROTATION_STATE, MAX_RECORD).map(Into::into),
         digest: None,
         foreign: foreign_keys(entries, &fields),
         risky: risky_keys(&fields),

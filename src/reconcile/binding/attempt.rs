@@ -15,7 +15,7 @@ use crate::domain::target::ObservedTarget;
 use crate::domain::target::withdrawal::Withdrawal;
 use crate::reconcile::binding::ages::KnownAges;
 use crate::reconcile::binding::apply::Applied;
-use crate::reconcile::binding::cleanup::Cleaned;
+use crate::reconcile::binding::cleanup::{Cleaned, RemainingSecret};
 use crate::reconcile::error::Error;
 use crate::reconcile::rotation::acting::Acting;
 use crate::reconcile::rotation::overlap::handled_command;
@@ -116,7 +116,7 @@ impl Published {
 
     /// The Secrets of earlier names that something still refers to.
     #[must_use]
-    pub fn remaining(&self) -> &[String] {
+    pub fn remaining(&self) -> &[RemainingSecret] {
         self.cleaned.as_ref().map_or(&[], |cleaned| &cleaned.remaining)
     }
 

@@ -1,5 +1,7 @@
 //! Which Secrets a status has on record, and what is said of those that were deleted or left alone.
 
+use std::fmt::Write as _;
+
 use crate::api::{ConditionType, Reason, SecretBindingStatus, condition};
 use crate::domain::binding::Binding;
 use crate::domain::note::Note;
@@ -7,6 +9,7 @@ use crate::domain::target::ObservedTarget;
 use crate::domain::target::record::{former_targets, is_on_record, record};
 use crate::domain::target::withdrawal::Withdrawal;
 use crate::reconcile::binding::attempt::{Attempt, Published};
+use crate::reconcile::binding::cleanup::RemainingSecret;
 
 /// Puts into a status which Secrets are the binding's. What was only looked at is recorded where it was on record before.
 pub fn record_targets(status: &mut SecretBindingStatus, attempt: &Attempt, target: Option<&str>) {
@@ -14,7 +17,7 @@ pub fn record_targets(status: &mut SecretBindingStatus, attempt: &Attempt, targe
         (Some(published), _) => {
             let mut former = former_targets(status, &published.name);
             if published.cleaned.is_some() {
-                former.retain(|former| published.remaining().contains(&former.name));
+                former.retain(|former| published.remaining().iter().any(|remaining| remaining.name == former.name));
             }
             status.former_targets = former;
             let known = status.target.take().filter(|known| known.name == published.name);
@@ -73,10 +76,8 @@ pub fn published_message(binding: Option<&Binding>, attempt: &Attempt) -> String
             message.push_str("; ");
             message.push_str(&risky);
         }
-        for name in published.remaining() {
-            message.push_str("; the Secret of the earlier name, ");
-            message.push_str(name);
-            message.push_str(", stays until no pod and no workload refers to it");
+        for RemainingSecret { name, why } in published.remaining() {
+            let _ = write!(message, "; the Secret of the earlier name, {name}, stays {why}");
         }
         message.push_str(&foreign_keys(&published.observed));
         message.push_str(&unproven(published));

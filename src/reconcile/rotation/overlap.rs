@@ -123,15 +123,20 @@ pub(crate) async fn look_at_overlaps(
         let Some(flight) = seen.record.as_ref().and_then(|record| record.flight.as_ref()) else { continue };
         if let (true, Some(since)) = (pods_wanted, flight.since.or(written)) {
             if pods.is_none() {
-                pods = Some(members::pods(client, &subject.binding.namespace).await?);
+                let (namespace, target) = (&subject.binding.namespace, &subject.binding.target.name);
+                pods = Some(members::pods(client, namespace, target).await?);
             }
+            let Some(pods) = &pods else { continue };
             let names = Names {
                 target: &subject.binding.target.name,
                 key: seen.key.as_str(),
                 next: &settings.next,
                 previous: &settings.previous,
             };
-            seen.gate = gate::look(pods.as_deref().unwrap_or_default(), names, since);
+            seen.gate = gate::look(&pods.objects, names, since);
+            seen.gate.blocked.extend(pods.unreadable.iter().map(|pod| {
+                format!("the pod {pod} cannot be read by this version of Bindery, so nobody knows what it uses: delete it, or upgrade Bindery")
+            }));
         }
         if let (true, Some(cron_job)) = (job_wanted, &settings.reencrypt) {
             let rule = seen.rule.as_ref().map(|(name, _)| name.as_str());

@@ -103,7 +103,7 @@ impl ApiProxy {
         self.shared.changed.send_replace(());
     }
 
-    /// Lets all requests pass again, those that are held included.
+    /// Lets all requests pass again as they are, those that are held included.
     pub fn heal(&self) {
         self.shared.rules.lock().unwrap().clear();
         self.shared.changed.send_replace(());
