@@ -20,9 +20,10 @@ test: ## All tests: unit, property, golden, and behaviour on a real control plan
 	cargo build --locked --tests
 	$(CLUSTER) run --crds crds/ -- cargo test --locked --no-fail-fast
 
-soak: ## Rotations of app and worker under random interleavings (SOAK=10 worlds of 10 pairs for each of two layouts)
+soak: ## Rotations under random interleavings (SOAK=10 worlds of 10 pairs for each of two layouts), and the memory that LARGE=60 of the largest objects of each kind take
 	cargo build --locked --tests
 	$(CLUSTER) run --crds crds/ -- env BINDERY_SOAK=$${SOAK:-10} cargo test --locked --test behaviour -- --nocapture --exact overlap::a_staged_rotation_of_a_shared_secret_loses_no_row overlap::a_staged_rotation_of_two_secrets_loses_no_row
+	$(CLUSTER) run --crds crds/ -- env BINDERY_LARGE_OBJECTS=$${LARGE:-60} cargo test --locked --test behaviour -- --nocapture memory::
 
 # What it measures is said by variables: `make bench N=10000 M=1000`, `make bench GROWTH=1`, `make bench PHASES=floor,cold`.
 bench: ## Measure the operator at scale (N=1000 bindings over M=100 secrets; GROWTH=1: four sizes)
@@ -32,19 +33,18 @@ bench: ## Measure the operator at scale (N=1000 bindings over M=100 secrets; GRO
 # One parser after the other, each for N executions. What is new goes into target/fuzz/new, then, reduced to what adds
 # coverage, into the corpus that `make test` replays.
 FUZZERS ?= payload reference template event object
-N ?= 2000000
 FUZZ := target/fuzz/debug/fuzz -rss_limit_mb=1024 -timeout=10 -max_len=4096 -len_control=50 -print_funcs=0 -artifact_prefix=target/fuzz/
+CORPUS := tests/fuzz/corpus
 
 fuzz: ## Search the parsers for inputs that break them, with libFuzzer (N=2000000 executions each; FUZZERS=payload)
 	RUSTC_WRAPPER=$(CURDIR)/tests/fuzz/rustc CARGO_TARGET_DIR=$(CURDIR)/target/fuzz cargo build --locked --manifest-path tests/fuzz/Cargo.toml
 	@for parser in $(FUZZERS); do \
-	  mkdir -p target/fuzz/new/$$parser target/fuzz/least/$$parser tests/fuzz/corpus/$$parser; \
-	  echo "== $$parser"; \
-	  BINDERY_FUZZ=$$parser $(FUZZ) -runs=$(N) -print_final_stats=1 -verbosity=0 -dict=tests/fuzz/words.dict \
-	    target/fuzz/new/$$parser tests/fuzz/corpus/$$parser || exit 1; \
-	  rm -rf target/fuzz/least/$$parser; mkdir -p target/fuzz/least/$$parser; \
-	  BINDERY_FUZZ=$$parser $(FUZZ) -merge=1 -use_counters=0 target/fuzz/least/$$parser target/fuzz/new/$$parser tests/fuzz/corpus/$$parser || exit 1; \
-	  rm -rf tests/fuzz/corpus/$$parser; cp -r target/fuzz/least/$$parser tests/fuzz/corpus/$$parser; \
+	  new=target/fuzz/new/$$parser; least=target/fuzz/least/$$parser; echo "== $$parser"; \
+	  tests/fuzz/corpus.py unpack $(CORPUS)/$$parser.b64 $$new || exit 1; \
+	  BINDERY_FUZZ=$$parser $(FUZZ) -runs=$${N:-2000000} -print_final_stats=1 -verbosity=0 -dict=tests/fuzz/words.dict $$new || exit 1; \
+	  rm -rf $$least; mkdir -p $$least; \
+	  BINDERY_FUZZ=$$parser $(FUZZ) -merge=1 -use_counters=0 $$least $$new || exit 1; \
+	  tests/fuzz/corpus.py pack $$least $(CORPUS)/$$parser.b64 || exit 1; \
 	done
 
 unit: ## The tests that need no cluster

@@ -9,8 +9,8 @@ use clap::{Args, ValueEnum};
 
 use crate::aws::rate_limit::Rates;
 use crate::domain::duration::Span;
-use crate::domain::target::reserved::DENIED_METADATA;
-use crate::settings::Settings;
+use crate::domain::target::metadata::MetadataPattern;
+use crate::settings::{Features, Settings};
 
 /// The flags of `bindery run`.
 #[derive(Args, Clone, Debug)]
@@ -52,7 +52,13 @@ pub struct RunArgs {
     /// The same for writes, which only rotation makes (PutSecretValue, UpdateSecretVersionStage, RotateSecret)
     #[arg(long, env = "BINDERY_AWS_WRITE_RATE", default_value_t = 5.0, value_parser = rate)]
     pub aws_write_rate: f64,
-    /// How many workloads are restarted at a time, over all bindings
+
+    /// How many of all these calls a second each namespace may cause; it may save those of 100 s
+    #[arg(long, env = "BINDERY_AWS_TENANT_RATE", default_value_t = 10.0, value_parser = rate)]
+    pub aws_tenant_rate: f64,
+
+    /// How many workloads are restarted at a time, over all bindings; one namespace has a little more than half of them
+    /// at most
     #[arg(long, env = "BINDERY_MAX_ROLLOUTS", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub max_rollouts: u16,
 
@@ -80,9 +86,55 @@ pub struct RunArgs {
     #[arg(long, env = "BINDERY_NAME", default_value = "bindery")]
     pub name: String,
 
-    /// Refuse labels and annotations with this prefix on published Secrets (repeatable; replaces the default list)
-    #[arg(long, env = "BINDERY_DENY_TARGET_METADATA", value_delimiter = ',', default_values_t = DENIED_METADATA.iter().map(ToString::to_string))]
-    pub deny_target_metadata: Vec<String>,
+    /// Let bindings put this label or annotation on their Secrets, besides app.kubernetes.io/* (repeatable; a whole key,
+    /// or a prefix that ends in *)
+    #[arg(long, env = "BINDERY_ALLOW_TARGET_METADATA", value_delimiter = ',', value_parser = metadata)]
+    pub allow_target_metadata: Vec<String>,
+
+    /// What it may do besides publishing.
+    #[command(flatten)]
+    pub features: FeatureArgs,
+
+    /// Whether admission policies fence in the operator's ServiceAccount: expected = test them, and say where one does
+    /// not hold; none = there are none on purpose
+    #[arg(long, env = "BINDERY_FENCE", value_enum, default_value_t = Fence::Expected)]
+    pub fence: Fence,
+}
+
+/// The flags that turn on what needs further rights in Kubernetes.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct FeatureArgs {
+    /// Run Jobs from CronJobs that rotation rules name. Needs the verbs get on cronjobs, get and create on jobs
+    #[arg(long, env = "BINDERY_ENABLE_JOBS", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub enable_jobs: bool,
+
+    /// Read as the ServiceAccounts that grants name. Needs the verbs get on serviceaccounts, create on
+    /// serviceaccounts/token
+    #[arg(long, env = "BINDERY_ENABLE_SERVICE_ACCOUNT_TOKENS", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub enable_service_account_tokens: bool,
+
+    /// Restart workloads that use a Secret that changed. Needs the verb patch on workloads
+    #[arg(long, env = "BINDERY_ENABLE_RESTARTS", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub enable_restarts: bool,
+}
+
+impl FeatureArgs {
+    const fn features(self) -> Features {
+        Features {
+            jobs: self.enable_jobs,
+            service_account_tokens: self.enable_service_account_tokens,
+            restarts: self.enable_restarts,
+        }
+    }
+}
+
+/// Whether admission policies are to fence in the operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Fence {
+    /// They are tested.
+    Expected,
+    /// There are none.
+    None,
 }
 
 impl RunArgs {
@@ -94,6 +146,7 @@ impl RunArgs {
             batch: self.aws_batch_rate,
             list: self.aws_list_rate,
             write: self.aws_write_rate,
+            tenant: self.aws_tenant_rate,
         }
     }
 
@@ -106,7 +159,9 @@ impl RunArgs {
             max_rollouts: usize::from(self.max_rollouts),
             watch_namespaces: self.watch_namespaces.clone(),
             region,
-            denied_metadata: self.deny_target_metadata.clone(),
+            allowed_metadata: self.allow_target_metadata.clone(),
+            features: self.features.features(),
+            fence: self.fence == Fence::Expected,
             identity,
         }
     }
@@ -149,6 +204,10 @@ fn queue_url(text: &str) -> Result<String, String> {
     } else {
         Err("give the URL of an SQS queue, such as https://sqs.eu-west-1.amazonaws.com/123456789012/bindery".to_owned())
     }
+}
+
+fn metadata(text: &str) -> Result<String, String> {
+    MetadataPattern::try_from(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
 fn rate(text: &str) -> Result<f64, String> {

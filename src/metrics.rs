@@ -38,6 +38,11 @@ struct KindLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PolicyLabel {
+    policy: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct BindingLabels {
     namespace: String,
     name: String,
@@ -105,6 +110,7 @@ pub struct Metrics {
     events_lag: Family<QueueLabels, Seconds>,
     restarts: Family<RestartLabels, Counter>,
     leader: Gauge,
+    fence_active: Family<PolicyLabel, Gauge>,
 }
 
 impl Default for Metrics {
@@ -130,6 +136,7 @@ impl Default for Metrics {
             events_lag: Family::default(),
             restarts: Family::default(),
             leader: Gauge::default(),
+            fence_active: Family::default(),
         };
         metrics.registered()
     }
@@ -138,10 +145,10 @@ impl Default for Metrics {
 impl Metrics {
     fn registered(mut self) -> Self {
         let registry = self.registry.sub_registry_with_prefix("bindery");
-        registry.register("reconcile", "Passes over a binding, by how they ended", self.reconciles.clone());
+        registry.register("reconcile", "Reconciles of a binding, by how they ended", self.reconciles.clone());
         registry.register(
             "reconcile_duration_seconds",
-            "How long a pass over a binding takes",
+            "How long a reconcile of a binding takes",
             self.reconcile_duration.clone(),
         );
         registry.register("aws_requests", "Calls to AWS, by operation and answer", self.aws_requests.clone());
@@ -190,9 +197,17 @@ impl Metrics {
             "How long before its message came the last event had happened",
             self.events_lag.clone(),
         );
+        self.with_process()
+    }
+
+    /// The same with the families about workloads and the process itself.
+    fn with_process(mut self) -> Self {
+        let registry = self.registry.sub_registry_with_prefix("bindery");
         let restarts = "Restarts of workloads, by kind and result: started, done, failed, refused";
         registry.register("restarts", restarts, self.restarts.clone());
         registry.register("leader", "1 while this process holds the lease", self.leader.clone());
+        let fence = "1 where the admission policy refuses what it must refuse the operator, 0 where it does not";
+        registry.register("fence_active", fence, self.fence_active.clone());
         self
     }
 
@@ -203,7 +218,7 @@ impl Metrics {
         self.aws_duration.get_or_create(&OperationLabel { operation }).observe(duration.as_secs_f64());
     }
 
-    /// Counts one pass.
+    /// Counts one reconcile.
     pub fn reconciled(&self, outcome: &'static str, duration: Duration) {
         self.reconciles.get_or_create(&OutcomeLabel { outcome }).inc();
         self.reconcile_duration.observe(duration.as_secs_f64());
@@ -288,6 +303,11 @@ impl Metrics {
     /// Tells whether this process holds the lease.
     pub fn leader(&self, leads: bool) {
         self.leader.set(i64::from(leads));
+    }
+
+    /// Tells whether a policy of the fence holds.
+    pub fn fence(&self, policy: &'static str, holds: bool) {
+        self.fence_active.get_or_create(&PolicyLabel { policy }).set(i64::from(holds));
     }
 
     /// The exposition in the OpenMetrics text format.

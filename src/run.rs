@@ -116,7 +116,7 @@ impl Process {
     /// Opens the audit log and the port, and connects to the API server.
     async fn start(args: &RunArgs) -> Result<Self, RunError> {
         let audit = Arc::new(match &args.audit_log {
-            AuditTarget::Stdout => AuditLog::stdout(),
+            AuditTarget::Stdout => AuditLog::stdout().map_err(RunError::Audit)?,
             AuditTarget::File(path) => AuditLog::file(path.clone()).map_err(RunError::Audit)?,
         });
         let listener = http::bind(args.listen).await.map_err(|error| RunError::Listen(args.listen, error))?;
@@ -146,7 +146,8 @@ impl Process {
 /// Puts the operator together, watches, and leads while it holds the lease.
 async fn work(args: &RunArgs, process: &Process, led: &AtomicBool) -> Result<(), RunError> {
     let Process { audit, client, home, metrics, readiness, .. } = process;
-    wait_for_kinds(client, args.watch_namespaces.first().map(String::as_str)).await;
+    let first = args.watch_namespaces.first().map(String::as_str);
+    wait_for_kinds(client, first, |problem| readiness.waits_for(problem)).await;
     readiness.kinds_are_served();
     let key = fingerprint_key(client, home, &format!("{}-fingerprint-key", args.name)).await?;
     let aws = SecretsManager::from_environment(args.aws_region.clone(), client.clone(), metrics.clone()).await;
@@ -195,6 +196,9 @@ async fn work(args: &RunArgs, process: &Process, led: &AtomicBool) -> Result<(),
     };
     // A replica that stands by watches as well, so that it has seen all when it takes over.
     tokio::select! {
+        () = controller::fence::keep_testing(client, home, &context.settings, &readiness.fence, metrics) => {
+            Err(RunError::Ended)
+        }
         () = controller::watch::watch(context.clone(), watches) => Err(RunError::Ended),
         ended = leading => ended,
     }

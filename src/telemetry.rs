@@ -29,6 +29,11 @@ const CAPS: &[(&str, LevelFilter)] = &[
 
 /// Starts the log.
 pub fn start(format: LogFormat, level: Level) {
+    std::panic::set_hook(Box::new(|panic| {
+        // What a panic says may hold a piece of what it stumbled over.
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(%location, "a fault of Bindery; please report this place of the program");
+    }));
     let level = LevelFilter::from_level(level);
     let filter =
         Targets::new().with_default(level).with_targets(CAPS.iter().map(|(target, cap)| (*target, level.min(*cap))));

@@ -42,7 +42,7 @@ fn a_pass_over_the_largest_payload_holds_a_bounded_multiple_of_it() {
         "target": {"template": {"env": "{{ bindery.keys | dotenv }}"}},
     }))
     .unwrap();
-    let binding = Binding::parse(&SecretBinding::new("b", spec), &[]).unwrap();
+    let binding = Binding::parse(&SecretBinding::new("b", spec)).unwrap();
     let key = FingerprintKey::new(Zeroizing::new([1; 32]));
     drop(object);
 

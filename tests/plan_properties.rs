@@ -17,7 +17,7 @@ use bindery::domain::secret::reference::Source;
 use bindery::domain::secret::version::VersionRef;
 use bindery::domain::target::{Desired, ObservedSecret, TargetState, judge};
 use bindery::domain::value::Value as SecretValue;
-use bindery::reconcile::binding::attempt::{Attempt, GrantInUse};
+use bindery::reconcile::binding::attempt::{Attempt, GrantInUse, Integrity};
 use bindery::reconcile::binding::plan::{Need, Situation};
 use bindery::reconcile::binding::status::{self, Findings};
 use bindery::reconcile::error::Error;
@@ -37,7 +37,7 @@ fn binding(retain: bool, adopt: bool) -> Binding {
     let mut manifest = SecretBinding::new("worker", spec);
     manifest.metadata.namespace = Some("n".to_owned());
     manifest.metadata.uid = Some("uid-1".to_owned());
-    Binding::parse(&manifest, &[]).unwrap()
+    Binding::parse(&manifest).unwrap()
 }
 
 fn access() -> Access {
@@ -282,7 +282,8 @@ proptest! {
             now += k8s_openapi::jiff::SignedDuration::from_secs(*pause);
             let grant = Some(GrantInUse { name: "g".to_owned(), expires: None, place: String::new() });
             let intact = intact.then(|| Box::new(meta(&json!({})).observed));
-            let attempt = Attempt { grant, intact, ..Attempt::default() };
+            let integrity = intact.map_or(Integrity::Broken, Integrity::Intact);
+            let attempt = Attempt { grant, integrity, ..Attempt::default() };
             let findings = Findings {
                 binding: None,
                 generation: 1,

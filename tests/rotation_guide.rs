@@ -9,18 +9,19 @@ use bindery::api::{OverlapStrategy, RotationAction, SecretBinding, SecretGrant};
 use bindery::domain::binding::Binding;
 use bindery::domain::grant::{Access, Home, Requester, decide, requested_keys};
 use bindery::domain::rollout::consumers::{Uses, uses};
+use bindery::domain::rollout::pod::PodManifest;
 use bindery::domain::rotation::gate::{Names, look};
 use bindery::domain::rotation::job;
 use bindery::domain::rotation::job::Purpose;
 use bindery::domain::rotation::rule::{Action, Rule};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::CronJob;
-use k8s_openapi::api::core::v1::{Pod, PodSpec, ServiceAccount};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::api::core::v1::{PodSpec, ServiceAccount};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const NAMESPACE: &str = "autorepost-production";
 
@@ -79,7 +80,7 @@ fn bindings() -> Vec<(Binding, Access)> {
         let mut manifest = manifest.clone();
         assert_eq!(manifest.namespace().as_deref(), Some(NAMESPACE));
         manifest.metadata.uid = Some("u".to_owned());
-        let binding = Binding::parse(&manifest, &[]).unwrap();
+        let binding = Binding::parse(&manifest).unwrap();
         let asker = Requester { namespace: NAMESPACE, labels: None, grant: None };
         let access =
             decide(&grants, asker, &requested_keys(&binding.mapping), &Home::default(), Timestamp::UNIX_EPOCH).unwrap();
@@ -146,18 +147,9 @@ fn owner() -> OwnerReference {
 }
 
 /// A pod of a template, younger than any phase.
-fn pod(name: &str, spec: &PodSpec) -> Pod {
-    let created = Timestamp::from_second(1_800_000_000).unwrap();
-    Pod {
-        metadata: ObjectMeta {
-            name: Some(name.to_owned()),
-            creation_timestamp: Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(created)),
-            owner_references: Some(vec![owner()]),
-            ..ObjectMeta::default()
-        },
-        spec: Some(spec.clone()),
-        ..Pod::default()
-    }
+fn pod(name: &str, spec: &PodSpec) -> PodManifest {
+    let metadata = json!({"name": name, "creationTimestamp": "2027-01-15T08:00:00Z", "ownerReferences": [owner()]});
+    serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap()
 }
 
 #[test]
@@ -182,10 +174,7 @@ fn jobs_may_be_run_and_every_pod_can_take_part_in_an_overlap() {
     for (binding, _) in bindings() {
         let target = binding.target.name.as_str();
         assert!(binding.restart.restarts_any(), "{}", binding.name);
-        let used = deployments.iter().any(|deployment| {
-            let spec = deployment.spec.as_ref().unwrap().template.spec.as_ref().unwrap();
-            uses(spec, target) != Uses::Nothing
-        });
+        let used = pods.iter().any(|pod| uses(pod.spec().unwrap(), target) != Uses::Nothing);
         assert!(used, "no workload uses {target}");
         for rule in &binding.rotation {
             let named = match &rule.action {
@@ -234,6 +223,7 @@ fn the_messages_that_the_page_explains_are_the_programs() {
         "src/domain/rotation/job.rs",
         "src/reconcile/rotation/overlap.rs",
         "src/reconcile/error.rs",
+        "src/settings.rs",
     ]
     .iter()
     .map(|file| std::fs::read_to_string(root().join(file)).unwrap())

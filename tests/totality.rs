@@ -122,7 +122,7 @@ proptest! {
         payloads in prop::collection::vec((payload(), any::<bool>()), 3),
     ) {
         let Ok(spec) = serde_json::from_value::<SecretBindingSpec>(spec) else { return Ok(()) };
-        let binding = match Binding::parse(&SecretBinding::new("b", spec), &[]) {
+        let binding = match Binding::parse(&SecretBinding::new("b", spec)) {
             Ok(binding) => binding,
             Err(error) => {
                 prop_assert!(!error.field.is_empty() && !error.problem.is_empty());

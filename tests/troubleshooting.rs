@@ -32,15 +32,16 @@ use bindery::domain::secret::error::{SourceError, SourceErrorKind};
 use bindery::domain::target::withdrawal::Withdrawal;
 use bindery::domain::target::{ObservedSecret, TargetError};
 use bindery::kubernetes::write_error::WriteError;
-use bindery::reconcile::binding::attempt::{Attempt, GrantInUse, Published, Reached};
+use bindery::reconcile::binding::attempt::{Attempt, GrantInUse, Integrity, Published, Reached};
 use bindery::reconcile::binding::status::{Findings, status, suspended};
 use bindery::reconcile::error::Error;
 use bindery::reconcile::rotation::overlap::values::only_copy;
+use bindery::settings::{Feature, FeatureOff};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// The table of conditions and their False reasons, as the contract has it.
 const CONTRACT: [(&str, &[&str]); 6] = [
-    ("Granted", &["AccessDenied", "AmbiguousGrant", "GrantNotFound", "GrantExpired"]),
+    ("Granted", &["AccessDenied", "AmbiguousGrant", "GrantNotFound", "GrantExpired", "FeatureOff"]),
     (
         "Fetched",
         &[
@@ -51,6 +52,7 @@ const CONTRACT: [(&str, &[&str]); 6] = [
             "DecryptionFailed",
             "CredentialsFailed",
             "Throttled",
+            "TenantLimit",
             "AwsUnavailable",
             "InvalidReference",
             "AuditFailed",
@@ -179,6 +181,15 @@ fn key(name: &str) -> TargetKey {
     TargetKey::try_from(name).unwrap()
 }
 
+fn metadata(key: &str, needs_flag: bool) -> Error {
+    Error::Grant(GrantError::Metadata {
+        grant: "shop".to_owned(),
+        field: "spec.target.labels",
+        key: key.to_owned(),
+        needs_flag,
+    })
+}
+
 /// At least one failure of each reason.
 fn failures() -> Vec<Error> {
     use SourceErrorKind as Kind;
@@ -189,6 +200,13 @@ fn failures() -> Vec<Error> {
     let undefined = TemplateFault::Undefined { missing: vec!["DATABASE_HOST".to_owned()], alike: None };
     vec![
         denied(None),
+        metadata("argocd.argoproj.io/secret-type", false),
+        metadata("app.kubernetes.io/instance", true),
+        Error::Grant(GrantError::Off {
+            grant: shop(),
+            account: "reader".to_owned(),
+            off: FeatureOff(Feature::ServiceAccountTokens),
+        }),
         of_aws(Kind::NotGranted, None),
         rendering(RenderError::KeyRefused {
             at: at("spec.data[PASSWORD]"),
@@ -210,6 +228,7 @@ fn failures() -> Vec<Error> {
         of_aws(Kind::DecryptionFailed, Some("AccessDeniedException")),
         of_aws(Kind::CredentialsFailed, Some("ExpiredTokenException")),
         of_aws(Kind::Throttled, Some("ThrottlingException")),
+        of_aws(Kind::TenantLimit, None),
         of_aws(Kind::Unavailable, Some("InternalServiceError")),
         of_aws(Kind::InvalidReference, Some("InvalidParameterException")),
         of_aws(Kind::WrongSecret, None),
@@ -254,9 +273,7 @@ fn failures() -> Vec<Error> {
         Error::Write(WriteError::Failed { name: secret(), what: at("the API server answered 500") }),
         Error::Spec(SpecError {
             field: at("spec.target.labels"),
-            problem: at(
-                "\"argocd.argoproj.io/secret-type\" is reserved: it would give the Secret a meaning to Kubernetes or another tool; remove it",
-            ),
+            problem: at("\"node.kubernetes.io/x\" belongs to Kubernetes or Bindery and is never set; remove it"),
             reason: Reason::InvalidSpec,
         }),
     ]
@@ -283,7 +300,7 @@ fn more_failures() -> Vec<Error> {
     };
     let spec = |spec: serde_json::Value| {
         let manifest = SecretBinding::new("worker", serde_json::from_value(spec).unwrap());
-        Error::Spec(Binding::parse(&manifest, &[]).err().unwrap())
+        Error::Spec(Binding::parse(&manifest).err().unwrap())
     };
     let template =
         |text: &str| spec(serde_json::json!({"dataFrom": [{"secret": "a"}], "target": {"template": {"DSN": text}}}));
@@ -327,7 +344,8 @@ fn more_failures() -> Vec<Error> {
         Error::Write(WriteError::TooLarge(at("worker-env"))),
         Error::Write(WriteError::Raced),
         Error::LostValue { key: key("TOKEN_KEY"), phase: None },
-        Error::Deadline(600),
+        Error::Deadline { seconds: 600, fetched: false },
+        Error::Panicked,
     ]
 }
 
@@ -360,9 +378,18 @@ fn of_statuses() -> Vec<(String, String)> {
         cleaned: None,
         binary: Some(vec!["keystore.jks".to_owned()]),
     };
-    let full =
-        Attempt { grant: grant.clone(), reached: Reached::Applied, published: Some(published), ..Attempt::default() };
-    let failing = Attempt { grant, reached: Reached::Granted, intact: Some(Box::new(observed)), ..Attempt::default() };
+    let full = Attempt {
+        grant: grant.clone(),
+        reached: Reached::Applied,
+        published: Some(Box::new(published)),
+        ..Attempt::default()
+    };
+    let failing = Attempt {
+        grant,
+        reached: Reached::Granted,
+        integrity: Integrity::Intact(Box::new(observed)),
+        ..Attempt::default()
+    };
     let report = |before: &SecretBindingStatus, attempt: &Attempt, error: Option<&Error>, second| {
         let interval = std::time::Duration::from_secs(60);
         status(
@@ -467,7 +494,7 @@ fn rollouts() -> Vec<RolloutReport> {
         at("StatefulSet queue: its update strategy is OnDelete; delete its pods to have them made anew"),
     ];
     let failed = vec![at(
-        "Deployment worker: its new pods did not become available within its progressDeadlineSeconds; see why they do not start",
+        "Deployment worker: restarted at 2027-01-01T02:00:00Z, its new pods did not become available within its progressDeadlineSeconds; see why they do not start",
     )];
     vec![RolloutReport { pending, ..RolloutReport::default() }, RolloutReport { failed, ..RolloutReport::default() }]
 }

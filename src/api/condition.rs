@@ -106,6 +106,8 @@ reasons! {
     GrantNotFound,
     /// The grant has ended.
     GrantExpired,
+    /// The installation has switched off what this needs.
+    FeatureOff,
 
     /// Secrets Manager has no such secret.
     SecretNotFound,
@@ -121,6 +123,8 @@ reasons! {
     CredentialsFailed,
     /// AWS asks to call less often.
     Throttled,
+    /// The namespace has used up its budget of AWS calls.
+    TenantLimit,
     /// AWS did not answer, or answered with a fault of its own.
     AwsUnavailable,
     /// The reference is malformed, or AWS answered for another secret than the one that is meant.
@@ -165,6 +169,8 @@ reasons! {
     SecretDeleted,
     /// Bindery took its own keys from a Secret that others use too. An Event only.
     SecretReleased,
+    /// A published key changes how programs run, and the binding does not name it. An Event only.
+    RiskyKey,
     /// A Secret was to be deleted, but nothing proves that Bindery published it. An Event only.
     SecretKept,
 

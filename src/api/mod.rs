@@ -53,7 +53,7 @@ pub const ANNOTATION_ROTATION: &str = "bindery.dev/rotation";
 pub const ANNOTATION_ROTATION_STATE: &str = "bindery.dev/rotation-state";
 /// Annotation on a published Secret: when each of its keys was last changed.
 pub const ANNOTATION_CHANGED: &str = "bindery.dev/changed";
-/// Annotation on a CronJob: `allowed` lets bindings run Jobs from its template.
+/// Annotation on a CronJob, and on its namespace: `allowed` on both lets bindings run Jobs from its template.
 pub const ANNOTATION_RUN: &str = "bindery.dev/run";
 /// Annotation on a Job that Bindery made: the CronJob whose template it is.
 pub const ANNOTATION_CRON_JOB: &str = "bindery.dev/cron-job";

@@ -208,6 +208,7 @@ pub enum EncodingSpec {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!(has(self.adopt) && self.adopt) || (has(self.deletionPolicy) && self.deletionPolicy == 'Retain')").message("adopt needs deletionPolicy: Retain"))]
 #[x_kube(validation = Rule::new("!(has(self.templateOnly) && self.templateOnly) || has(self.template)").message("templateOnly needs a template"))]
+#[x_kube(validation = Rule::new("!has(self.template) || self.template.map(key, self.template[key].size()).sum() <= 65536").message("the templates have more than 65536 characters together: shorten them, or share them out among several bindings"))]
 #[x_kube(validation = Rule::new("!has(self.labels) || !(('owner' in self.labels && self.labels['owner'] == 'helm') || 'tfstate' in self.labels)").message("the labels owner: helm and tfstate make Helm or Terraform take the Secret for its own state and act on what stands in it: remove them"))]
 pub struct Target {
     /// The name of the Secret. The default is the name of the binding. Names by which a tool finds its own state, as
@@ -227,20 +228,21 @@ pub struct Target {
     #[x_kube(validation = Rule::new("!(self in ['kubernetes.io/service-account-token', 'bootstrap.kubernetes.io/token']) && !self.startsWith('helm.sh/release')").message("Secrets of this type are credentials or state of the cluster itself and cannot be published from AWS"))]
     pub type_: Option<String>,
 
-    /// Labels to put on the Secret. Those of Kubernetes, of Bindery and of tools that give labels a power
-    /// over the cluster are refused.
+    /// Labels to put on the Secret: `app.kubernetes.io/*` but for `instance` and `managed-by`, and what the operator's
+    /// `--allow-target-metadata` or the SecretGrant's `spec.targetMetadata` allows. Those of Kubernetes and Bindery are
+    /// never allowed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 50), schema_with = "labels_schema")]
     pub labels: BTreeMap<String, String>,
 
-    /// Annotations to put on the Secret, with the same exceptions.
+    /// Annotations to put on the Secret, with the same rules.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "annotations_schema")]
     pub annotations: BTreeMap<String, String>,
 
     /// Keys made from the others: each value is a template in which the mapped keys are variables, as in
     /// `{{ DATABASE_URL }}?sslmode=require`. They are published beside the mapped keys and win over one of
-    /// the same name.
+    /// the same name. All of them have at most 64 KiB together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "templates_schema")]
     pub template: Option<BTreeMap<String, String>>,
@@ -254,6 +256,13 @@ pub struct Target {
     #[schemars(length(max = 500), inner(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$")))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub required_keys: Vec<String>,
+
+    /// Keys that are meant to be published though they change how programs run that take them as environment variables,
+    /// such as `PATH` or `LD_PRELOAD`. Without this, such a key that comes by a pattern is told as `RiskyKey`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50), inner(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$")))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub allow_keys: Vec<String>,
 
     /// True holds every value to text: one that has a NUL byte or is not UTF-8 is an error, which leaves the Secret as
     /// it was, since a container cannot take it as environment. The default publishes it, and `Rendered` names the key.

@@ -54,6 +54,18 @@ pub struct SecretGrantSpec {
     #[schemars(length(max = 50))]
     pub rotation: Vec<GrantedRotation>,
 
+    /// Labels and annotations that bindings through this grant may put on their Secrets, besides `app.kubernetes.io/*` and
+    /// those that the operator's `--allow-target-metadata` allows: whole keys, or prefixes that end in `*`. Tools give
+    /// Secrets a power by them, or copy them elsewhere, so allow what you know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 50),
+        inner(length(min = 1, max = 317), regex(pattern = r"^([a-z0-9.-]+/)?[A-Za-z0-9._-]*\*?$"))
+    )]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[x_kube(validation = Rule::new("self.all(key, !key.matches('^([^/]*[.])?bindery[.]dev/') && (!key.matches('^[^/]*(kubernetes|k8s)[.]io/') || key.startsWith('app.kubernetes.io/')))").message("labels and annotations of Kubernetes and Bindery cannot be allowed"))]
+    pub target_metadata: Vec<String>,
+
     /// When the grant ends by itself, such as `2026-12-01T18:00:00Z`. A grant with an end serves only bindings that
     /// name it in `spec.grant`. Needs `reason`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -2,14 +2,14 @@
 //!
 //! A record of a read names the bindings, the keys and the version, and the reason.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
 
+use crate::aws::record_file::RecordFile;
 use crate::domain::secret::identity::Identity;
 
 /// The reason of a read.
@@ -171,21 +171,22 @@ pub struct WriteRecord<'a> {
 
 /// The destination of the audit records.
 pub struct AuditLog {
-    sink: Mutex<Sink>,
+    file: Mutex<RecordFile>,
     /// The ARN of the operator's own identity, once AWS has told it.
     principal: OnceLock<String>,
 }
 
-enum Sink {
-    Stdout,
-    File { path: PathBuf, file: File },
-}
-
 impl AuditLog {
     /// A log on standard output, which has no other content.
-    #[must_use]
-    pub const fn stdout() -> Self {
-        Self { sink: Mutex::new(Sink::Stdout), principal: OnceLock::new() }
+    ///
+    /// # Errors
+    /// Where the process has no standard output.
+    pub fn stdout() -> io::Result<Self> {
+        Ok(Self::to(RecordFile::stdout()?))
+    }
+
+    fn to(file: RecordFile) -> Self {
+        Self { file: Mutex::new(file), principal: OnceLock::new() }
     }
 
     /// Keeps the ARN of the operator's own identity for the records.
@@ -206,8 +207,7 @@ impl AuditLog {
     /// # Errors
     /// Where the file cannot be opened.
     pub fn file(path: PathBuf) -> io::Result<Self> {
-        let file = open(&path)?;
-        Ok(Self { sink: Mutex::new(Sink::File { path, file }), principal: OnceLock::new() })
+        Ok(Self::to(RecordFile::open(path)?))
     }
 
     /// Reopens the file after log rotation. Does nothing for standard output.
@@ -215,10 +215,7 @@ impl AuditLog {
     /// # Errors
     /// Where the file cannot be opened. Then the log keeps the old file.
     pub fn reopen(&self) -> io::Result<()> {
-        if let Sink::File { path, file } = &mut *self.sink.lock().unwrap_or_else(PoisonError::into_inner) {
-            *file = open(path)?;
-        }
-        Ok(())
+        self.file.lock().unwrap_or_else(PoisonError::into_inner).reopen()
     }
 
     /// Writes and flushes the record of a read. The caller uses the value only after `Ok`.
@@ -241,24 +238,6 @@ impl AuditLog {
     fn append(&self, record: &impl Serialize) -> io::Result<()> {
         let mut line = serde_json::to_vec(record)?;
         line.push(b'\n');
-        match &mut *self.sink.lock().unwrap_or_else(PoisonError::into_inner) {
-            Sink::Stdout => {
-                let mut stdout = io::stdout().lock();
-                stdout.write_all(&line)?;
-                stdout.flush()
-            }
-            Sink::File { file, .. } => {
-                file.write_all(&line)?;
-                file.flush()
-            }
-        }
+        self.file.lock().unwrap_or_else(PoisonError::into_inner).append(&line)
     }
-}
-
-fn open(path: &PathBuf) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.create(true).append(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
 }

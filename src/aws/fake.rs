@@ -73,7 +73,7 @@ pub(crate) struct FakeSecret {
 
 impl FakeSecretsManager {
     pub(crate) fn state(&self) -> MutexGuard<'_, FakeState> {
-        self.state.lock().unwrap()
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Sets the version stages of a secret, for descriptions and lists.
@@ -255,7 +255,11 @@ impl SecretsApi for FakeSecretsManager {
         version: &'a VersionSelector,
     ) -> BoxFuture<'a, Result<SecretVersion, SourceError>> {
         let name = name_of(secret);
-        self.handle(format!("read {name}"), move |state| state.secrets[&name].read(&name, version)).boxed()
+        async move {
+            tokio::time::sleep(LATENCY).await;
+            self.handle(format!("read {name}"), move |state| state.secrets[&name].read(&name, version)).await
+        }
+        .boxed()
     }
 
     fn read_batch<'a>(&'a self, _: &'a Identity, _: &'a [SecretId]) -> BoxFuture<'a, Result<Batch, SourceError>> {

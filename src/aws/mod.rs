@@ -9,8 +9,10 @@
 //! | [`sdk`] | the trait over the AWS SDK |
 //! | [`classify`] | the meaning of AWS's error codes |
 //! | [`own_credentials`] | the operator's own credentials, checked |
+//! | [`own_account`] | the account of the operator's own identity |
 //! | [`credentials`] | the credentials of other identities |
 //! | [`rate_limit`] | the rate limits of accounts and identities |
+//! | [`tenant_limit`] | the budgets of namespaces |
 //! | [`versions`] | the index of versions, filled without reading a value |
 //! | [`read_request`] | the request of a binding for a value |
 //! | [`read_queue`] | the pending reads of an identity, pure |
@@ -18,6 +20,7 @@
 //! | [`shared_version`] | a secret version that several bindings share |
 //! | [`writer`] | the one way to write a value, with an audit record before and after |
 //! | [`audit`] | the audit log |
+//! | [`record_file`] | the file of the audit log, which gets whole records only |
 //! | [`events`] | the queues of CloudTrail events |
 
 pub mod api;
@@ -26,14 +29,17 @@ pub mod audit;
 pub mod classify;
 pub mod credentials;
 pub mod events;
+pub mod own_account;
 pub mod own_credentials;
 pub mod rate_limit;
 pub mod read_queue;
 mod read_record;
 pub mod read_request;
 pub mod reader;
+mod record_file;
 pub mod sdk;
 pub mod shared_version;
+pub mod tenant_limit;
 pub mod versions;
 pub mod writer;
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep};
 
+use crate::aws::tenant_limit::TenantLimits;
 use crate::domain::secret::error::{SourceError, SourceErrorKind};
 use crate::domain::secret::identity::Identity;
 
@@ -25,6 +26,8 @@ const WINDOW: Duration = Duration::from_secs(1);
 const QUIET: Duration = Duration::from_secs(60);
 /// The rate then rises once in this time.
 const RAISE_INTERVAL: Duration = Duration::from_secs(10);
+/// A lowered rate of an identity without calls is forgotten after this time.
+const FORGET_LIMIT: Duration = Duration::from_secs(600);
 /// A throttled call is repeated for this long before it fails.
 const THROTTLED_RETRY: Duration = Duration::from_secs(5);
 /// The pause before a throttled call is repeated. Jitter shortens it by up to a half.
@@ -58,12 +61,14 @@ pub struct Rates {
     pub list: f64,
     /// Of [`RateClass::Write`].
     pub write: f64,
+    /// Of all classes together, for each namespace.
+    pub tenant: f64,
 }
 
 impl Default for Rates {
     /// A small part of the quotas of an account: 10,000 reads, 100 batches, 100 lists and 50 writes a second.
     fn default() -> Self {
-        Self { read: 500.0, batch: 30.0, list: 10.0, write: 5.0 }
+        Self { read: 500.0, batch: 30.0, list: 10.0, write: 5.0, tenant: 10.0 }
     }
 }
 
@@ -90,6 +95,11 @@ struct Bucket {
 impl Bucket {
     fn new(rate: f64, now: Instant) -> Self {
         Self { rate, tokens: rate.max(1.0), at: now }
+    }
+
+    /// Whether it has gathered all that it holds, as a new one has.
+    fn is_full(&self, now: Instant) -> bool {
+        self.tokens + now.duration_since(self.at).as_secs_f64() * self.rate >= self.rate.max(1.0)
     }
 
     /// Takes one token. Returns the time until it is available.
@@ -129,6 +139,13 @@ impl Pace {
         if self.answered.len() > 4096 {
             self.answered.pop_front();
         }
+    }
+
+    /// Whether nothing is known of it that counts any more.
+    fn is_idle(&mut self, now: Instant) -> bool {
+        self.forget(now);
+        let is_old = |limit: &PaceLimit| now.duration_since(limit.throttled) > FORGET_LIMIT;
+        self.answered.is_empty() && self.refused.is_empty() && self.limit.as_ref().is_none_or(is_old)
     }
 
     fn forget(&mut self, now: Instant) {
@@ -187,9 +204,11 @@ struct Lane {
 type BucketKey = (Option<String>, Option<String>, RateClass);
 
 /// The buckets of all accounts and the lanes of all identities.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct RateLimits {
     rates: Rates,
+    /// The budgets of namespaces, which are asked before a call is made.
+    pub tenants: TenantLimits,
     accounts: Mutex<HashMap<BucketKey, Bucket>>,
     lanes: Mutex<HashMap<(Identity, RateClass), Arc<Lane>>>,
 }
@@ -201,11 +220,18 @@ pub struct CallPermit {
     _permit: Option<OwnedSemaphorePermit>,
 }
 
+impl Default for RateLimits {
+    fn default() -> Self {
+        Self::new(Rates::default())
+    }
+}
+
 impl RateLimits {
     /// Rate limits with these rates.
     #[must_use]
     pub fn new(rates: Rates) -> Self {
-        Self { rates, ..Self::default() }
+        let (accounts, lanes) = (Mutex::default(), Mutex::default());
+        Self { rates, tenants: TenantLimits::new(rates.tenant), accounts, lanes }
     }
 
     /// Waits until `identity` may make one call.
@@ -220,7 +246,11 @@ impl RateLimits {
         let shared = {
             let now = Instant::now();
             let key = (identity.account().map(str::to_owned), identity.region.clone(), class);
-            lock(&self.accounts).entry(key).or_insert_with(|| Bucket::new(rate, now)).take(now)
+            let mut accounts = lock(&self.accounts);
+            if !accounts.contains_key(&key) {
+                accounts.retain(|_, bucket| !bucket.is_full(now));
+            }
+            accounts.entry(key).or_insert_with(|| Bucket::new(rate, now)).take(now)
         };
         sleep_for(shared).await;
         drop(queue);
@@ -268,6 +298,9 @@ impl RateLimits {
         if let Some(lane) = lanes.get(&(identity.clone(), class)) {
             return lane.clone();
         }
+        // So identities that are gone leave nothing behind.
+        let now = Instant::now();
+        lanes.retain(|_, lane| Arc::strong_count(lane) > 1 || !lock(&lane.pace).is_idle(now));
         let lane = Arc::new(Lane {
             queue: tokio::sync::Mutex::default(),
             pace: Mutex::default(),
@@ -275,11 +308,6 @@ impl RateLimits {
         });
         lanes.insert((identity.clone(), class), lane.clone());
         lane
-    }
-
-    /// Drops the lanes that have no call and no lowered rate.
-    pub fn forget_idle(&self) {
-        lock(&self.lanes).retain(|_, lane| Arc::strong_count(lane) > 1 || lock(&lane.pace).limit.is_some());
     }
 }
 
@@ -306,106 +334,4 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn identity(region: &str) -> Identity {
-        Identity { region: Some(region.to_owned()), ..Identity::default() }
-    }
-
-    fn of_role(name: &str) -> Identity {
-        let arn = format!("arn:aws:iam::123456789012:role/{name}");
-        let (namespace, grant) = (name.to_owned(), name.to_owned());
-        let role = crate::domain::secret::identity::Role { arn, external_id: None, namespace, grant, tags: true };
-        Identity { region: Some("eu-west-1".to_owned()), role: Some(role), service_account: None }
-    }
-
-    fn limits(read: f64) -> Arc<RateLimits> {
-        Arc::new(RateLimits::new(Rates { read, ..Rates::default() }))
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn calls_of_one_account_keep_to_its_rate_after_the_first_burst() {
-        let limits = limits(10.0);
-        let started = Instant::now();
-        for _ in 0..30 {
-            limits.acquire(&identity("eu-west-1"), RateClass::Read).await.record_answer();
-        }
-        let took = started.elapsed().as_secs_f64();
-        assert!((1.9..2.1).contains(&took), "{took}");
-        limits.acquire(&identity("eu-central-1"), RateClass::Read).await.record_answer();
-        limits.acquire(&identity("eu-west-1"), RateClass::Batch).await.record_answer();
-        assert!(started.elapsed().as_secs_f64() < took + 0.01, "another region and another class count apart");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_identity_with_many_calls_delays_one_with_a_single_call_by_one_call() {
-        let limits = limits(10.0);
-        let busy: Vec<_> = (0..200)
-            .map(|_| {
-                let limits = limits.clone();
-                tokio::spawn(async move { drop(limits.acquire(&of_role("busy"), RateClass::Read).await) })
-            })
-            .collect();
-        tokio::time::sleep(Duration::from_secs(3)).await;
-        let started = Instant::now();
-        drop(limits.acquire(&of_role("quiet"), RateClass::Read).await);
-        assert!(started.elapsed() <= Duration::from_millis(210), "{:?}", started.elapsed());
-        assert!(busy.iter().any(|call| !call.is_finished()), "the busy one still had calls to make");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_throttled_identity_slows_down_alone_and_stays_below_what_was_let_through() {
-        let limits = limits(500.0);
-        // AWS accepts 10 calls a second, after a burst of 10.
-        let mut allowed = Bucket::new(10.0, Instant::now());
-        let (mut refused, mut served) = (Vec::new(), 0);
-        let started = Instant::now();
-        while served < 100 {
-            let call = limits.acquire(&of_role("busy"), RateClass::Read).await;
-            if allowed.take(Instant::now()).is_zero() {
-                call.record_answer();
-                served += 1;
-            } else {
-                allowed.tokens += 1.0;
-                call.record_refusal();
-                refused.push(started.elapsed());
-            }
-        }
-        assert!(refused.iter().all(|at| *at < Duration::from_secs(1)), "{refused:?}");
-        assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
-        let others = Instant::now();
-        limits.acquire(&of_role("quiet"), RateClass::Read).await.record_answer();
-        assert!(others.elapsed() < Duration::from_millis(10), "another identity is not slowed down");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn after_a_quiet_minute_more_is_tried_until_no_pace_is_needed() {
-        let mut pace = Pace::default();
-        for _ in 0..10 {
-            pace.record_answer(Instant::now());
-        }
-        pace.record_refusal(Instant::now());
-        assert!(pace.limit.is_none(), "one refusal among ten answers lowers nothing");
-        pace.record_refusal(Instant::now());
-        assert!((pace.limit.as_ref().unwrap().rate - 9.0).abs() < 0.01);
-        for _ in 0..59 {
-            pace.take(500.0, Instant::now());
-            tokio::time::advance(Duration::from_secs(1)).await;
-        }
-        assert!((pace.limit.as_ref().unwrap().rate - 9.0).abs() < 0.01);
-        for _ in 0..600 {
-            pace.take(500.0, Instant::now());
-            tokio::time::advance(Duration::from_secs(1)).await;
-        }
-        assert!(pace.limit.is_none());
-    }
-
-    #[test]
-    fn idle_lanes_are_forgotten() {
-        let limits = RateLimits::default();
-        drop(limits.lane(&identity("a"), RateClass::Read));
-        limits.forget_idle();
-        assert!(lock(&limits.lanes).is_empty());
-    }
-}
+mod tests;

@@ -34,8 +34,18 @@ impl fmt::Debug for PendingRead {
 pub struct ReadGroup {
     /// The source.
     pub source: Source,
+    /// The number of the read, which no other read of this queue has.
+    pub number: u64,
     /// The pending reads.
     pub reads: Vec<PendingRead>,
+}
+
+/// A read in flight.
+#[derive(Debug)]
+struct ReadInFlight {
+    number: u64,
+    /// The requests that joined it.
+    joined: Vec<PendingRead>,
 }
 
 /// The pending reads of one identity.
@@ -44,17 +54,26 @@ pub struct ReadQueue {
     /// The sources with pending reads, in the order of their first request.
     order: VecDeque<Source>,
     waiting: HashMap<Source, Vec<PendingRead>>,
-    /// The sources with a read in flight, with the requests that joined it.
-    joined: HashMap<Source, Vec<PendingRead>>,
+    /// The sources with a read in flight.
+    in_flight: HashMap<Source, ReadInFlight>,
+    /// The number of the last read.
+    last: u64,
 }
 
 impl ReadQueue {
     /// Adds a pending read. It joins a read in flight where that read can answer it.
     pub fn push(&mut self, source: &Source, read: PendingRead) {
-        match self.joined.get_mut(source) {
-            Some(joined) if read.request.version_id.is_some() => joined.push(read),
+        match self.in_flight.get_mut(source) {
+            Some(in_flight) if read.request.version_id.is_some() => in_flight.joined.push(read),
             _ => self.enqueue(source, read),
         }
+    }
+
+    /// Whether a pending read makes a call that no other one makes.
+    #[must_use]
+    pub fn needs_call(&self, source: &Source, read: &ReadRequest) -> bool {
+        let joins = read.version_id.is_some() && self.in_flight.contains_key(source);
+        !joins && !self.waiting.contains_key(source)
     }
 
     fn enqueue(&mut self, source: &Source, read: PendingRead) {
@@ -75,7 +94,7 @@ impl ReadQueue {
     /// Whether no read waits or is in flight.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.order.is_empty() && self.joined.is_empty()
+        self.order.is_empty() && self.in_flight.is_empty()
     }
 
     /// Removes the reads of the next call: those of several sources at AWSCURRENT where `batches` are possible, else
@@ -88,15 +107,17 @@ impl ReadQueue {
                 batches && first.version.is_current() && source.version.is_current() && groups.len() < BATCH_LIMIT
             });
             // A second read of a source begins after the first one ended, so that their answers stay apart.
-            if !fits || self.joined.contains_key(&source) {
+            if !fits || self.in_flight.contains_key(&source) {
                 skipped.push_back(source);
                 continue;
             }
             let mut reads = self.waiting.remove(&source).unwrap_or_default();
             reads.retain(|read| !read.answer.is_closed());
             if !reads.is_empty() {
-                self.joined.insert(source.clone(), Vec::new());
-                groups.push(ReadGroup { source, reads });
+                self.last += 1;
+                let number = self.last;
+                self.in_flight.insert(source.clone(), ReadInFlight { number, joined: Vec::new() });
+                groups.push(ReadGroup { source, number, reads });
             }
         }
         self.order = skipped;
@@ -107,7 +128,8 @@ impl ReadQueue {
     /// read that failed (`None`) answers all of them.
     pub fn finish(&mut self, source: &Source, version_id: Option<&str>) -> Vec<PendingRead> {
         let mut served = Vec::new();
-        for read in self.joined.remove(source).unwrap_or_default() {
+        let joined = self.in_flight.remove(source).map(|in_flight| in_flight.joined);
+        for read in joined.unwrap_or_default() {
             if version_id.is_none_or(|id| read.request.version_id.as_deref() == Some(id)) {
                 served.push(read);
             } else {
@@ -115,6 +137,13 @@ impl ReadQueue {
             }
         }
         served
+    }
+
+    /// Drops a read that nobody goes on with, and the requests that joined it. Their senders learn of it.
+    pub fn abandon(&mut self, source: &Source, number: u64) {
+        if self.in_flight.get(source).is_some_and(|in_flight| in_flight.number == number) {
+            self.in_flight.remove(source);
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::aws::audit::{AuditLog, ReadOutcome, ReadRecord};
 use crate::aws::read_queue::PendingRead;
+use crate::aws::read_request::Selection;
 use crate::aws::shared_version::SharedVersion;
 use crate::domain::secret::description::answers;
 use crate::domain::secret::error::{SourceError, SourceErrorKind};
@@ -51,7 +52,7 @@ pub(super) fn record_read(
     let mut refusals = Vec::with_capacity(pending.len());
     record.served.clear();
     for read in pending {
-        let check = if is_of_source { (read.request.check)(&version) } else { Err(SourceErrorKind::WrongSecret) };
+        let check = if is_of_source { checked(read, &version) } else { Err(SourceErrorKind::WrongSecret) };
         refusals.push(check.as_ref().err().copied());
         record.served.push(read.request.served_with(check));
     }
@@ -62,6 +63,13 @@ pub(super) fn record_read(
     record.request_id = version.request_id.as_deref();
     write(audit, &mut record, &reference)?;
     Ok(RecordedVersion { version, refusals })
+}
+
+/// The check of one binding. One that panics refuses the value to that binding alone: the read is shared and must be on
+/// record.
+fn checked(read: &PendingRead, version: &SharedVersion) -> Result<Selection, SourceErrorKind> {
+    let check = std::panic::AssertUnwindSafe(|| (read.request.check)(version));
+    std::panic::catch_unwind(check).unwrap_or(Err(SourceErrorKind::Unavailable))
 }
 
 /// The record of a read whose answer did not arrive, without the names of secret and identity.

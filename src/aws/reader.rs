@@ -2,9 +2,11 @@
 //! binding, and share the value. The last binding that drops the value frees its memory.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -65,6 +67,11 @@ struct IdentityQueue {
 }
 
 impl IdentityQueue {
+    /// Whether it has something to do or to remember.
+    fn is_of_use(&self) -> bool {
+        self.workers > 0 || !self.reads.is_idle() || !self.allows_batches()
+    }
+
     fn allows_batches(&self) -> bool {
         self.batch_denied.is_none_or(|denied| denied.elapsed() > DENIED_RETRY)
     }
@@ -98,7 +105,17 @@ impl Worker {
             if groups.is_empty() {
                 return;
             }
-            reader.serve(&self.identity, groups).await;
+            let begun: Vec<(Source, u64)> = groups.iter().map(|group| (group.source.clone(), group.number)).collect();
+            let served = AssertUnwindSafe(reader.serve(&self.identity, groups)).catch_unwind().await;
+            if served.is_err() {
+                // Nobody else would end these reads, and later requests would join them for ever.
+                tracing::error!(identity = %self.identity.describe(), "a read ended by a fault of Bindery; its bindings ask again");
+                let mut queues = reader.queues();
+                let queue = queues.entry(self.identity.clone()).or_default();
+                for (source, number) in &begun {
+                    queue.reads.abandon(source, *number);
+                }
+            }
         }
     }
 
@@ -112,7 +129,7 @@ impl Worker {
         if groups.is_empty() {
             self.ended = true;
             queue.workers -= 1;
-            if queue.workers == 0 && queue.reads.is_idle() && queue.batch_denied.is_none() {
+            if !queue.is_of_use() {
                 queues.remove(&self.identity);
             }
         }
@@ -167,7 +184,14 @@ impl Reader {
         let (answer, receiver) = oneshot::channel();
         {
             let mut queues = self.0.queues();
+            if !queues.contains_key(identity) {
+                queues.retain(|_, queue| queue.is_of_use());
+            }
             let queue = queues.entry(identity.clone()).or_default();
+            let namespace = &*request.binding.namespace;
+            if queue.reads.needs_call(source, &request) && !self.0.limits.tenants.pay([namespace]) {
+                return Err(SourceError::new(SourceErrorKind::TenantLimit, source.secret.to_string()));
+            }
             queue.reads.push(source, PendingRead { request, answer });
             queue.last_request = Some(Instant::now());
             if queue.workers < queue.reads.calls(queue.allows_batches()).min(WORKERS) {
@@ -314,7 +338,7 @@ impl ReaderInner {
 
     /// Records a read and answers its requests.
     fn finish(&self, identity: &Identity, group: ReadGroup, result: Result<SharedVersion, SourceError>) {
-        let ReadGroup { source, mut reads } = group;
+        let ReadGroup { source, mut reads, .. } = group;
         let version_id = result.as_ref().ok().map(|version| version.version_id.clone());
         if let Some(queue) = self.queues().get_mut(identity) {
             reads.extend(queue.reads.finish(&source, version_id.as_deref()));
@@ -347,3 +371,6 @@ impl ReaderInner {
 fn kibibytes(version: &SecretVersion) -> usize {
     version.payload.len().div_ceil(1024).clamp(1, MAX_VALUE_KIB as usize)
 }
+
+#[cfg(test)]
+mod tests;

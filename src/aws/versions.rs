@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use k8s_openapi::jiff::SignedDuration;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use tokio::sync::{OwnedMutexGuard, mpsc};
 use tokio::time::{Instant, sleep_until};
 
@@ -36,8 +36,8 @@ use crate::domain::secret::version::{ListedVersion, SecretVersion};
 
 /// Events request at most one `DescribeSecret` of a secret within this time.
 const EVENT_PAUSE: Duration = Duration::from_secs(5);
-/// The clocks of this machine and of AWS differ by less than this.
-const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(30);
+/// The clocks of the services of AWS differ by less than this, the second included to which events are cut.
+const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(5);
 /// The descriptions that run at once after a list.
 const CONFIRMATIONS: usize = 16;
 
@@ -59,6 +59,8 @@ pub struct Versions {
     /// The region of identities that name none.
     region: Option<String>,
     index: Mutex<VersionIndex>,
+    /// The time of AWS, as far as messages tell it: the clock of this machine may be any distance away.
+    aws_time: Mutex<Option<Timestamp>>,
     changes: mpsc::UnboundedSender<BindingName>,
 }
 
@@ -72,7 +74,7 @@ impl Versions {
         region: Option<String>,
     ) -> (Self, mpsc::UnboundedReceiver<BindingName>) {
         let (changes, receiver) = mpsc::unbounded_channel();
-        (Self { api, limits, region, index: Mutex::default(), changes }, receiver)
+        (Self { api, limits, region, index: Mutex::default(), aws_time: Mutex::default(), changes }, receiver)
     }
 
     fn index(&self) -> MutexGuard<'_, VersionIndex> {
@@ -111,7 +113,14 @@ impl Versions {
                 return known.map(Some);
             }
             if self.index().prefers_list(identity, requested) {
-                self.sweep(identity).await.map_err(|error| error.about(&secret.to_string()))?;
+                if !self.limits.tenants.pay([request.namespace]) {
+                    return Err(SourceError::new(SourceErrorKind::TenantLimit, secret.to_string()));
+                }
+                if let Err(failure) = self.sweep(identity).await {
+                    let payer = Some(request.namespace);
+                    let request = DescribeRequest { identity, secret, requested, discovery: Discovery::Request, payer };
+                    return self.without_list(&request, &failure).await;
+                }
                 if let Some(known) = self.index().known(identity, secret, request, requested) {
                     return known.map(Some);
                 }
@@ -122,7 +131,8 @@ impl Versions {
         if let Some(known) = self.index().known(identity, secret, request, requested) {
             return known.map(Some);
         }
-        let request = DescribeRequest { identity, secret, requested, discovery: Discovery::Request };
+        let payer = Some(request.namespace);
+        let request = DescribeRequest { identity, secret, requested, discovery: Discovery::Request, payer };
         self.describe_locked(&request, lock).await
     }
 
@@ -135,18 +145,39 @@ impl Versions {
         version_history(&*self.api, &self.limits, identity, secret).await
     }
 
+    /// Describes one secret after the list of all failed, while the others wait. If AWS answers that, each of them is
+    /// described as well; if not, they share the failure, since AWS is away.
+    async fn without_list(
+        &self,
+        request: &DescribeRequest<'_>,
+        failure: &SourceError,
+    ) -> Result<Option<Snapshot>, SourceError> {
+        // Without credentials no other call succeeds.
+        let answer = match failure.kind {
+            SourceErrorKind::CredentialsFailed => Err(failure.about(&request.secret.to_string())),
+            _ => self.describe(request).await,
+        };
+        if let Err(error) = &answer
+            && error.is_passing()
+            && error.kind != SourceErrorKind::TenantLimit
+        {
+            self.index().view(request.identity).list_failure = Some((error.clone(), Instant::now()));
+        }
+        answer
+    }
+
     /// Lists the secrets of an identity, and describes those whose versions differ from the index.
     async fn sweep(self: &Arc<Self>, identity: &Identity) -> Result<(), SourceError> {
         let request = self.index().list_request(identity, Instant::now());
         let listing = match list_secrets(&*self.api, &self.limits, identity, &request).await {
             Ok(listing) => listing,
-            Err(error) if error.kind == SourceErrorKind::AccessDenied => {
-                tracing::info!(identity = %identity.describe(), "secrets are described one by one, since IAM does not allow secretsmanager:ListSecrets");
-                self.index().view(identity).list_denied = Some(Instant::now());
-                return Ok(());
-            }
             Err(error) => {
-                self.index().view(identity).list_failure = Some((error.clone(), Instant::now()));
+                self.index().record_list_failure(identity, &error, Instant::now());
+                if error.kind == SourceErrorKind::AccessDenied {
+                    tracing::info!(identity = %identity.describe(), "secrets are described one by one, since IAM does not allow secretsmanager:ListSecrets");
+                    return Ok(());
+                }
+                tracing::warn!(identity = %identity.describe(), region = identity.region.as_deref(), code = error.code.as_deref(), "secretsmanager:ListSecrets failed; until it works again secrets are described one by one");
                 return Err(error);
             }
         };
@@ -158,8 +189,11 @@ impl Versions {
             let (versions, identity) = (&versions, &identity);
             futures::stream::iter(unconfirmed)
                 .for_each_concurrent(CONFIRMATIONS, |secret| async move {
-                    let request =
-                        DescribeRequest { identity, secret: &secret, requested, discovery: Discovery::Request };
+                    if !versions.index().is_registered(identity, &secret) {
+                        return;
+                    }
+                    let (secret, discovery) = (&secret, Discovery::Request);
+                    let request = DescribeRequest { identity, secret, requested, discovery, payer: None };
                     // The index keeps a failure for the bindings of the secret.
                     let _ = versions.describe(&request).await;
                 })
@@ -185,10 +219,26 @@ impl Versions {
         request: &DescribeRequest<'_>,
         _lock: OwnedMutexGuard<()>,
     ) -> Result<Option<Snapshot>, SourceError> {
-        if let Some(known) = self.index().known_description(request) {
-            return known;
+        let known = self.index().known_description(request);
+        let answer = match known {
+            Some(known) => known,
+            None if self.is_paid(request) => self.describe_now(request).await,
+            None => Err(SourceError::new(SourceErrorKind::TenantLimit, request.secret.to_string())),
+        };
+        self.index().drop_unregistered(request.identity, request.secret);
+        answer
+    }
+
+    fn is_paid(&self, request: &DescribeRequest<'_>) -> bool {
+        if let Some(payer) = request.payer {
+            return self.limits.tenants.pay([payer]);
         }
-        let start = DescribeStart::now();
+        let registered = self.index().registered(request.identity, request.secret);
+        self.limits.tenants.pay(registered.iter().map(|binding| &*binding.namespace))
+    }
+
+    async fn describe_now(&self, request: &DescribeRequest<'_>) -> Result<Option<Snapshot>, SourceError> {
+        let start = DescribeStart { at: Instant::now(), time: *self.aws_time() };
         let describe = || self.api.describe(request.identity, request.secret);
         let answer = self.limits.send(request.identity, RateClass::Read, describe).await;
         let answer = answer.and_then(|description| checked(request.secret, description));
@@ -203,9 +253,17 @@ impl Versions {
         self.notify(changed);
     }
 
+    fn aws_time(&self) -> MutexGuard<'_, Option<Timestamp>> {
+        self.aws_time.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Describes the secret that an event names, where a binding is registered for it.
     pub async fn handle_event(&self, event: &SecretEvent) -> EventOutcome {
         let requested = Instant::now();
+        {
+            let mut known = self.aws_time();
+            *known = (*known).max(event.sent);
+        }
         let affected = self.index().affected(event, self.region.as_deref());
         if affected.is_empty() {
             return EventOutcome::Unregistered;
@@ -225,16 +283,31 @@ impl Versions {
     ) -> bool {
         let last = self.index().entry(identity, secret).last_describe;
         if let Some(last) = last {
-            // A description that began well after the event has the change, however often the event is delivered.
-            if event.time.is_some_and(|time| last.time.duration_since(time) > CLOCK_SKEW) {
+            // A description that began well after the event has the change, however often the event is delivered. AWS
+            // tells both times.
+            if let (Some(event), Some(described)) = (event.time, last.time)
+                && described.duration_since(event) > CLOCK_SKEW
+            {
                 return true;
             }
             if last.at + EVENT_PAUSE > requested {
                 sleep_until(last.at + EVENT_PAUSE).await;
             }
         }
-        match self.describe(&DescribeRequest { identity, secret, requested, discovery: Discovery::Event }).await {
+        // Meanwhile the last of the bindings may be gone or suspended.
+        if !self.index().is_registered(identity, secret) {
+            self.index().drop_unregistered(identity, secret);
+            return true;
+        }
+        let request = DescribeRequest { identity, secret, requested, discovery: Discovery::Event, payer: None };
+        match self.describe(&request).await {
             Ok(Some(_)) => true,
+            Err(error) if error.kind == SourceErrorKind::TenantLimit => {
+                // The bindings ask as their namespaces can pay, and the message is in nobody's way.
+                let bindings = self.index().invalidate_once(identity, secret);
+                self.notify(bindings);
+                true
+            }
             Ok(None) => {
                 // IAM allows only reads, so the bindings read.
                 let bindings = self.index().invalidate(identity, secret);
@@ -287,5 +360,7 @@ fn checked(secret: &SecretId, description: Description) -> Result<Description, S
     Ok(description)
 }
 
+#[cfg(test)]
+mod tenant_tests;
 #[cfg(test)]
 mod tests;

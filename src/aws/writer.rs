@@ -148,6 +148,9 @@ impl Writer {
         F: Future<Output = Result<Option<String>, SourceError>>,
     {
         let described = authorization.identity.describe();
+        if !self.limits.tenants.pay([&*authorization.binding.namespace]) {
+            return Err(SourceError::new(SourceErrorKind::TenantLimit, authorization.arn.clone()));
+        }
         let mut record = intent(authorization, summary, &described);
         self.record(&record)?;
         let result = self.limits.send(&authorization.identity, RateClass::Write, request).await;

@@ -14,6 +14,7 @@ use crate::kubernetes::report::{StatusError, write_conditions, write_grant_statu
 use crate::kubernetes::unreadable::Unreadable;
 use crate::reconcile::context::Context;
 use crate::reconcile::unreadable::conditions;
+use crate::settings::{Feature, Features};
 use crate::state::backoff::Backoff;
 use crate::state::bindings::Scope;
 
@@ -28,7 +29,9 @@ pub async fn keep_current(context: &Context) {
     loop {
         clock.tick().await;
         let served = served(context.state.bindings.scopes());
-        for object in context.authorization.grants() {
+        let grants = context.authorization.grants();
+        refused.retain(|name, _| grants.iter().any(|grant| grant.name_any() == *name));
+        for object in grants {
             let name = object.name_any();
             let grant = match &object.0 {
                 Ok(grant) => grant,
@@ -38,14 +41,21 @@ pub async fn keep_current(context: &Context) {
                 }
             };
             let before = grant.status.clone().unwrap_or_default();
-            let after = status(grant, &before, served.get(&name).copied().unwrap_or_default(), Timestamp::now());
+            let after = status(
+                grant,
+                &before,
+                served.get(&name).copied().unwrap_or_default(),
+                context.settings.features,
+                Timestamp::now(),
+            );
             let pauses = refused.get(&name).is_some_and(|(_, until)| Instant::now() < *until);
             if after == before || pauses {
                 continue;
             }
             let permit = context.clients.kubernetes.permit();
-            match write_grant_status(permit.writes().await, &name, &after).await {
-                Ok(()) | Err(StatusError::Gone) => {
+            match write_grant_status(permit.writes().await, &grant.metadata, &after).await {
+                // What changed meanwhile is seen in the next round.
+                Ok(()) | Err(StatusError::Gone | StatusError::Conflict) => {
                     refused.remove(&name);
                 }
                 Err(error) => {
@@ -84,12 +94,21 @@ fn served(scopes: &[Scope]) -> BTreeMap<String, usize> {
 }
 
 /// The status of a grant, as a pure function.
-fn status(grant: &SecretGrant, before: &SecretGrantStatus, served: usize, now: Timestamp) -> SecretGrantStatus {
+fn status(
+    grant: &SecretGrant,
+    before: &SecretGrantStatus,
+    served: usize,
+    features: Features,
+    now: Timestamp,
+) -> SecretGrantStatus {
+    let by_account = grant.spec.aws.as_ref().is_some_and(|aws| aws.service_account_name.is_some());
+    let off = features.require(Feature::ServiceAccountTokens).err().filter(|_| by_account);
     let ended = grant.spec.expires_at.as_ref().is_some_and(|end| end.0 <= now);
-    let (ready, reason, message) = match fault(grant) {
-        Some(fault) => ("False", Reason::InvalidSpec, fault),
-        None if ended => ("False", Reason::GrantExpired, "the grant has ended and serves nobody".to_owned()),
-        None => ("True", Reason::Allowed, "the grant serves the bindings that it allows".to_owned()),
+    let (ready, reason, message) = match (fault(grant), off) {
+        (Some(fault), _) => ("False", Reason::InvalidSpec, fault),
+        (None, _) if ended => ("False", Reason::GrantExpired, "the grant has ended and serves nobody".to_owned()),
+        (None, Some(off)) => ("False", Reason::FeatureOff, format!("spec.aws.serviceAccountName: {off}")),
+        (None, None) => ("True", Reason::Allowed, "the grant serves the bindings that it allows".to_owned()),
     };
     let same = before.conditions.iter().find(|condition| condition.type_ == "Ready" && condition.status == ready);
     let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
@@ -107,7 +126,7 @@ fn status(grant: &SecretGrant, before: &SecretGrantStatus, served: usize, now: T
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{GrantedSecret, SecretGrantSpec};
+    use crate::api::{AwsAccess, GrantedSecret, SecretGrantSpec};
 
     #[test]
     fn a_grant_says_whether_it_serves_and_stays_the_same_while_nothing_changes() {
@@ -116,17 +135,22 @@ mod tests {
         let mut grant =
             SecretGrant::new("g", SecretGrantSpec { secrets: secrets("app"), ..SecretGrantSpec::default() });
         grant.metadata.generation = Some(1);
+        let on = Features { service_account_tokens: true, ..Features::default() };
         let ready = |status: &SecretGrantStatus| {
             let condition = &status.conditions[0];
             format!("{}/{}", condition.status, condition.reason)
         };
-        let first = status(&grant, &SecretGrantStatus::default(), 3, at(0));
+        let first = status(&grant, &SecretGrantStatus::default(), 3, on, at(0));
         assert_eq!((ready(&first), first.bindings), ("True/Allowed".to_owned(), Some(3)));
-        assert_eq!(status(&grant, &first, 3, at(100)), first);
+        assert_eq!(status(&grant, &first, 3, on, at(100)), first);
+        let aws = AwsAccess { service_account_name: Some("reader".to_owned()), ..AwsAccess::default() };
+        grant.spec.aws = Some(aws);
+        assert_eq!(ready(&status(&grant, &first, 3, on, at(0))), "True/Allowed");
+        assert_eq!(ready(&status(&grant, &first, 3, Features::default(), at(0))), "False/FeatureOff");
         grant.spec.expires_at = Some(Time(at(50)));
-        assert_eq!(ready(&status(&grant, &first, 3, at(49))), "True/Allowed");
-        assert_eq!(ready(&status(&grant, &first, 0, at(50))), "False/GrantExpired");
+        assert_eq!(ready(&status(&grant, &first, 3, on, at(49))), "True/Allowed");
+        assert_eq!(ready(&status(&grant, &first, 0, on, at(50))), "False/GrantExpired");
         grant.spec.secrets = secrets("{namespace}x");
-        assert_eq!(ready(&status(&grant, &first, 0, at(50))), "False/InvalidSpec");
+        assert_eq!(ready(&status(&grant, &first, 0, on, at(50))), "False/InvalidSpec");
     }
 }

@@ -8,10 +8,14 @@
 //! | [`work_queue`] | when which binding is reconciled next, pure |
 //! | [`resync`] | the net under the watches: each binding is reconciled once in a while |
 //! | [`run_loop`] | one task for each reconcile, while this process leads |
+//! | [`panics`] | the pauses of bindings whose reconcile panicked |
 //! | [`startup`] | the first reconciles after a start |
 //! | [`grant_status`] | the status of grants |
+//! | [`fence`] | the test of the fence around the operator |
 
+pub mod fence;
 pub mod grant_status;
+pub mod panics;
 pub mod prepare;
 pub mod resync;
 pub mod run_loop;

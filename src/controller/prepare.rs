@@ -84,8 +84,7 @@ pub fn prepare(client: Client, aws: AwsClients, surroundings: Surroundings) -> (
     let (requeue, triggers) = Requeue::new();
     let (grants_store, grants) = reflector::store();
     let (namespaces_store, namespaces) = reflector::store();
-    let region = settings.region.clone();
-    let authorization = Authorization::new(grants_store, namespaces_store, region, aws.reader.clone());
+    let authorization = Authorization::new(grants_store, namespaces_store, settings.clone(), aws.reader.clone());
     let context = Arc::new(Context {
         clients: Clients {
             events: Events::new(client.clone(), settings.identity.clone()),
@@ -108,7 +107,7 @@ pub fn prepare(client: Client, aws: AwsClients, surroundings: Surroundings) -> (
         },
         settings,
         metrics,
-        key,
+        key: Arc::new(key),
     });
     (context, Watches { bindings, grants, namespaces, health }, triggers)
 }

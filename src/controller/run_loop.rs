@@ -1,19 +1,22 @@
 //! The run loop of a process that leads: one task for each reconcile.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::controller::panics::Panics;
 use crate::controller::prepare::Triggers;
 use crate::controller::resync::Resync;
 use crate::controller::work_queue::WorkQueue;
 use crate::controller::{grant_status, startup};
 use crate::domain::name::BindingName;
-use crate::reconcile::binding::entry::reconcile;
+use crate::reconcile::binding::entry::{PANICKED, reconcile};
 use crate::reconcile::context::Context;
 use crate::state::bindings::name_of;
 
@@ -34,7 +37,12 @@ pub async fn lead(
     if !is_complete(&context).await {
         return;
     }
-    let running = reconciles(context.clone(), triggers, shutdown);
+    let one = |binding: BindingName| {
+        let context = context.clone();
+        async move { reconcile(&binding, &context).await }
+    };
+    let all = || context.state.bindings.all().map(|binding| name_of(&binding)).collect();
+    let running = reconciles(one, |binding| forget_panicked(&context, binding), all, triggers, shutdown);
     // What changes from here on is triggered by the watches, and what was there before, from now on.
     context.state.requeue.begin();
     let warm_up = async {
@@ -58,33 +66,41 @@ pub async fn lead(
 }
 
 /// Makes the reconciles that are triggered, each as a task of its own: one that waits for AWS takes no place from the
-/// others.
-async fn reconciles(context: Arc<Context>, mut triggers: Triggers, shutdown: impl Future<Output = ()>) {
+/// others, and one that panics ends alone.
+async fn reconciles<F>(
+    reconcile: impl Fn(BindingName) -> F,
+    forget: impl Fn(&BindingName),
+    all: impl Fn() -> Vec<BindingName>,
+    mut triggers: Triggers,
+    shutdown: impl Future<Output = ()>,
+) where
+    F: Future<Output = Option<Duration>> + Send + 'static,
+{
     let (mut queue, mut under_way) = (WorkQueue::default(), JoinSet::new());
-    let (mut triggered, mut resync) = (Vec::new(), Resync::default());
+    let (mut triggered, mut resync, mut panics) = (Vec::new(), Resync::default(), Panics::default());
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         while let Some(binding) = queue.next(Instant::now()) {
-            let context = context.clone();
-            under_way.spawn(async move {
-                let next = reconcile(&binding, &context).await;
-                (binding, next)
-            });
+            let reconcile = AssertUnwindSafe(reconcile(binding.clone())).catch_unwind();
+            under_way.spawn(async move { (binding, reconcile.await) });
         }
         let wakes = queue.wakes();
         tokio::select! {
             biased;
             () = &mut shutdown => break,
             Some(ended) = under_way.join_next() => match ended {
-                Ok((binding, next)) => {
+                Ok((binding, ended)) => {
+                    let next = if let Ok(next) = ended {
+                        panics.forget(&binding);
+                        next
+                    } else {
+                        forget(&binding);
+                        Some(panics.pause(&binding, fastrand::f64()))
+                    };
                     queue.ended(&binding, next.map(|pause| Instant::now() + pause.min(LONGEST_PAUSE)));
                 }
-                // Nobody knows what a reconcile that panicked left undone, so the process ends and begins anew.
-                Err(error) => {
-                    if let Ok(panic) = error.try_into_panic() {
-                        std::panic::resume_unwind(panic);
-                    }
-                }
+                // A task that was caught does not panic, and none is cancelled.
+                Err(error) => tracing::error!(cancelled = error.is_cancelled(), "a reconcile was lost"),
             },
             _ = triggers.recv_many(&mut triggered, AT_ONCE) => {
                 let now = Instant::now();
@@ -93,12 +109,20 @@ async fn reconciles(context: Arc<Context>, mut triggers: Triggers, shutdown: imp
                 }
             }
             () = resync.tick() => {
-                resync.ask(&mut queue, context.state.bindings.all().map(|binding| name_of(&binding)));
+                resync.ask(&mut queue, all().into_iter());
             }
             () = sleep_until(wakes.unwrap_or_else(Instant::now)), if wakes.is_some() => {}
         }
     }
     while under_way.join_next().await.is_some() {}
+}
+
+/// Forgets what is remembered of a binding whose reconcile panicked, since nobody knows what was left half done.
+fn forget_panicked(context: &Context, binding: &BindingName) {
+    let (namespace, name) = (&binding.namespace, &binding.name);
+    tracing::error!(%namespace, %name, "a fault of Bindery ended a reconcile; it is tried again with growing pauses");
+    context.forget(binding);
+    context.metrics.reconciled(PANICKED, Duration::ZERO);
 }
 
 /// Waits until what a reconcile is decided by is known. False where it never will be.
@@ -112,4 +136,34 @@ async fn is_complete(context: &Context) -> bool {
         tracing::warn!("published Secrets cannot be watched, so edits of them are not seen");
     }
     known
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use std::sync::Mutex;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_binding_that_panics_is_tried_with_growing_pauses_and_the_others_go_on() {
+        let (asks, triggers) = mpsc::unbounded_channel();
+        let (counts, forgotten) = (Arc::new(Mutex::new(BTreeMap::new())), Mutex::new(0));
+        let reconcile = |binding: BindingName| {
+            let counts = counts.clone();
+            async move {
+                *counts.lock().unwrap().entry(binding.name.to_string()).or_insert(0) += 1;
+                assert!(&*binding.name != "bad", "a value");
+                Some(Duration::from_secs(10))
+            }
+        };
+        for name in ["bad", "good"] {
+            asks.send(BindingName::new("n", name)).unwrap();
+        }
+        let shutdown = tokio::time::sleep(Duration::from_secs(600));
+        reconciles(reconcile, |_| *forgotten.lock().unwrap() += 1, Vec::new, triggers, shutdown).await;
+        let counts = counts.lock().unwrap();
+        assert!((58..=61).contains(&counts["good"]), "{counts:?}");
+        assert!((8..=20).contains(&counts["bad"]), "{counts:?}");
+        assert_eq!(*forgotten.lock().unwrap(), counts["bad"]);
+    }
 }

@@ -78,11 +78,12 @@ async fn register(context: &Context, name: &BindingName, asks: &mut bool) -> Vec
     if manifest.metadata.deletion_timestamp.is_some() || manifest.spec.suspend.unwrap_or_default() {
         return Vec::new();
     }
-    let Ok(binding) = Binding::parse(manifest, &context.settings.denied_metadata) else { return Vec::new() };
+    let Ok(binding) = Binding::parse(manifest) else { return Vec::new() };
     let wants = requested_keys(&binding.mapping);
-    if wants.keys().any(|secret| matches!(secret, SecretId::Arn(_))) && std::mem::take(asks) {
+    if *asks && context.authorization.needs_account(&binding, &wants) {
+        *asks = false;
         // The reconcile reports a failure.
-        let _ = timeout(GATHERING, Box::pin(context.authorization.access(&binding))).await;
+        let _ = Box::pin(context.authorization.access(&binding)).await;
     }
     let Ok(access) = context.authorization.decide(&binding, &wants) else { return Vec::new() };
     let fresh = relied_on_for(interval(&context.settings, binding.refresh));

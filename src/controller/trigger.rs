@@ -152,14 +152,17 @@ impl GrantVersion {
     }
 }
 
-/// The labels of namespaces as last observed.
+/// The labels of namespaces as last observed, and whether they consent to Jobs.
 #[derive(Debug, Default)]
-pub struct KnownNamespaces(KnownObjects<String, BTreeMap<String, String>>);
+pub struct KnownNamespaces(KnownObjects<String, (BTreeMap<String, String>, bool)>);
 
 impl KnownNamespaces {
-    /// Takes in an event of the watch, once the store has it. Answers the namespaces whose labels changed.
+    /// Takes in an event of the watch, once the store has it. Answers the namespaces whose labels or consent
+    /// changed.
     pub fn observe(&mut self, event: &Event<NamespaceObject>) -> Option<Affected> {
-        let changes = self.0.observe(event, |namespace| (namespace.name_any(), namespace.labels().clone()));
+        let changes = self
+            .0
+            .observe(event, |namespace| (namespace.name_any(), (namespace.labels().clone(), namespace.permits_jobs())));
         changes.into_iter().map(|change| Affected::of(change.of)).reduce(Affected::and)
     }
 }
@@ -260,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_change_of_labels_of_a_namespace_concerns_its_bindings() {
+    fn only_a_change_of_labels_or_consent_of_a_namespace_concerns_its_bindings() {
         let namespace = |label: &str, annotation: &str| -> NamespaceObject {
             let metadata =
                 serde_json::json!({"name": "n", "labels": {"team": label}, "annotations": {"a": annotation}});
@@ -272,6 +275,10 @@ mod tests {
         assert_eq!(namespaces.observe(&Event::InitDone), Some(Affected::of("n".to_owned())));
         assert_eq!(namespaces.observe(&Event::Apply(namespace("x", "2"))), None);
         assert_eq!(namespaces.observe(&Event::Apply(namespace("y", "2"))), Some(Affected::of("n".to_owned())));
+        let metadata =
+            serde_json::json!({"name": "n", "labels": {"team": "y"}, "annotations": {"bindery.dev/run": "allowed"}});
+        let consents = serde_json::from_value(serde_json::json!({"metadata": metadata})).unwrap();
+        assert_eq!(namespaces.observe(&Event::Apply(consents)), Some(Affected::of("n".to_owned())));
     }
 
     #[test]

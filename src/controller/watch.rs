@@ -19,7 +19,8 @@ use crate::controller::trigger;
 use crate::controller::trigger::{Affected, ChangedBinding, KnownBindings, KnownGrants, KnownNamespaces};
 use crate::domain::target::SecretMeta;
 use crate::kubernetes::binding_object::BindingObject;
-use crate::kubernetes::list_watch::{Heard, ListWatch, WatchedKind};
+use crate::kubernetes::list_watch::{Heard, ListWatch, SecretSource, WatchSource, WatchedKind};
+use crate::kubernetes::watched_secret::WatchedSecret;
 use crate::reconcile::context::Context;
 use crate::state::bindings::{Scope, name_of};
 use crate::state::health::WatchClock;
@@ -46,9 +47,9 @@ pub async fn watch(context: Arc<Context>, watches: Watches) {
     };
     let client = context.clients.kubernetes.watch_client();
     let clock = |kind, namespace: Option<&String>| WatchClock::new(&watches.health, kind, namespace.cloned());
-    let every_grant = WatchedKind { api: Api::all(client.clone()), labels: None };
+    let every_grant = WatchedKind::new(Api::all(client.clone()), None);
     let grants_clock = clock("SecretGrant", None);
-    let every_namespace = WatchedKind { api: Api::all(client.clone()), labels: None };
+    let every_namespace = WatchedKind::new(Api::all(client.clone()), None);
     let namespaces_clock = clock("Namespace", None);
     let mut running: Vec<BoxFuture<'_, ()>> = vec![
         keep(every_grant, watches.grants, context, grants_clock, move |event| affects(grants.observe(event))).boxed(),
@@ -58,7 +59,7 @@ pub async fn watch(context: Arc<Context>, watches: Watches) {
         .boxed(),
     ];
     for (scope, writer) in context.state.bindings.scopes().iter().zip(watches.bindings) {
-        let all = WatchedKind { api: api::<BindingObject>(scope, client), labels: None };
+        let all = WatchedKind::new(api::<BindingObject>(scope, client), None);
         let mut known = KnownBindings::default();
         let bindings_clock = clock("SecretBinding", scope.namespace.as_ref());
         let bindings = keep(all, writer, context, bindings_clock, move |event| {
@@ -66,7 +67,8 @@ pub async fn watch(context: Arc<Context>, watches: Watches) {
         });
         running.push(bindings.boxed());
         let labels = Some(format!("{LABEL_MANAGED}=true"));
-        let managed = WatchedKind { api: api::<SecretMeta>(scope, client), labels };
+        let kind = WatchedKind::new(api::<SecretMeta>(scope, client), labels);
+        let managed = SecretSource { kind, key: context.key.clone() };
         let targets_clock = clock("Secret", scope.namespace.as_ref());
         running
             .push(hear(managed, context, targets_clock, move |event| observe_targets(context, scope, event)).boxed());
@@ -92,12 +94,13 @@ async fn keep<K>(
 }
 
 /// Hands on the events of a watch, for ever, and keeps its clock.
-async fn hear<K>(kind: WatchedKind<K>, context: &Context, clock: WatchClock, mut observe: impl FnMut(&Event<K>))
+async fn hear<K, S>(source: S, context: &Context, clock: WatchClock, mut observe: impl FnMut(&Event<K>))
 where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K: Resource<DynamicType = ()> + Clone,
+    S: WatchSource<K>,
 {
     let name = K::kind(&());
-    let mut events = ListWatch::new(kind);
+    let mut events = ListWatch::new(source);
     loop {
         match events.next().await {
             Ok(heard) => {
@@ -145,8 +148,8 @@ fn observe_bindings(
 }
 
 /// Acts on an event of a watch of published Secrets.
-fn observe_targets(context: &Context, scope: &Scope, event: &Event<SecretMeta>) {
-    for touched in context.state.targets.observe(scope.namespace.as_deref(), event, &context.key) {
+fn observe_targets(context: &Context, scope: &Scope, event: &Event<WatchedSecret>) {
+    for touched in context.state.targets.observe(scope.namespace.as_deref(), event) {
         let affected = trigger::bindings_of_target(&touched, |namespace, name| {
             trigger::bindings_aiming_at(&scope.bindings, namespace, name)
         });

@@ -163,7 +163,7 @@ mod properties {
     }
 
     proptest! {
-        /// Against the plainest model: of each binding the earliest time asked for, and a set of passes.
+        /// Against the plainest model: of each binding the earliest time asked for, and a set of reconciles.
         #[test]
         fn nothing_that_was_asked_for_is_lost_or_early(steps in proptest::collection::vec(step(), 0..60)) {
             let start = Instant::now();

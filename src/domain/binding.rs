@@ -19,7 +19,8 @@ use crate::domain::render::template::Template;
 use crate::domain::rollout::policy::Restart;
 use crate::domain::rotation::rule::Rule;
 use crate::domain::secret::reference::{SecretId, Source, ValueFrom, VersionSelector};
-use crate::domain::target::reserved::{is_denied, tool_of_label, tool_of_name};
+use crate::domain::target::metadata::is_never;
+use crate::domain::target::reserved::{tool_of_label, tool_of_name};
 
 /// The shortest refresh interval.
 const MIN_REFRESH: Duration = Duration::from_secs(10);
@@ -78,6 +79,8 @@ pub struct BindingTarget {
     pub labels: BTreeMap<String, String>,
     /// Annotations to put on it.
     pub annotations: BTreeMap<String, String>,
+    /// Keys that are meant, though they change how programs run.
+    pub allow_keys: BTreeSet<String>,
     /// Whether the binding may adopt an existing Secret that consents.
     pub adopt: bool,
     /// Its fate once the binding is deleted.
@@ -107,7 +110,7 @@ impl Binding {
     ///
     /// # Errors
     /// The first wrong field.
-    pub fn parse(manifest: &SecretBinding, denied_metadata: &[String]) -> Result<Self, SpecError> {
+    pub fn parse(manifest: &SecretBinding) -> Result<Self, SpecError> {
         let spec = &manifest.spec;
         let target = spec.target.clone().unwrap_or_default();
         if spec.data.is_empty() && spec.data_from.is_empty() {
@@ -154,7 +157,7 @@ impl Binding {
                 text_only: target.text_only.unwrap_or_default(),
             },
             fingerprint_input: fingerprint_input(manifest),
-            target: parse_target(manifest, target, denied_metadata)?,
+            target: parse_target(manifest, target)?,
             rotation,
             restart,
             sync: manifest.annotations().get(ANNOTATION_SYNC).cloned(),
@@ -289,11 +292,7 @@ fn staged_restarts(rotation: &[Rule], restart: &Restart) -> Result<(), SpecError
     }
 }
 
-fn parse_target(
-    manifest: &SecretBinding,
-    target: TargetManifest,
-    denied: &[String],
-) -> Result<BindingTarget, SpecError> {
+fn parse_target(manifest: &SecretBinding, target: TargetManifest) -> Result<BindingTarget, SpecError> {
     let type_ = target.type_.unwrap_or_else(|| "Opaque".to_owned());
     if matches!(type_.as_str(), "kubernetes.io/service-account-token" | "bootstrap.kubernetes.io/token")
         || type_.starts_with("helm.sh/release")
@@ -312,18 +311,15 @@ fn parse_target(
             return Err(invalid("spec.target.labels", format!("\"{label}: {value}\" is reserved: {tool}; remove it")));
         }
     }
+    // Which other keys may be set, the grant and the operator's flag decide.
     for (field, keys) in
         [("spec.target.labels", target.labels.keys()), ("spec.target.annotations", target.annotations.keys())]
     {
-        for key in keys {
-            if is_denied(key, denied) {
-                return Err(invalid(
-                    field,
-                    format!(
-                        "{key:?} is reserved: it would give the Secret a meaning to Kubernetes or another tool; remove it"
-                    ),
-                ));
-            }
+        if let Some(key) = keys.into_iter().find(|key| is_never(key)) {
+            return Err(invalid(
+                field,
+                format!("{key:?} belongs to Kubernetes or Bindery and is never set; remove it"),
+            ));
         }
     }
     let deletion_policy = target.deletion_policy.unwrap_or_default();
@@ -331,7 +327,15 @@ fn parse_target(
     if adopt && deletion_policy != DeletionPolicy::Retain {
         return Err(invalid("spec.target.adopt", "needs deletionPolicy: Retain"));
     }
-    Ok(BindingTarget { name, type_, labels: target.labels, annotations: target.annotations, adopt, deletion_policy })
+    Ok(BindingTarget {
+        name,
+        type_,
+        labels: target.labels,
+        annotations: target.annotations,
+        allow_keys: target.allow_keys.into_iter().collect(),
+        adopt,
+        deletion_policy,
+    })
 }
 
 /// The parts of the spec that decide the content of the target, without those that decide the time and the grant of a read.
@@ -343,7 +347,7 @@ fn fingerprint_input(manifest: &SecretBinding) -> String {
     // The records of overlaps decide what overlaps publish.
     (spec.rotation, spec.restart) = (Vec::new(), None);
     // An empty target, `null` and none at all are the same.
-    spec.target = Some(spec.target.unwrap_or_default());
+    spec.target = Some(TargetManifest { allow_keys: Vec::new(), ..spec.target.unwrap_or_default() });
     let spec = serde_json::to_string(&spec).unwrap_or_default();
     format!("{}\n{spec}", manifest.uid().unwrap_or_default())
 }
@@ -356,7 +360,7 @@ mod tests {
 
     fn parse(spec: serde_json::Value) -> Result<Binding, SpecError> {
         let spec: SecretBindingSpec = serde_json::from_value(spec).unwrap();
-        Binding::parse(&SecretBinding::new("worker", spec), &["argocd.argoproj.io/".to_owned()])
+        Binding::parse(&SecretBinding::new("worker", spec))
     }
 
     fn error(spec: serde_json::Value) -> String {
@@ -406,23 +410,16 @@ mod tests {
     }
 
     #[test]
-    fn labels_that_have_a_power_are_refused_and_others_are_not() {
-        for (key, allowed) in [
-            ("app.kubernetes.io/name", true),
-            ("team", true),
-            ("example.com/bindery.dev", true),
-            ("notbindery.dev/x", true),
-            ("bindery.dev/managed", false),
-            ("x.bindery.dev/y", false),
-            ("kubernetes.io/metadata.name", false),
-            ("node.kubernetes.io/x", false),
-            ("x.k8s.io/y", false),
-            ("cluster.x-k8s.io/cluster-name", false),
-            ("owner", true),
-            ("argocd.argoproj.io/secret-type", false),
-        ] {
-            let spec = json!({"dataFrom": [{"secret": "a"}], "target": {"labels": {key: "x"}}});
-            assert_eq!(parse(spec).is_ok(), allowed, "{key}");
+    fn labels_and_annotations_of_kubernetes_and_bindery_are_refused_and_others_are_the_grants_to_judge() {
+        for (key, allowed) in [("team", true), ("bindery.dev/managed", false), ("x.k8s.io/y", false)] {
+            for field in ["labels", "annotations"] {
+                let spec = json!({"dataFrom": [{"secret": "a"}], "target": {field: {key: "x"}}});
+                let error = error(spec);
+                assert!(
+                    if allowed { error.is_empty() } else { error.contains("never set; remove it") },
+                    "{key}: {error}"
+                );
+            }
         }
     }
 
@@ -433,6 +430,8 @@ mod tests {
         assert_eq!(later.ok().unwrap().fingerprint_input, base);
         let empty = parse(json!({"dataFrom": [{"secret": "a"}], "target": {}}));
         assert_eq!(empty.ok().unwrap().fingerprint_input, base);
+        let meant = parse(json!({"dataFrom": [{"secret": "a"}], "target": {"allowKeys": ["PATH"]}}));
+        assert_eq!(meant.ok().unwrap().fingerprint_input, base);
         let other = parse(json!({"dataFrom": [{"secret": "a", "prefix": "X_"}]}));
         assert_ne!(other.ok().unwrap().fingerprint_input, base);
     }

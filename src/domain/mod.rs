@@ -15,6 +15,7 @@ pub mod duration;
 pub mod fingerprint;
 pub mod grant;
 pub mod inputs;
+pub mod metadata;
 pub mod name;
 pub mod note;
 pub mod payload;

@@ -13,13 +13,18 @@ use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 pub struct ApiServer {
     client: Client,
     requests: Semaphore,
+    /// Lists have a bound of their own, since anybody can make them large.
+    lists: Semaphore,
 }
+
+/// How many lists are read at once.
+const LISTS: usize = 4;
 
 impl ApiServer {
     /// An API server to which at most `concurrency` requests are under way at once.
     #[must_use]
     pub fn new(client: Client, concurrency: usize) -> Self {
-        Self { client, requests: Semaphore::new(concurrency) }
+        Self { client, requests: Semaphore::new(concurrency), lists: Semaphore::new(LISTS) }
     }
 
     /// The client of the watches, which are no requests of a reconcile.
@@ -32,7 +37,7 @@ impl ApiServer {
     /// instead: to wait for a second permit while holding one may wait for ever.
     #[must_use]
     pub const fn reads(&self) -> ReadClient<'_> {
-        ReadClient { client: &self.client, requests: Some(&self.requests) }
+        ReadClient { client: &self.client, requests: Some(&self.requests), lists: &self.lists }
     }
 
     /// A permit that is taken when it is first needed, and held until it is dropped.
@@ -65,7 +70,7 @@ impl Permit<'_> {
     /// A client that reads under this permit.
     pub async fn reads(&self) -> ReadClient<'_> {
         self.acquire().await;
-        ReadClient { client: &self.server.client, requests: None }
+        ReadClient { client: &self.server.client, requests: None, lists: &self.server.lists }
     }
 
     /// A client that writes under this permit.
@@ -113,6 +118,7 @@ pub struct ReadClient<'a> {
     client: &'a Client,
     /// Where the permit of each request comes from; `None` where a [`Permit`] is held.
     requests: Option<&'a Semaphore>,
+    lists: &'a Semaphore,
 }
 
 impl<'a> ReadClient<'a> {
@@ -122,7 +128,13 @@ impl<'a> ReadClient<'a> {
             Some(requests) => requests.acquire().await.ok(),
             None => None,
         };
-        Request { client: self.client, _permit: permit }
+        Request { client: self.client, _permit: permit, _list: None }
+    }
+
+    /// A client for one list. It waits until few others are read. Nothing waits for a permit while it reads a list.
+    pub(super) async fn list(self) -> Request<'a> {
+        let request = self.request().await;
+        Request { _list: self.lists.acquire().await.ok(), ..request }
     }
 }
 
@@ -130,6 +142,7 @@ impl<'a> ReadClient<'a> {
 pub(super) struct Request<'a> {
     pub(super) client: &'a Client,
     _permit: Option<SemaphorePermit<'a>>,
+    _list: Option<SemaphorePermit<'a>>,
 }
 
 /// A client that writes. It is given by a [`Permit`] only.

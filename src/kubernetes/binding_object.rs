@@ -9,7 +9,7 @@ use kube::api::ObjectMeta;
 use serde::de::{Deserialize, Deserializer};
 
 use crate::api::SecretBinding;
-use crate::kubernetes::unreadable::{Parts, Unreadable, read_part};
+use crate::kubernetes::unreadable::{Parts, Unreadable, check_extent, read_part};
 
 /// A binding, or what is known of one that this version cannot read.
 #[derive(Clone, Debug)]
@@ -18,7 +18,9 @@ pub struct BindingObject(pub Result<Arc<SecretBinding>, Box<Unreadable>>);
 impl<'de> Deserialize<'de> for BindingObject {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let parts = Parts::deserialize(deserializer)?;
-        let read = read_part("spec", &parts.spec).and_then(|spec| Ok((spec, read_part("status", &parts.status)?)));
+        // Any user can make bindings, and memory has all of them.
+        let read = check_extent("spec", &parts.spec)
+            .and_then(|()| Ok((read_part("spec", &parts.spec)?, read_part("status", &parts.status)?)));
         Ok(Self(match read {
             Ok((spec, status)) => Ok(Arc::new(SecretBinding { metadata: parts.metadata(), spec, status })),
             Err(fault) => Err(parts.unreadable(fault)),
@@ -80,6 +82,31 @@ mod tests {
         let read: Vec<(String, bool)> = list.iter().map(|watched| (watched.name_any(), watched.0.is_ok())).collect();
         let expected = [("good", true), ("bad", false), ("odd", false), ("empty", false)];
         assert_eq!(read, expected.map(|(name, ok)| (name.to_owned(), ok)));
+    }
+
+    #[test]
+    fn a_binding_that_is_larger_than_any_needs_to_be_is_not_kept() {
+        let read = |spec: serde_json::Value| {
+            let binding =
+                json!({"metadata": {"name": "b", "annotations": {"bindery.dev/sync": "x".repeat(2000)}}, "spec": spec});
+            let binding: BindingObject = serde_json::from_value(binding).unwrap();
+            assert!(binding.annotations().is_empty());
+            binding.0.err().map(|unreadable| unreadable.fault)
+        };
+        let globs = |count: usize| json!({"dataFrom": [{"secret": "a", "include": vec!["a"; count]}]});
+        let entry = |number: usize| json!({"key": format!("K{number}"), "from": {"secret": "a", "key": "b", "versionStage": "c"}, "encoding": "None", "optional": true});
+        let largest: Vec<_> = (0..500).map(entry).collect();
+        assert_eq!(read(json!({"data": largest})), None);
+        for (spec, says) in [
+            (
+                json!({"dataFrom": [{"secret": "a"}], "target": {"template": {"A": "x".repeat(140_000)}}}),
+                "spec is too large: it has 1400",
+            ),
+            (globs(5000), "and 5005 values"),
+        ] {
+            let fault = read(spec).unwrap();
+            assert!(fault.contains(says), "{fault}");
+        }
     }
 
     #[test]

@@ -10,25 +10,29 @@ use kube::{Api, Client};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use crate::api::{FIELD_MANAGER, SecretBinding, SecretGrant};
+use crate::api::FIELD_MANAGER;
 use crate::domain::fingerprint::{FingerprintKey, KEY_LENGTH};
+use crate::kubernetes::binding_object::BindingObject;
+use crate::kubernetes::grant_object::GrantObject;
 
 /// One request may take this long.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// The pause after a first request that failed, which doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// The longest pause.
+/// The longest pause while the kinds are not served: whoever installs them waits for it.
+const KINDS_PAUSE: Duration = Duration::from_secs(5);
+/// The longest pause for the key.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Waits until the API server serves the kinds and lets the operator read them.
-pub async fn wait_for_kinds(client: &Client, namespace: Option<&str>) {
-    let bindings: Api<SecretBinding> = match namespace {
+/// Waits until the API server serves the kinds and lets the operator read them. `tell` is told what it waits for.
+pub async fn wait_for_kinds(client: &Client, namespace: Option<&str>, tell: impl Fn(String)) {
+    let bindings: Api<BindingObject> = match namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     };
-    let grants: Api<SecretGrant> = Api::all(client.clone());
+    let grants: Api<GrantObject> = Api::all(client.clone());
     let one = ListParams::default().limit(1);
-    let mut told = false;
+    let mut pause = FIRST_PAUSE;
     loop {
         let listed = timeout(REQUEST_TIMEOUT, async {
             bindings.list(&one).await.map(|_| ())?;
@@ -43,14 +47,18 @@ pub async fn wait_for_kinds(client: &Client, namespace: Option<&str>) {
             Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
                 "the operator may not list secretbindings and secretgrants; apply its RBAC".to_owned()
             }
+            Ok(Err(kube::Error::Api(status))) => {
+                format!("the list of secretbindings and secretgrants is answered {} {}", status.code, status.reason)
+            }
             Ok(Err(error)) => format!("the API server does not answer: {error}"),
             Err(_) => "the API server does not answer".to_owned(),
         };
-        if !told {
+        if pause == FIRST_PAUSE {
             tracing::warn!("{problem}; waiting");
-            told = true;
         }
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        tell(problem);
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(KINDS_PAUSE);
     }
 }
 

@@ -1,12 +1,16 @@
-//! A namespace as the watch delivers it: its name and its labels. Nothing else is read, so nothing else can be unreadable.
+//! A namespace as the watch delivers it: its name, its labels, and whether it
+//! consents to Jobs. Nothing else is read, so nothing else can be unreadable.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Namespace;
-use kube::Resource;
 use kube::api::ObjectMeta;
+use kube::{Resource, ResourceExt as _};
 use serde::de::{Deserialize, Deserializer};
+
+use crate::api::ANNOTATION_RUN;
+use crate::domain::metadata::{MetadataFields, without_managers};
 
 /// A namespace.
 #[derive(Clone, Debug)]
@@ -14,26 +18,29 @@ pub struct NamespaceObject(ObjectMeta);
 
 #[derive(serde::Deserialize)]
 struct NamespaceParts {
-    metadata: NamespaceMetadata,
+    #[serde(default, deserialize_with = "without_managers")]
+    metadata: MetadataFields,
 }
 
-#[derive(serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct NamespaceMetadata {
-    name: String,
-    uid: Option<String>,
-    resource_version: Option<String>,
-    labels: Option<BTreeMap<String, String>>,
+impl NamespaceObject {
+    /// Whether Jobs of Bindery may run in it.
+    #[must_use]
+    pub fn permits_jobs(&self) -> bool {
+        self.annotations().get(ANNOTATION_RUN).is_some_and(|consent| consent == "allowed")
+    }
 }
 
 impl<'de> Deserialize<'de> for NamespaceObject {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let NamespaceParts { metadata } = NamespaceParts::deserialize(deserializer)?;
+        let annotations: Option<BTreeMap<String, String>> = metadata.get("annotations");
+        let consent = annotations.unwrap_or_default().remove_entry(ANNOTATION_RUN);
         Ok(Self(ObjectMeta {
-            name: Some(metadata.name),
-            uid: metadata.uid,
-            resource_version: metadata.resource_version,
-            labels: metadata.labels,
+            name: metadata.get("name"),
+            uid: metadata.get("uid"),
+            resource_version: metadata.get("resourceVersion"),
+            labels: metadata.get("labels"),
+            annotations: consent.map(|consent| [consent].into()),
             ..ObjectMeta::default()
         }))
     }
@@ -75,7 +82,6 @@ impl Resource for NamespaceObject {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kube::ResourceExt as _;
     use serde_json::json;
 
     #[test]
@@ -86,5 +92,18 @@ mod tests {
         let namespace: NamespaceObject = serde_json::from_value(json!({"metadata": metadata})).unwrap();
         assert_eq!((namespace.name_any(), namespace.labels()["team"].as_str()), ("n".to_owned(), "x"));
         assert!(namespace.annotations().is_empty() && namespace.managed_fields().is_empty());
+    }
+
+    #[test]
+    fn only_the_word_allowed_is_consent() {
+        for (annotations, permits) in [
+            (json!({"bindery.dev/run": "allowed", "more": "x"}), true),
+            (json!({"bindery.dev/run": "true"}), false),
+            (json!(null), false),
+        ] {
+            let metadata = json!({"name": "n", "annotations": annotations});
+            let namespace: NamespaceObject = serde_json::from_value(json!({"metadata": metadata})).unwrap();
+            assert_eq!(namespace.permits_jobs(), permits, "{namespace:?}");
+        }
     }
 }

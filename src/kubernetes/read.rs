@@ -8,15 +8,16 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::core::{PartialObjectMeta, Request};
+use kube::api::GetParams;
+use kube::core::Request;
 use kube::{Api, Resource};
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use crate::api::ANNOTATION_ADOPT_BY;
+use crate::domain::metadata::readable;
 use crate::domain::target::SecretMeta;
 use crate::domain::value::Value;
 use crate::kubernetes::api_server::ReadClient;
@@ -58,11 +59,11 @@ pub async fn read_secret(
     name: &str,
 ) -> Result<Option<PublishedSecret>, kube::Error> {
     let url = format!("/api/v1/namespaces/{namespace}/secrets");
-    let request = Request::new(url).get(name, &kube::api::GetParams::default()).map_err(kube::Error::BuildRequest)?;
+    let request = Request::new(url).get(name, &GetParams::default()).map_err(kube::Error::BuildRequest)?;
     let permitted = client.request().await;
     match timeout(READ_TIMEOUT, permitted.client.request::<Stored>(request)).await.map_err(|_| timed_out())? {
         Ok(Stored { metadata, type_, data }) => {
-            let meta = PartialObjectMeta { metadata, ..PartialObjectMeta::default() };
+            let meta = SecretMeta { metadata };
             let data = data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect();
             Ok(Some(PublishedSecret { meta, type_, data }))
         }
@@ -94,23 +95,23 @@ pub async fn read_secret_metadata(
     name: &str,
 ) -> Result<Option<SecretMeta>, kube::Error> {
     let permitted = client.request().await;
-    let api: Api<Secret> = Api::namespaced(permitted.client.clone(), namespace);
-    timeout(READ_TIMEOUT, api.get_metadata_opt(name)).await.map_err(|_| timed_out())?
+    let api: Api<SecretMeta> = Api::namespaced(permitted.client.clone(), namespace);
+    timeout(READ_TIMEOUT, api.get_opt(name)).await.map_err(|_| timed_out())?
 }
 
 #[derive(serde::Deserialize)]
 struct Stored {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "readable")]
     metadata: ObjectMeta,
     #[serde(rename = "type", default)]
     type_: String,
-    data: Option<BTreeMap<String, Encoded>>,
+    data: Option<BTreeMap<String, DecodedValue>>,
 }
 
 /// A value as it stands in a Secret.
-struct Encoded(Value);
+struct DecodedValue(Value);
 
-impl<'de> Deserialize<'de> for Encoded {
+impl<'de> Deserialize<'de> for DecodedValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Zeroizing::new(String::deserialize(deserializer)?);
         // The error must not quote the value.
@@ -122,6 +123,7 @@ impl<'de> Deserialize<'de> for Encoded {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kube::core::PartialObjectMeta;
     use serde_json::json;
 
     #[test]
@@ -133,9 +135,11 @@ mod tests {
         let data: BTreeMap<_, _> = stored.data.unwrap().into_iter().map(|(key, value)| (key, value.0)).collect();
         assert_eq!(data["A"].expose(), b"hunter2");
         assert_eq!(data["B"].expose(), b"");
-        let shown = format!("{:?}", PublishedSecret { meta: PartialObjectMeta::default(), type_: String::new(), data });
+        let shown = format!("{:?}", PublishedSecret { meta: SecretMeta::default(), type_: String::new(), data });
         assert_eq!(shown, r#"{"A", "B"}"#);
-        let error = serde_json::from_value::<Stored>(json!({"data": {"A": "hunter2!"}})).err().unwrap();
+        let error = serde_json::from_value::<Stored>(json!({"metadata": {"name": "s"}, "data": {"A": "hunter2!"}}))
+            .err()
+            .unwrap();
         assert!(!error.to_string().contains("hunter2"), "{error}");
     }
 }

@@ -38,7 +38,19 @@ const LONGEST_WAIT: SignedDuration = SignedDuration::from_secs(30);
 /// How long a process that ends goes on publishing Events.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Replaces the status, where the binding is still the one of this uid. Answers the resource version that it then has.
+/// A binding as it was when its status was made.
+#[derive(Clone, Copy, Debug)]
+pub struct StatusTarget<'a> {
+    /// The namespace.
+    pub namespace: &'a str,
+    /// The name.
+    pub name: &'a str,
+    /// The resource version: no status is written over one that this process has not seen, nor over another binding of
+    /// the same name.
+    pub resource_version: &'a str,
+}
+
+/// Replaces the status, where the binding still has this resource version. Answers the one that it then has.
 ///
 /// Server-side apply would cost the API server several times as much here, and there is no other writer of the status
 /// to agree with.
@@ -47,17 +59,23 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 /// What Kubernetes refuses, or a time-out.
 pub async fn write_status(
     client: WriteClient<'_>,
-    (namespace, name): (&str, &str),
-    uid: &str,
+    target: StatusTarget<'_>,
     status: &SecretBindingStatus,
 ) -> Result<String, StatusError> {
-    let request = status_patch(namespace, name, uid, status)?;
+    let request = status_patch(target, status)?;
     // Nothing of the answer is of use but the resource version.
     match timeout(WRITE_TIMEOUT, client.request().request::<PartialObjectMeta<SecretBinding>>(request)).await {
         Ok(Ok(written)) => Ok(written.metadata.resource_version.unwrap_or_default()),
-        Ok(Err(kube::Error::Api(status))) if status.code == 404 => Err(StatusError::Gone),
-        Ok(Err(error)) => Err(StatusError::Failed(Box::new(error))),
+        Ok(Err(error)) => Err(failed(error)),
         Err(_) => Err(StatusError::TimedOut),
+    }
+}
+
+fn failed(error: kube::Error) -> StatusError {
+    match error {
+        kube::Error::Api(status) if status.code == 404 => StatusError::Gone,
+        kube::Error::Api(status) if status.code == 409 => StatusError::Conflict,
+        error => StatusError::Failed(Box::new(error)),
     }
 }
 
@@ -65,25 +83,19 @@ pub async fn write_status(
 #[derive(Serialize)]
 #[serde(tag = "op", rename_all = "lowercase")]
 enum Step<'a> {
-    Test {
-        path: &'static str,
-        value: &'a str,
-    },
+    /// The API server compares what stands here then with what it has.
+    Replace { path: &'static str, value: &'a str },
     /// Also replaces what is there.
-    Add {
-        path: &'static str,
-        value: &'a SecretBindingStatus,
-    },
+    Add { path: &'static str, value: &'a SecretBindingStatus },
 }
 
-fn status_patch(
-    namespace: &str,
-    name: &str,
-    uid: &str,
-    status: &SecretBindingStatus,
-) -> Result<Request<Vec<u8>>, StatusError> {
+fn status_patch(target: StatusTarget<'_>, status: &SecretBindingStatus) -> Result<Request<Vec<u8>>, StatusError> {
+    let StatusTarget { namespace, name, resource_version } = target;
     let path = SecretBinding::url_path(&(), Some(namespace));
-    let steps = [Step::Test { path: "/metadata/uid", value: uid }, Step::Add { path: "/status", value: status }];
+    let steps = [
+        Step::Replace { path: "/metadata/resourceVersion", value: resource_version },
+        Step::Add { path: "/status", value: status },
+    ];
     let unbuilt = |error: &dyn std::fmt::Display| StatusError::Unbuilt(error.to_string());
     let body = serde_json::to_vec(&steps).map_err(|error| unbuilt(&error))?;
     Request::patch(format!("{path}/{name}/status?fieldManager={STATUS_FIELD_MANAGER}&fieldValidation=Ignore"))
@@ -93,31 +105,32 @@ fn status_patch(
         .map_err(|error| unbuilt(&error))
 }
 
-/// Writes the status of a grant by server-side apply.
+/// Writes the status of a grant by server-side apply, where the grant is still as it is here.
 ///
 /// # Errors
 /// What Kubernetes refuses, or a time-out.
 pub async fn write_grant_status(
     client: WriteClient<'_>,
-    name: &str,
+    grant: &ObjectMeta,
     status: &SecretGrantStatus,
 ) -> Result<(), StatusError> {
+    let name = grant.name.as_deref().unwrap_or_default();
     let body = serde_json::json!({
         "apiVersion": SecretGrant::api_version(&()),
         "kind": SecretGrant::kind(&()),
+        "metadata": {"resourceVersion": grant.resource_version},
         "status": status,
     });
     let api: Api<SecretGrant> = Api::all(client.request().clone());
     let params = PatchParams::apply(STATUS_FIELD_MANAGER).force();
     match timeout(WRITE_TIMEOUT, api.patch_status(name, &params, &Patch::Apply(&body))).await {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(kube::Error::Api(status))) if status.code == 404 => Err(StatusError::Gone),
-        Ok(Err(error)) => Err(StatusError::Failed(Box::new(error))),
+        Ok(Err(error)) => Err(failed(error)),
         Err(_) => Err(StatusError::TimedOut),
     }
 }
 
-/// Writes conditions of an object without reading it, where it is still the one of this uid.
+/// Writes conditions of an object without reading it, where it is still as it is here.
 ///
 /// # Errors
 /// What Kubernetes refuses, or a time-out.
@@ -130,7 +143,7 @@ pub async fn write_conditions<K: Resource<DynamicType = ()>>(
     let path = K::url_path(&(), object.namespace.as_deref());
     let name = object.name.as_deref().unwrap_or_default();
     let body = serde_json::json!({
-        "metadata": {"uid": object.uid},
+        "metadata": {"uid": object.uid, "resourceVersion": object.resource_version},
         "status": {"conditions": conditions, "observedGeneration": object.generation},
     });
     let body = serde_json::to_vec(&body).map_err(|error| unbuilt(&error))?;
@@ -141,8 +154,7 @@ pub async fn write_conditions<K: Resource<DynamicType = ()>>(
             .map_err(|error| unbuilt(&error))?;
     match timeout(WRITE_TIMEOUT, client.request().request::<IgnoredAny>(request)).await {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(kube::Error::Api(status))) if status.code == 404 => Err(StatusError::Gone),
-        Ok(Err(error)) => Err(StatusError::Failed(Box::new(error))),
+        Ok(Err(error)) => Err(failed(error)),
         Err(_) => Err(StatusError::TimedOut),
     }
 }
@@ -153,6 +165,9 @@ pub enum StatusError {
     /// The binding is gone.
     #[error("the binding does not exist any more")]
     Gone,
+    /// The object is not what the status was made for: it was edited, or somebody else wrote its status.
+    #[error("the object changed meanwhile")]
+    Conflict,
     /// Kubernetes refused.
     #[error("{}", refusal(.0))]
     Failed(#[source] Box<kube::Error>),

@@ -3,13 +3,20 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::ObjectMeta;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// The annotation in which `kubectl apply` keeps a copy of the object.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+use crate::api::{ANNOTATION_ROTATION, ANNOTATION_SYNC};
+use crate::domain::metadata::{MetadataFields, without_managers};
+
+/// The annotations that are used, each up to a length that no person needs. Memory has those of all bindings.
+const USED: [&str; 2] = [ANNOTATION_SYNC, ANNOTATION_ROTATION];
+const MAX_ANNOTATION: usize = 1 << 10;
+
+/// The bounds of a part of an object: bytes of text, and values. Anybody may make objects of 1.5 MB, and memory has all.
+const MAX_TEXT: usize = 128 << 10;
+const MAX_VALUES: usize = 4096;
 
 /// The most characters of what the reader says.
 const MAX_FAULT: usize = 300;
@@ -25,24 +32,11 @@ pub struct Unreadable {
     pub conditions: Vec<Value>,
 }
 
-/// What is used of the metadata. What each field manager owns, the larger part, is passed over as it is read.
-#[derive(serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct UsedMetadata {
-    name: String,
-    namespace: Option<String>,
-    uid: Option<String>,
-    resource_version: Option<String>,
-    generation: Option<i64>,
-    creation_timestamp: Option<Time>,
-    deletion_timestamp: Option<Time>,
-    annotations: Option<BTreeMap<String, String>>,
-}
-
 /// An object with its parts unread.
 #[derive(serde::Deserialize)]
 pub(super) struct Parts {
-    metadata: UsedMetadata,
+    #[serde(default, deserialize_with = "without_managers")]
+    metadata: MetadataFields,
     #[serde(default)]
     pub(super) spec: Value,
     #[serde(default)]
@@ -50,21 +44,21 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// The metadata.
+    /// What is used of the metadata.
     pub(super) fn metadata(&self) -> ObjectMeta {
         let used = &self.metadata;
-        let mut annotations = used.annotations.clone();
+        let mut annotations: Option<BTreeMap<String, String>> = used.get("annotations");
         if let Some(annotations) = &mut annotations {
-            annotations.remove(LAST_APPLIED);
+            annotations.retain(|name, text| USED.contains(&name.as_str()) && text.len() <= MAX_ANNOTATION);
         }
         ObjectMeta {
-            name: Some(used.name.clone()),
-            namespace: used.namespace.clone(),
-            uid: used.uid.clone(),
-            resource_version: used.resource_version.clone(),
-            generation: used.generation,
-            creation_timestamp: used.creation_timestamp.clone(),
-            deletion_timestamp: used.deletion_timestamp.clone(),
+            name: used.get("name"),
+            namespace: used.get("namespace"),
+            uid: used.get("uid"),
+            resource_version: used.get("resourceVersion"),
+            generation: used.get("generation"),
+            creation_timestamp: used.get("creationTimestamp"),
+            deletion_timestamp: used.deletion(),
             annotations,
             ..ObjectMeta::default()
         }
@@ -77,6 +71,20 @@ impl Parts {
     }
 }
 
+/// Whether a part of an object is small enough to be kept.
+///
+/// # Errors
+/// How large it is.
+pub(super) fn check_extent(name: &str, value: &Value) -> Result<(), String> {
+    let (text, values) = extent(value);
+    if text <= MAX_TEXT && values <= MAX_VALUES {
+        return Ok(());
+    }
+    Err(format!(
+        "{name} is too large: it has {text} bytes of text and {values} values, and Bindery keeps {MAX_TEXT} and {MAX_VALUES} at most; share it out among several objects"
+    ))
+}
+
 /// Reads a part of an object.
 ///
 /// # Errors
@@ -87,6 +95,19 @@ pub(super) fn read_part<T: DeserializeOwned>(name: &str, value: &Value) -> Resul
         let why: String = error.to_string().chars().take(MAX_FAULT).collect();
         format!("{name}{field} cannot be read by this version of Bindery: {why}")
     })
+}
+
+/// The bytes of text of a value, and the number of values in it.
+fn extent(value: &Value) -> (usize, usize) {
+    let add = |sum: (usize, usize), more: (usize, usize)| (sum.0 + more.0, sum.1 + more.1);
+    match value {
+        Value::String(text) => (text.len(), 1),
+        Value::Array(list) => list.iter().map(extent).fold((0, 1), add),
+        Value::Object(fields) => {
+            fields.iter().map(|(name, value)| add((name.len(), 0), extent(value))).fold((0, 1), add)
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => (0, 1),
+    }
 }
 
 /// The field without which the others can be read.

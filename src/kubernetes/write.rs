@@ -2,7 +2,7 @@
 //! [`report`](super::report), [`lease`](super::lease), [`installation`](super::installation) and
 //! [`service_account`](super::service_account); nothing else in the crate writes to Kubernetes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::api::FIELD_MANAGER;
 use crate::domain::target::orphan::Orphan;
+use crate::domain::target::withdrawal::{STAND_IN, demanded_keys};
 use crate::domain::target::{Desired, ObservedTarget, SecretMeta};
 use crate::kubernetes::api_server::WriteClient;
 use crate::kubernetes::write_error::WriteError;
@@ -39,12 +40,12 @@ pub async fn apply_secret(
     desired: &Desired,
     observed: Option<&ObservedTarget>,
 ) -> Result<SecretMeta, WriteError> {
-    let api: Api<Secret> = Api::namespaced(client.request().clone(), &desired.namespace);
+    let api: Api<SecretMeta> = Api::namespaced(client.request().clone(), &desired.namespace);
     // Forced, since a field that somebody else took is taken back; what may be touched at all was judged before.
     // Validation would make the API server parse the body once more; what it tells, it tells of our own typed fields.
     let params = PatchParams::apply(FIELD_MANAGER).force().validation_ignore();
     let patch = Patch::Apply(ApplyBody { desired, observed });
-    match timeout(WRITE_TIMEOUT, api.patch_metadata(&desired.name, &params, &patch)).await {
+    match timeout(WRITE_TIMEOUT, api.patch(&desired.name, &params, &patch)).await {
         Ok(Ok(written)) => Ok(written),
         Ok(Err(error)) => Err(WriteError::of(&desired.name, &error)),
         Err(_) => Err(unanswered(&desired.name)),
@@ -61,13 +62,13 @@ pub async fn replace_managed_fields(
     read: &SecretMeta,
     entries: &[ManagedFieldsEntry],
 ) -> Result<SecretMeta, WriteError> {
-    let api: Api<Secret> = Api::namespaced(client.request().clone(), namespace);
+    let api: Api<SecretMeta> = Api::namespaced(client.request().clone(), namespace);
     let (uid, version) = (&read.metadata.uid, &read.metadata.resource_version);
     let change = serde_json::json!({
         "metadata": {"uid": uid, "resourceVersion": version, "managedFields": entries},
     });
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    match timeout(WRITE_TIMEOUT, api.patch_metadata(name, &params, &Patch::Merge(&change))).await {
+    match timeout(WRITE_TIMEOUT, api.patch(name, &params, &Patch::Merge(&change))).await {
         Ok(Ok(written)) => Ok(written),
         Ok(Err(error)) => Err(WriteError::of(name, &error)),
         Err(_) => Err(unanswered(name)),
@@ -75,7 +76,8 @@ pub async fn replace_managed_fields(
 }
 
 /// Takes the keys and marks of Bindery from a Secret, if it is exactly the one that was seen: what is applied is nothing
-/// but its type, so that all else that only Bindery applied goes.
+/// but its type, so that all else that only Bindery applied goes. A key of `own` that the type demands stays, without its
+/// value.
 ///
 /// # Errors
 /// [`WriteError::Raced`] where the Secret is not as observed, else what Kubernetes refuses.
@@ -83,16 +85,18 @@ pub async fn release_secret(
     client: WriteClient<'_>,
     namespace: &str,
     seen: &Orphan,
-    type_: &str,
+    (type_, own): (&str, &BTreeSet<String>),
 ) -> Result<(), WriteError> {
-    let api: Api<Secret> = Api::namespaced(client.request().clone(), namespace);
+    let api: Api<SecretMeta> = Api::namespaced(client.request().clone(), namespace);
     let Orphan { name, uid, resource_version } = seen;
+    let kept = demanded_keys(type_).iter().filter(|key| own.contains(**key));
+    let data: BTreeMap<&str, String> = kept.map(|key| (*key, STANDARD.encode(STAND_IN))).collect();
     let body = serde_json::json!({
-        "apiVersion": "v1", "kind": "Secret", "type": type_,
+        "apiVersion": "v1", "kind": "Secret", "type": type_, "data": data,
         "metadata": {"name": name, "namespace": namespace, "uid": uid, "resourceVersion": resource_version},
     });
     let (params, patch) = (PatchParams::apply(FIELD_MANAGER).force(), Patch::Apply(&body));
-    match timeout(WRITE_TIMEOUT, api.patch_metadata(name, &params, &patch)).await {
+    match timeout(WRITE_TIMEOUT, api.patch(name, &params, &patch)).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(WriteError::of(name, &error)),
         Err(_) => Err(unanswered(name)),
@@ -149,14 +153,14 @@ impl Serialize for ApplyBody<'_> {
         body.serialize_entry("kind", "Secret")?;
         body.serialize_entry("metadata", &metadata)?;
         body.serialize_entry("type", type_)?;
-        body.serialize_entry("data", &Encoded(&data))?;
+        body.serialize_entry("data", &EncodedData(&data))?;
         body.end()
     }
 }
 
-struct Encoded<'a>(&'a BTreeMap<&'a str, Zeroizing<String>>);
+struct EncodedData<'a>(&'a BTreeMap<&'a str, Zeroizing<String>>);
 
-impl Serialize for Encoded<'_> {
+impl Serialize for EncodedData<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter().map(|(key, value)| (key, value.as_str())))
     }

@@ -5,24 +5,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt as _;
+use kube::ResourceExt;
 use kube::runtime::reflector::{ObjectRef, Store};
-use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 use crate::api::SecretGrant;
 use crate::aws::audit::ReadReason;
+use crate::aws::own_account::OwnAccount;
 use crate::aws::read_request::{AnswerCheck, ReadRequest, Selection};
 use crate::aws::reader::Reader;
-use crate::domain::binding::Binding;
-use crate::domain::grant::{Access, GrantError, Home, RequestedKeys, Requester, decide, explained, requested_keys};
+use crate::domain::binding::{Binding, BindingTarget};
+use crate::domain::grant::{
+    Access, GrantCandidate, GrantError, Home, RequestedKeys, Requester, decide, explained, is_candidate, needs_account,
+    requested_keys,
+};
 use crate::domain::name::BindingName;
 use crate::domain::secret::error::{SourceError, SourceErrorKind};
 use crate::domain::secret::identity::Identity;
 use crate::domain::secret::reference::SecretId;
 use crate::domain::secret::version::SecretVersion;
+use crate::domain::target::metadata::{MetadataPattern, MetadataRefusal, judge_metadata};
 use crate::kubernetes::grant_object::GrantObject;
 use crate::kubernetes::namespace_object::NamespaceObject;
+use crate::settings::{Feature, Settings};
+use crate::state::grant_rules::GrantRules;
 
 /// How long the labels of namespaces are waited for.
 const NAMESPACES_TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,10 +38,12 @@ pub struct Authorization {
     grants: Store<GrantObject>,
     /// The labels of the namespaces, for grants by selector.
     namespaces: Store<NamespaceObject>,
-    /// The region of the operator's own configuration.
-    region: Option<String>,
-    /// The account of the operator's own identity, once AWS was asked for it.
-    account: OnceCell<String>,
+    settings: Arc<Settings>,
+    /// The labels and annotations that the flag allows.
+    metadata: Vec<MetadataPattern>,
+    /// The account of the operator's own identity.
+    account: OwnAccount,
+    rules: GrantRules,
     reader: Reader,
 }
 
@@ -67,10 +75,13 @@ impl Authorization {
     pub fn new(
         grants: Store<GrantObject>,
         namespaces: Store<NamespaceObject>,
-        region: Option<String>,
+        settings: Arc<Settings>,
         reader: Reader,
     ) -> Self {
-        Self { grants, namespaces, region, account: OnceCell::new(), reader }
+        let allowed = settings.allowed_metadata.iter();
+        let metadata = allowed.filter_map(|text| MetadataPattern::try_from(text.as_str()).ok()).collect();
+        let (account, rules) = (OwnAccount::default(), GrantRules::default());
+        Self { grants, namespaces, settings, metadata, account, rules, reader }
     }
 
     /// Waits until the grants are known. False where they never will be.
@@ -99,17 +110,48 @@ impl Authorization {
     /// Where no grant serves it, or where an ARN needs the account of the operator and AWS does not tell it.
     pub async fn access(&self, binding: &Binding) -> Result<Access, AccessError> {
         let wants = requested_keys(&binding.mapping);
-        if wants.keys().any(|secret| matches!(secret, SecretId::Arn(_))) {
-            // An ARN names an account, and a grant without one means the operator's own.
-            let region = self.region.clone().or_else(|| {
-                self.readable_grants()
-                    .iter()
-                    .find_map(|grant| grant.spec.aws.as_ref().and_then(|aws| aws.region.clone()))
-            });
-            let identity = Identity { region, ..Identity::default() };
-            self.account.get_or_try_init(|| self.reader.account(&identity)).await?;
+        let decided = self.decide(binding, &wants);
+        // No account gives back a grant that ended.
+        if matches!(decided, Err(GrantError::Expired { .. })) || !self.needs_account(binding, &wants) {
+            return Ok(decided?);
         }
-        Ok(self.decide(binding, &wants)?)
+        match self.ask_account().await {
+            Ok(_) => Ok(self.decide(binding, &wants)?),
+            // Another grant may name the account itself.
+            Err(error) => decided.map_err(|_| error.into()),
+        }
+    }
+
+    /// Whether the account of the operator's own identity decides over a binding and is not known yet.
+    #[must_use]
+    pub fn needs_account(&self, binding: &Binding, wants: &BTreeMap<SecretId, RequestedKeys>) -> bool {
+        if self.account.known().is_some() || !wants.keys().any(|secret| matches!(secret, SecretId::Arn(_))) {
+            return false;
+        }
+        let namespace = self.namespaces.get(&ObjectRef::new(&binding.namespace));
+        let requester = requester(binding, namespace.as_deref());
+        let grants = self.readable_grants();
+        needs_account(self.candidates(&grants, requester), requester, wants, self.settings.region.as_deref())
+    }
+
+    async fn ask_account(&self) -> Result<String, SourceError> {
+        let region = self.settings.region.clone().or_else(|| {
+            self.readable_grants().iter().find_map(|grant| grant.spec.aws.as_ref().and_then(|aws| aws.region.clone()))
+        });
+        let (reader, identity) = (self.reader.clone(), Identity { region, ..Identity::default() });
+        self.account.get(|| async move { reader.account(&identity).await }).await
+    }
+
+    /// The grants with their rules, where they may serve the requester.
+    fn candidates<'a>(
+        &self,
+        grants: &'a [Arc<SecretGrant>],
+        requester: Requester<'_>,
+    ) -> impl Iterator<Item = GrantCandidate<'a>> {
+        grants.iter().map(move |grant| {
+            let rules = is_candidate(grant, requester).then(|| self.rules.of(grant, requester.namespace));
+            GrantCandidate { grant, rules }
+        })
     }
 
     /// What the grant of a binding allows, by what is known at present.
@@ -117,21 +159,45 @@ impl Authorization {
     /// # Errors
     /// Where no grant serves it.
     pub fn decide(&self, binding: &Binding, wants: &BTreeMap<SecretId, RequestedKeys>) -> Result<Access, GrantError> {
-        let home = Home { region: self.region.clone(), account: self.account.get().cloned() };
+        let home = Home { region: self.settings.region.clone(), account: self.account.known() };
         let namespace = self.namespaces.get(&ObjectRef::new(&binding.namespace));
-        let requester = Requester {
-            namespace: &binding.namespace,
-            labels: namespace.as_ref().map(|namespace| namespace.labels()),
-            grant: binding.grant.as_deref(),
-        };
+        let requester = requester(binding, namespace.as_deref());
         let grants = self.readable_grants();
+        self.rules.keep(&grants);
         let now = Timestamp::now();
-        decide(grants.iter().map(AsRef::as_ref), requester, wants, &home, now).map_err(|error| match error {
+        let decided = decide(self.candidates(&grants, requester), requester, wants, &home, now);
+        let access = decided.map_err(|error| match error {
             GrantError::NotFound(name) if self.grants.get(&ObjectRef::new(&name)).is_some() => {
                 GrantError::Unreadable(name)
             }
             error => explained(error, grants.iter().map(AsRef::as_ref), requester, wants, now),
-        })
+        })?;
+        if let Some(account) = &access.identity.service_account
+            && let Err(off) = self.settings.features.require(Feature::ServiceAccountTokens)
+        {
+            return Err(GrantError::Off { grant: access.grant.clone(), account: account.name.clone(), off });
+        }
+        self.check_metadata(&binding.target, &access)?;
+        Ok(access)
+    }
+
+    /// Whether the operator's flag or the grant allows the labels and annotations of a target.
+    fn check_metadata(&self, target: &BindingTarget, access: &Access) -> Result<(), GrantError> {
+        let labels = target.labels.keys().map(|key| ("spec.target.labels", key));
+        let annotations = target.annotations.keys().map(|key| ("spec.target.annotations", key));
+        for (field, key) in labels.chain(annotations) {
+            if let Err(refusal) = judge_metadata(key, &self.metadata, &access.metadata) {
+                let needs_flag = refusal == MetadataRefusal::NeedsFlag;
+                return Err(GrantError::Metadata { grant: access.grant.clone(), field, key: key.clone(), needs_flag });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a namespace consents to Jobs of Bindery.
+    #[must_use]
+    pub fn permits_jobs(&self, namespace: &str) -> bool {
+        self.namespaces.get(&ObjectRef::new(namespace)).is_some_and(|namespace| namespace.permits_jobs())
     }
 
     /// Whether the grant still allows a secret that AWS answered for: by the grants as they are now, and by the ARN and
@@ -167,6 +233,14 @@ impl Authorization {
                 Err(SourceErrorKind::NotGranted)
             }
         })
+    }
+}
+
+fn requester<'a>(binding: &'a Binding, namespace: Option<&'a NamespaceObject>) -> Requester<'a> {
+    Requester {
+        namespace: &binding.namespace,
+        labels: namespace.map(ResourceExt::labels),
+        grant: binding.grant.as_deref(),
     }
 }
 

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use crate::api::WorkloadReference;
 use crate::aws::reader::Reader;
 use crate::aws::writer::Writer;
@@ -37,7 +39,7 @@ pub struct Context {
     /// The metrics.
     pub metrics: Arc<Metrics>,
     /// The key of the digests on targets.
-    pub key: FingerprintKey,
+    pub key: Arc<FingerprintKey>,
 }
 
 /// The ways out of the process.
@@ -77,16 +79,17 @@ pub struct State {
 }
 
 impl State {
-    /// Records the restarts of a binding that are under way, and triggers the bindings that wait for a free slot.
-    pub fn occupy_slots(&self, binding: &BindingName, in_flight: BTreeSet<WorkloadReference>) {
-        for waiting in self.slots.observe(binding, in_flight) {
+    /// Records the restarts of a binding that are under way, and triggers the bindings that wait for a free slot. `waits`
+    /// says that it has more to restart.
+    pub fn occupy_slots(&self, binding: &BindingName, in_flight: BTreeSet<WorkloadReference>, waits: bool) {
+        for waiting in self.slots.observe(binding, in_flight, waits, Instant::now().into_std()) {
             self.requeue.trigger(&waiting);
         }
     }
 
     /// Frees the slots of a binding that restarts nothing any more.
     pub fn release_slots(&self, binding: &BindingName) {
-        self.occupy_slots(binding, BTreeSet::new());
+        self.occupy_slots(binding, BTreeSet::new(), false);
     }
 }
 

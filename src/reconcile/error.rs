@@ -50,8 +50,18 @@ pub enum Error {
     #[error("the binding was edited, suspended or deleted while its pass waited")]
     Superseded,
     /// The reconcile took longer than its deadline.
-    #[error("the pass over this binding took longer than {0} s and was ended; it is tried again")]
-    Deadline(u64),
+    #[error("the pass over this binding took longer than {seconds} s and was ended; it is tried again")]
+    Deadline {
+        /// The deadline.
+        seconds: u64,
+        /// Whether the sources were known by then.
+        fetched: bool,
+    },
+    /// The reconcile panicked.
+    #[error(
+        "a fault of Bindery ended the pass over this binding, and it is tried again with growing pauses; the log of the operator says at which place of the program"
+    )]
+    Panicked,
 }
 
 impl From<AccessError> for Error {
@@ -102,9 +112,13 @@ impl Error {
                 _ => Some(ConditionType::Fetched),
             },
             Self::Render(_) => Some(ConditionType::Rendered),
-            Self::Target(_) | Self::Write(_) | Self::LostValue { .. } | Self::Superseded | Self::Deadline(_) => {
-                Some(ConditionType::Applied)
-            }
+            Self::Deadline { fetched: false, .. } => Some(ConditionType::Fetched),
+            Self::Target(_)
+            | Self::Write(_)
+            | Self::LostValue { .. }
+            | Self::Superseded
+            | Self::Deadline { .. }
+            | Self::Panicked => Some(ConditionType::Applied),
         }
     }
 
@@ -119,7 +133,8 @@ impl Error {
             Self::Target(_) => Reason::TargetConflict,
             Self::Write(error) => error.reason(),
             Self::LostValue { .. } => Reason::OverlapBlocked,
-            Self::Superseded | Self::Deadline(_) => Reason::ApplyFailed,
+            Self::Deadline { fetched: false, .. } => Reason::AwsUnavailable,
+            Self::Superseded | Self::Deadline { .. } | Self::Panicked => Reason::ApplyFailed,
         }
     }
 
@@ -131,12 +146,15 @@ impl Error {
             Self::Grant(_) | Self::Superseded => Class::Watched,
             Self::Source(error) => match error.kind {
                 SourceErrorKind::InvalidReference => Class::Edit,
-                SourceErrorKind::NotGranted => Class::Watched,
-                SourceErrorKind::Throttled | SourceErrorKind::Unavailable => Class::Passing,
+                SourceErrorKind::Throttled | SourceErrorKind::TenantLimit | SourceErrorKind::Unavailable => {
+                    Class::Passing
+                }
                 _ => Class::Retry,
             },
             Self::Render(_) => Class::NewVersion,
-            Self::Target(_) | Self::Write(_) | Self::LostValue { .. } | Self::Deadline(_) => Class::Retry,
+            // What was slow may be fast the next time, and the published Secret is as good as before.
+            Self::Deadline { .. } => Class::Passing,
+            Self::Target(_) | Self::Write(_) | Self::LostValue { .. } | Self::Panicked => Class::Retry,
         }
     }
 }

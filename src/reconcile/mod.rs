@@ -2,6 +2,7 @@
 
 pub mod authorization;
 pub mod binding;
+mod cause;
 pub mod consistency;
 pub mod context;
 pub mod error;

@@ -62,6 +62,17 @@ impl Bindings {
         })
     }
 
+    /// Whether a binding of this uid is there, is not being deleted and is not suspended.
+    #[must_use]
+    pub fn is_active(&self, binding: &BindingName, uid: &str) -> bool {
+        let current = self.get(binding);
+        current.as_ref().and_then(|current| current.0.as_ref().ok()).is_some_and(|manifest| {
+            manifest.metadata.uid.as_deref() == Some(uid)
+                && manifest.metadata.deletion_timestamp.is_none()
+                && !manifest.spec.suspend.unwrap_or_default()
+        })
+    }
+
     /// Waits until all watches have listed their bindings. False where one never will.
     pub async fn wait_until_ready(&self) -> bool {
         let mut ready = true;

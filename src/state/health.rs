@@ -12,7 +12,7 @@ const BLIND_AFTER: Duration = Duration::from_secs(55);
 /// The time for the first list. Until it is complete nothing is served.
 const FIRST_LIST: Duration = Duration::from_secs(300);
 /// A watch that is not heard of for this long makes the process unhealthy.
-const UNHEALTHY_AFTER: Duration = Duration::from_secs(600);
+pub const UNHEALTHY_AFTER: Duration = Duration::from_secs(600);
 
 /// When each watch was last heard of, for `/healthz`, `/readyz`, the metrics and the leader.
 #[derive(Debug, Default)]

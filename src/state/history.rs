@@ -68,6 +68,12 @@ pub struct HistoryUpdate {
 }
 
 impl History {
+    /// The history after a reconcile that panicked: what was found out is found out anew.
+    #[must_use]
+    pub fn without_facts(self) -> Self {
+        Self { backoff: self.backoff, reported: self.reported, unwritten: self.unwritten, ..Self::default() }
+    }
+
     /// The history after a reconcile that left these facts.
     #[must_use]
     pub fn after(self, facts: HistoryUpdate) -> Self {
@@ -115,6 +121,8 @@ pub struct ReportedStatus {
 pub struct UnwrittenReport {
     /// The status.
     pub status: SecretBindingStatus,
+    /// The status that the API server had.
+    pub base: SecretBindingStatus,
     /// The Events that go with it.
     pub notes: Vec<Note>,
     /// The pauses between the tries.
@@ -135,7 +143,7 @@ impl UnwrittenReport {
     ) -> Self {
         let backoff = before.map_or(Backoff::default(), |before| before.backoff).failed(Duration::ZERO, jitter);
         notes.drain(..notes.len().saturating_sub(MAX_NOTES));
-        Self { status, notes, backoff, retry_at: now + backoff.pause() }
+        Self { status, base: SecretBindingStatus::default(), notes, backoff, retry_at: now + backoff.pause() }
     }
 
     /// How long until it is tried again.
@@ -196,21 +204,21 @@ impl Repairs {
 
 /// The histories of all bindings, each with the uid of its binding.
 #[derive(Default)]
-pub struct Histories(Mutex<HashMap<BindingName, (String, History)>>);
+pub struct Histories(Mutex<HashMap<BindingName, (String, Box<History>)>>);
 
 impl Histories {
-    fn lock(&self) -> MutexGuard<'_, HashMap<BindingName, (String, History)>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<BindingName, (String, Box<History>)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes the history of the binding of this name, with its uid.
     #[must_use]
-    pub fn take(&self, binding: &BindingName) -> Option<(String, History)> {
+    pub fn take(&self, binding: &BindingName) -> Option<(String, Box<History>)> {
         self.lock().remove(binding)
     }
 
     /// Puts a history back.
-    pub fn put(&self, binding: &BindingName, uid: String, history: History) {
+    pub fn put(&self, binding: &BindingName, uid: String, history: Box<History>) {
         self.lock().insert(binding.clone(), (uid, history));
     }
 
@@ -272,7 +280,7 @@ mod tests {
     fn a_written_status_is_kept_until_the_watch_shows_it() {
         let (histories, name) = (Histories::default(), BindingName::new("n", "b"));
         let reported = ReportedStatus { resource_version: 7, status: Box::default() };
-        histories.put(&name, "u".to_owned(), History { reported: Some(reported), ..History::default() });
+        histories.put(&name, "u".to_owned(), Box::new(History { reported: Some(reported), ..History::default() }));
         for (shown, kept) in [(None, true), (Some(6), true), (Some(7), false)] {
             histories.shown(&name, shown);
             let (_, history) = histories.take(&name).unwrap();

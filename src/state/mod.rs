@@ -4,6 +4,8 @@ pub mod absent_kinds;
 pub mod age_backfill;
 pub mod backoff;
 pub mod bindings;
+pub mod fence;
+pub mod grant_rules;
 pub mod groups;
 pub mod health;
 pub mod history;

@@ -7,8 +7,8 @@ use kube::ResourceExt as _;
 use kube::runtime::watcher::Event;
 use tokio::sync::watch;
 
-use crate::domain::fingerprint::FingerprintKey;
-use crate::domain::target::{ObservedSecret, SecretMeta};
+use crate::domain::target::ObservedSecret;
+use crate::kubernetes::watched_secret::WatchedSecret;
 
 /// A Secret that an event of the watch is about.
 #[derive(Clone, Debug)]
@@ -82,7 +82,7 @@ impl Targets {
     }
 
     /// Notes an event of the watch of one namespace (`None` = all); answers the Secrets that changed.
-    pub fn observe(&self, scope: Option<&str>, event: &Event<SecretMeta>, key: &FingerprintKey) -> Vec<ChangedSecret> {
+    pub fn observe(&self, scope: Option<&str>, event: &Event<WatchedSecret>) -> Vec<ChangedSecret> {
         let mut state = self.state();
         let scope = scope.map(str::to_owned);
         match event {
@@ -90,14 +90,14 @@ impl Targets {
                 state.listed.insert(scope, HashSet::new());
                 Vec::new()
             }
-            Event::InitApply(meta) => {
-                let id = (meta.namespace().unwrap_or_default(), meta.name_any());
+            Event::InitApply(seen) => {
+                let id = (seen.namespace().unwrap_or_default(), seen.name_any());
                 state.listed.entry(scope).or_default().insert(id);
-                state.apply(meta, key)
+                state.apply(seen)
             }
-            Event::Apply(meta) => state.apply(meta, key),
-            Event::Delete(meta) => {
-                state.remove(meta.namespace().unwrap_or_default(), meta.name_any()).into_iter().collect()
+            Event::Apply(seen) => state.apply(seen),
+            Event::Delete(seen) => {
+                state.remove(seen.namespace().unwrap_or_default(), seen.name_any()).into_iter().collect()
             }
             Event::InitDone => {
                 let listed = state.listed.remove(&scope).unwrap_or_default();
@@ -112,16 +112,16 @@ impl Targets {
 }
 
 impl State {
-    fn apply(&mut self, meta: &SecretMeta, key: &FingerprintKey) -> Vec<ChangedSecret> {
-        let (namespace, name) = (meta.namespace().unwrap_or_default(), meta.name_any());
-        let version = meta.resource_version().unwrap_or_default();
+    fn apply(&mut self, seen: &WatchedSecret) -> Vec<ChangedSecret> {
+        let (namespace, name) = (seen.namespace().unwrap_or_default(), seen.name_any());
+        let version = seen.resource_version().unwrap_or_default();
         let own = self.written.remove(&(namespace.clone(), name.clone())).is_some_and(|written| written == version);
         let targets = self.namespaces.entry(namespace.clone()).or_default();
         // A list shows again what is known.
         if targets.get(&name).is_some_and(|known| known.observed.resource_version == version) {
             return Vec::new();
         }
-        let secret = Arc::new(ObservedSecret::new(meta, key));
+        let secret = seen.secret.clone();
         targets.insert(name.clone(), secret.clone());
         if own { Vec::new() } else { vec![ChangedSecret { namespace, name, secret }] }
     }
@@ -149,12 +149,15 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::fingerprint::FingerprintKey;
     use serde_json::json;
     use zeroize::Zeroizing;
 
-    fn secret(namespace: &str, name: &str, version: &str) -> SecretMeta {
+    fn secret(namespace: &str, name: &str, version: &str) -> WatchedSecret {
         let metadata = json!({"namespace": namespace, "name": name, "resourceVersion": version});
-        serde_json::from_value(json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata})).unwrap()
+        let secret =
+            serde_json::from_value(json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata})).unwrap();
+        WatchedSecret::new(&secret, &FingerprintKey::new(Zeroizing::new([1; 32])))
     }
 
     fn names(touched: &[ChangedSecret]) -> Vec<String> {
@@ -163,8 +166,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_list_shows_what_changed_and_what_went_while_nobody_watched() {
-        let (targets, key) = (Targets::default(), FingerprintKey::new(Zeroizing::new([1; 32])));
-        let observe = |scope: Option<&str>, event| names(&targets.observe(scope, &event, &key));
+        let targets = Targets::default();
+        let observe = |scope: Option<&str>, event| names(&targets.observe(scope, &event));
         assert!(observe(None, Event::Init).is_empty());
         assert_eq!(observe(None, Event::InitApply(secret("n", "a", "1"))), ["n/a"]);
         assert_eq!(observe(None, Event::InitApply(secret("n", "b", "1"))), ["n/b"]);
@@ -181,8 +184,8 @@ mod tests {
 
     #[test]
     fn who_wrote_a_secret_need_not_be_told_of_it() {
-        let (targets, key) = (Targets::default(), FingerprintKey::new(Zeroizing::new([1; 32])));
-        let apply = |version| names(&targets.observe(None, &Event::Apply(secret("n", "a", version)), &key));
+        let targets = Targets::default();
+        let apply = |version| names(&targets.observe(None, &Event::Apply(secret("n", "a", version))));
         targets.wrote("n", "a", "9");
         assert!(apply("9").is_empty() && targets.get("n", "a").is_some());
         targets.wrote("n", "a", "10");
@@ -190,21 +193,21 @@ mod tests {
         targets.wrote("n", "a", "11");
         assert_eq!(apply("12"), ["n/a"], "the watch was faster");
         targets.wrote("n", "a", "13");
-        targets.observe(None, &Event::Delete(secret("n", "a", "14")), &key);
+        targets.observe(None, &Event::Delete(secret("n", "a", "14")));
         assert_eq!(apply("13"), ["n/a"]);
     }
 
     #[tokio::test]
     async fn a_list_of_one_namespace_says_nothing_of_another() {
-        let (targets, key) = (Targets::default(), FingerprintKey::new(Zeroizing::new([1; 32])));
+        let targets = Targets::default();
         for scope in ["n", "m"] {
-            targets.observe(Some(scope), &Event::Init, &key);
-            targets.observe(Some(scope), &Event::InitApply(secret(scope, "a", "1")), &key);
-            targets.observe(Some(scope), &Event::InitDone, &key);
+            targets.observe(Some(scope), &Event::Init);
+            targets.observe(Some(scope), &Event::InitApply(secret(scope, "a", "1")));
+            targets.observe(Some(scope), &Event::InitDone);
         }
         targets.wait_until_complete(2).await;
-        targets.observe(Some("n"), &Event::Init, &key);
-        assert_eq!(names(&targets.observe(Some("n"), &Event::InitDone, &key)), ["n/a"]);
+        targets.observe(Some("n"), &Event::Init);
+        assert_eq!(names(&targets.observe(Some("n"), &Event::InitDone)), ["n/a"]);
         assert!(targets.get("m", "a").is_some());
     }
 }

@@ -7,7 +7,7 @@ use crate::support::World;
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_manifests_are_refused_with_a_sentence() {
     let world = World::without_grant("refused").await;
-    let good = json!({"secret": "a/b"});
+    let (good, long) = (json!({"secret": "a/b"}), "x".repeat(16_384));
     for (spec, sentence) in [
         (json!({"dataFrom": [good], "sources": []}), "field not declared in schema"),
         (json!({}), "nothing to publish: give at least one entry under dataFrom or data"),
@@ -38,6 +38,10 @@ async fn bad_manifests_are_refused_with_a_sentence() {
             "Helm or Terraform takes a Secret",
         ),
         (json!({"dataFrom": [good], "target": {"name": "tfstate-default-web"}}), "Helm or Terraform takes a Secret"),
+        (
+            json!({"dataFrom": [good], "target": {"template": {"A": long, "B": long, "C": long, "D": long, "E": "x"}}}),
+            "the templates have more than 65536 characters together",
+        ),
         (json!({"dataFrom": [good], "target": {"labels": {"owner": "helm"}}}), "the labels owner: helm and tfstate"),
         (json!({"dataFrom": [good], "target": {"labels": {"tfstate": "true"}}}), "the labels owner: helm and tfstate"),
     ] {
@@ -51,6 +55,7 @@ async fn bad_manifests_are_refused_with_a_sentence() {
         json!({"dataFrom": [good], "refreshInterval": "1d12h"}),
         json!({"data": [{"key": "A", "valueFrom": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:a/b-AbCdEf:K::"}]}),
         json!({"data": [{"key": "A", "valueFrom": "a/b"}]}),
+        json!({"dataFrom": [good], "target": {"template": {"A": long, "B": long, "C": long, "D": long}}}),
     ] {
         world.try_bind("accepted", spec.clone()).await.unwrap_or_else(|error| panic!("refused: {spec}: {error}"));
     }

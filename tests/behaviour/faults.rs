@@ -324,11 +324,11 @@ async fn what_only_an_edit_cures_stalls_and_keeps_the_secret() {
     let source = json!([{"secret": world.secret_id("app")}]);
     // None of these is found by the API server.
     let template = json!({"dataFrom": source, "target": {"template": {"DSN": "{{ DATABASE_URL"}}});
-    let label = json!({"dataFrom": source, "target": {"labels": {"argocd.argoproj.io/secret-type": "cluster"}}});
+    let label = json!({"dataFrom": source, "target": {"labels": {"node.kubernetes.io/x": "y"}}});
     let version = json!({"data": [{"key": "A", "valueFrom": format!("{}:A::too-short", world.secret_id("app"))}]});
     for (spec, condition, reason, says) in [
         (template, "Ready", "InvalidSpec", "spec.target.template"),
-        (label, "Ready", "InvalidSpec", "argocd.argoproj.io/secret-type"),
+        (label, "Ready", "InvalidSpec", "node.kubernetes.io/x"),
         (version, "Fetched", "InvalidReference", "too-short"),
     ] {
         let before = world.secrets().get("app").await.unwrap();

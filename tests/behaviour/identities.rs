@@ -123,3 +123,52 @@ async fn latencies(world: &World) -> Duration {
     times.sort();
     times[times.len() / 2]
 }
+
+/// Forty bindings that name their secret by its ARN.
+async fn forty_by_arn(world: &World) {
+    let arn = format!("arn:aws:secretsmanager:eu-west-1:123456789012:secret:{}", world.secret_id("app"));
+    for index in 0..40 {
+        world.bind(&format!("b{index}"), json!({"dataFrom": [{"secret": arn}]})).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grant_that_names_its_account_needs_no_identity_of_the_operator_s_own() {
+    let world = World::without_grant("named-account").await;
+    world.put("app", &guide()).await;
+    world.proxy.fail(&["GetCallerIdentity"], Fault::Error(403, "InvalidClientTokenId", "no"));
+    let spec = json!({
+        "namespaces": {"names": [world.namespace]}, "secrets": [{"name": world.secret_id("*")}],
+        "aws": {"region": "eu-west-1", "accountId": "123456789012"},
+    });
+    world.grant_with(&world.namespace, spec).await;
+    let _operator = world.operator();
+    forty_by_arn(&world).await;
+    for index in 0..40 {
+        world.wait_ready(&format!("b{index}")).await;
+    }
+    assert_eq!(world.proxy.count("GetCallerIdentity"), 0);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_sts_does_not_answer_all_bindings_say_so_soon_and_share_the_question() {
+    let world = World::new("slow-sts").await;
+    world.put("app", &guide()).await;
+    world.proxy.fail(&["GetCallerIdentity"], Fault::Slow(Duration::from_secs(60)));
+    let _operator = world.operator();
+    let began = Instant::now();
+    forty_by_arn(&world).await;
+    for index in 0..40 {
+        world.wait(&format!("b{index}"), "Fetched", "False/CredentialsFailed").await;
+    }
+    let (took, asked) = (began.elapsed(), world.proxy.count("GetCallerIdentity"));
+    println!("40 bindings told of it after {took:?}, with {asked} attempts of sts:GetCallerIdentity");
+    assert!(took < Duration::from_secs(45), "{took:?}");
+    assert!(asked <= 12, "{asked}");
+    world.proxy.heal();
+    for index in 0..40 {
+        world.wait_ready(&format!("b{index}")).await;
+    }
+    world.end().await;
+}

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use kube::api::{DeleteParams, Patch, PatchParams};
-use serde_json::json;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::Api;
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::runtime::{conditions, wait::await_condition};
+use serde_json::{Value, json};
 
 use crate::publishing::guide;
-use crate::support::{World, eventually};
+use crate::support::{World, eventually, workloads};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_secret_goes_with_its_binding_or_stays_as_the_policy_says() {
@@ -84,6 +88,120 @@ async fn a_rename_publishes_the_new_secret_first_and_deletes_the_old_one_when_no
     .await;
     assert_eq!(world.data("second").await.unwrap(), second);
     world.wait_ready("app").await;
+    world.end().await;
+}
+
+/// The CRDs of the Gateway API, as far as they matter here.
+async fn install_gateway_api(world: &World) {
+    let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let schema = json!({"openAPIV3Schema": {"type": "object", "properties": {"spec": open}}});
+    let crds: Api<CustomResourceDefinition> = Api::all(world.client.clone());
+    for (kind, plural, version) in [("Gateway", "gateways", "v1"), ("ReferenceGrant", "referencegrants", "v1beta1")] {
+        let name = format!("{plural}.gateway.networking.k8s.io");
+        let crd = json!({
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {"name": name, "annotations": {"api-approved.kubernetes.io": "https://example.com/test"}},
+            "spec": {
+                "group": "gateway.networking.k8s.io", "scope": "Namespaced", "names": {"plural": plural, "kind": kind},
+                "versions": [{"name": version, "served": true, "storage": true, "schema": schema}],
+            },
+        });
+        crds.patch(&name, &PatchParams::apply("test").force(), &Patch::Apply(&crd)).await.unwrap();
+        let served = await_condition(crds.clone(), &name, conditions::is_crd_established());
+        tokio::time::timeout(Duration::from_secs(20), served).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renamed_secret_stays_as_long_as_an_object_of_any_kind_names_it() {
+    let world = World::new("named").await;
+    workloads::install_argo_rollouts(&world.client).await;
+    install_gateway_api(&world).await;
+    world.put("app", &guide()).await;
+    let template = |more: Value| {
+        let mut pod = json!({"containers": [{"name": "c", "image": "i"}]});
+        pod.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"metadata": {"labels": {"a": "b"}}, "spec": pod})
+    };
+    let selector = json!({"matchLabels": {"a": "b"}});
+    let pull = json!({"imagePullSecrets": [{"name": "first"}]});
+    let listeners =
+        json!([{"name": "l", "port": 443, "protocol": "HTTPS", "tls": {"certificateRefs": [{"name": "first"}]}}]);
+    let volume = json!({"volumes": [{"name": "v", "iscsi": {"targetPortal": "1.2.3.4", "iqn": "iqn.2001-04.com.example:x", "lun": 0, "secretRef": {"name": "first"}}}]});
+    let objects = [
+        (
+            "networking.k8s.io/v1",
+            "Ingress",
+            "ingresses",
+            json!({"spec": {"tls": [{"hosts": ["a.example"], "secretName": "first"}], "defaultBackend": {"service": {"name": "s", "port": {"number": 80}}}}}),
+        ),
+        ("gateway.networking.k8s.io/v1", "Gateway", "gateways", json!({"spec": {"listeners": listeners}})),
+        (
+            "gateway.networking.k8s.io/v1beta1",
+            "ReferenceGrant",
+            "referencegrants",
+            json!({"spec": {"from": [], "to": [{"group": "", "kind": "Secret", "name": "first"}]}}),
+        ),
+        ("v1", "ServiceAccount", "serviceaccounts", pull.clone()),
+        (
+            "argoproj.io/v1alpha1",
+            "Rollout",
+            "rollouts",
+            json!({"spec": {"replicas": 0, "selector": selector, "template": template(pull.clone())}}),
+        ),
+        (
+            "apps/v1",
+            "Deployment",
+            "deployments",
+            json!({"spec": {"replicas": 0, "selector": selector, "template": template(pull.clone())}}),
+        ),
+        (
+            "apps/v1",
+            "ReplicaSet",
+            "replicasets",
+            json!({"spec": {"replicas": 0, "selector": selector, "template": template(volume)}}),
+        ),
+        (
+            "v1",
+            "ReplicationController",
+            "replicationcontrollers",
+            json!({"spec": {"replicas": 0, "selector": {"a": "b"}, "template": template(pull.clone())}}),
+        ),
+        ("v1", "PodTemplate", "podtemplates", json!({"template": template(pull)})),
+    ];
+    let api = |version: &str, kind: &str, plural: &str| -> Api<DynamicObject> {
+        let (group, version) = version.split_once('/').unwrap_or(("", version));
+        let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
+        Api::namespaced_with(world.client.clone(), &world.namespace, &resource)
+    };
+    let _operator = world.operator();
+    let spec = |name: &str| json!({"refreshInterval": "10s", "dataFrom": [{"secret": world.secret_id("app")}], "target": {"name": name}});
+    world.bind("app", spec("first")).await;
+    world.wait_ready("app").await;
+    let mut before: Option<Api<DynamicObject>> = None;
+    for (number, (version, kind, plural, more)) in objects.iter().enumerate() {
+        let mut object = json!({"apiVersion": version, "kind": kind, "metadata": {"name": "user"}});
+        object.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let users = api(version, kind, plural);
+        users.patch("user", &PatchParams::apply("test"), &Patch::Apply(&object)).await.unwrap();
+        match before.replace(users) {
+            None => world.bind("app", spec("second")).await,
+            Some(before) => drop(before.delete("user", &DeleteParams::background()).await.unwrap()),
+        }
+        world.annotate("app", "bindery.dev/sync", &number.to_string()).await;
+        eventually(&format!("the message to name the {kind}"), Duration::from_secs(60), || async {
+            let (_, message) = world.condition("app", "Applied").await?;
+            let says = format!("earlier name, first, stays as long as something refers to it: {kind} user");
+            message.contains(&says).then_some(())
+        })
+        .await;
+        assert!(world.data("first").await.is_some(), "{kind} names it");
+    }
+    before.unwrap().delete("user", &DeleteParams::background()).await.unwrap();
+    eventually("the old Secret to go", Duration::from_secs(60), || async {
+        world.data("first").await.is_none().then_some(())
+    })
+    .await;
     world.end().await;
 }
 

@@ -61,13 +61,13 @@ async fn a_copy_of_a_secret_made_with_kubectl_create_is_never_deleted() {
     forged.metadata.managed_fields = published.metadata.managed_fields.clone();
     let forged = create_as(&world, "bindery", &forged).await;
 
-    world.bind("app", spec(&world, &json!({"labels": {"edited": "1"}}))).await;
-    wait_for_label(&world, "app", "edited").await;
+    world.bind("app", spec(&world, &json!({"labels": {"example.com/edited": "1"}}))).await;
+    wait_for_label(&world, "app", "example.com/edited").await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     operator.kill();
     operator.restart();
-    world.bind("app", spec(&world, &json!({"labels": {"again": "1"}}))).await;
-    wait_for_label(&world, "app", "again").await;
+    world.bind("app", spec(&world, &json!({"labels": {"example.com/again": "1"}}))).await;
+    wait_for_label(&world, "app", "example.com/again").await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     for before in [copy, forged] {
         let name = before.metadata.name.clone().unwrap();
@@ -113,12 +113,14 @@ async fn a_grant_that_ends_takes_its_keys_from_an_adopted_secret_and_leaves_thos
         "stringData": {"EXTRA": "mine", "B": "by hand"},
     });
     let before = create_as(&world, "kubectl-create", &serde_json::from_value(mine).unwrap()).await;
-    let end = Timestamp::from_second((Timestamp::now() + SignedDuration::from_secs(8)).as_second()).unwrap();
-    let grant = json!({
-        "namespaces": {"names": [world.namespace]}, "secrets": [{"name": "*"}], "aws": {"region": "eu-west-1"},
-        "expiresAt": end.to_string(), "reason": "INC-4711", "onExpiry": "Delete",
-    });
-    world.grant_with(&world.namespace, grant).await;
+    let grant = |in_seconds: i64| {
+        let end = Timestamp::now() + SignedDuration::from_secs(in_seconds);
+        json!({
+            "namespaces": {"names": [world.namespace]}, "secrets": [{"name": "*"}], "aws": {"region": "eu-west-1"},
+            "expiresAt": end.to_string(), "reason": "INC-4711", "onExpiry": "Delete",
+        })
+    };
+    world.grant_with(&world.namespace, grant(3600)).await;
     let _operator = world.operator();
     let target = json!({"name": "env", "adopt": true, "deletionPolicy": "Retain"});
     let mut adopting = spec(&world, &target);
@@ -127,6 +129,7 @@ async fn a_grant_that_ends_takes_its_keys_from_an_adopted_secret_and_leaves_thos
     world.wait_ready("app").await;
     let message = world.condition("app", "Applied").await.unwrap().1;
     assert!(message.contains("it also holds EXTRA, which Bindery did not publish"), "{message}");
+    world.grant_with(&world.namespace, grant(3)).await;
     world.wait("app", "Granted", "False/GrantExpired").await;
     eventually("the keys to go", Duration::from_secs(60), || async {
         let secret = world.secrets().get_opt("env").await.unwrap().expect("the adopted Secret is not deleted");
@@ -325,5 +328,43 @@ async fn a_secret_that_somebody_put_under_an_earlier_name_is_left_alone_and_name
     })
     .await;
     assert_eq!(world.secrets().get("first").await.unwrap(), theirs);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grant_that_ends_takes_its_values_from_an_adopted_secret_whose_type_demands_its_keys() {
+    let world = World::without_grant("adopted-tls").await;
+    world.put("app", &json!({"tls.crt": format!("{CANARY}-crt"), "tls.key": format!("{CANARY}-key")})).await;
+    let mine = json!({
+        "metadata": {"name": "tls", "annotations": {"bindery.dev/adopt-by": "app"}}, "type": "kubernetes.io/tls",
+        "stringData": {"tls.crt": "old", "tls.key": "old", "ca.crt": "mine"},
+    });
+    let before = create_as(&world, "kubectl-create", &serde_json::from_value(mine).unwrap()).await;
+    let end = Timestamp::from_second((Timestamp::now() + SignedDuration::from_secs(20)).as_second()).unwrap();
+    let grant = json!({
+        "namespaces": {"names": [world.namespace]}, "secrets": [{"name": "*"}], "aws": {"region": "eu-west-1"},
+        "expiresAt": end.to_string(), "reason": "INC-4711", "onExpiry": "Delete",
+    });
+    world.grant_with(&world.namespace, grant).await;
+    let _operator = world.operator();
+    let target = json!({"name": "tls", "type": "kubernetes.io/tls", "adopt": true, "deletionPolicy": "Retain"});
+    let mut adopting = spec(&world, &target);
+    adopting["grant"] = json!(world.namespace);
+    world.bind("app", adopting).await;
+    world.wait_ready("app").await;
+    world.wait("app", "Granted", "False/GrantExpired").await;
+    eventually("the values to go", Duration::from_secs(60), || async {
+        let data = world.data("tls").await.expect("the adopted Secret is not deleted");
+        let held = |key: &str| data.get(key).map(String::as_str);
+        let gone = held("tls.crt") == Some("{}") && held("tls.key") == Some("{}");
+        (gone && held("ca.crt") == Some("mine")).then_some(())
+    })
+    .await;
+    let after = world.secrets().get("tls").await.unwrap();
+    assert_eq!((after.metadata.uid, after.metadata.labels), (before.metadata.uid, before.metadata.labels));
+    eventually("the Event", Duration::from_secs(60), || async {
+        world.events("app").await.iter().any(|event| event.starts_with("Warning/SecretReleased")).then_some(())
+    })
+    .await;
     world.end().await;
 }

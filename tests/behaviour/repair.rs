@@ -164,7 +164,7 @@ fn desired(world: &World, value: &str) -> (Binding, Desired) {
     let mut manifest = SecretBinding::new("raced", spec);
     manifest.metadata.namespace = Some(world.namespace.clone());
     manifest.metadata.uid = Some("uid".to_owned());
-    let binding = Binding::parse(&manifest, &[]).unwrap();
+    let binding = Binding::parse(&manifest).unwrap();
     let key = FingerprintKey::new(zeroize::Zeroizing::new([1; 32]));
     let data = [(TargetKey::try_from("A").unwrap(), Value::from(value))].into_iter().collect();
     let desired = Desired::new(&binding, data, std::collections::BTreeMap::new(), "inputs", &key);

@@ -10,6 +10,7 @@ use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 
+use crate::support::api_proxy::ApiFault;
 use crate::support::operator::Setup;
 use crate::support::workloads::{self, apply, manifest};
 use crate::support::world::CANARY;
@@ -421,7 +422,8 @@ async fn a_rollout_that_fails_is_named_and_holds_no_place() {
     change(&world, "2").await;
     replaced(&world, "b-good", &good).await;
     let message = world.wait("worker", "RolledOut", "False/RolloutFailed").await;
-    assert!(message.contains("Deployment a-bad: its new pods did not become available"), "{message}");
+    assert!(message.contains("Deployment a-bad: restarted at 20"), "{message}");
+    assert!(message.contains("its new pods did not become available within its progressDeadlineSeconds"), "{message}");
     assert!(!uids(&world, "a-bad").await.iter().all(|uid| !bad.contains(uid)), "old pods stay");
     assert!(world.condition("worker", "Ready").await.unwrap().0 == "True/Published");
     let cured = json!({"spec": {"template": {"spec": {"nodeSelector": null}}}});
@@ -449,24 +451,149 @@ async fn listed_workloads_restart_also_without_a_reference_and_a_missing_one_is_
     world.end().await;
 }
 
+/// A window that opens in half a year.
+fn in_half_a_year() -> Value {
+    let month = (k8s_openapi::jiff::Timestamp::now().strftime("%m").to_string().parse::<u32>().unwrap() + 5) % 12 + 1;
+    json!({"policy": "Consumers", "window": {"schedule": format!("0 0 1 {month} *"), "duration": "1h"}})
+}
+
+/// A window that opened a minute ago at the latest.
+fn at_once() -> Value {
+    json!({"policy": "Consumers", "window": {"schedule": "* * * * *", "duration": "2m"}})
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_window_delays_the_start() {
-    // It opened a minute ago at the latest; the closed one opens in half a year.
-    let closed = json!({"policy": "Consumers", "window": {"schedule": "0 0 30 2 *", "duration": "1h"}});
-    let open = json!({"policy": "Consumers", "window": {"schedule": "* * * * *", "duration": "2m"}});
-    let month = (k8s_openapi::jiff::Timestamp::now().strftime("%m").to_string().parse::<u32>().unwrap() + 5) % 12 + 1;
-    let closed = {
-        let mut closed = closed;
-        closed["window"]["schedule"] = json!(format!("0 0 1 {month} *"));
-        closed
-    };
-    let (world, operator) = start("window", closed, &[manifest("Deployment", "whole", &whole())], &[]).await;
+    let (world, operator) = start("window", in_half_a_year(), &[manifest("Deployment", "whole", &whole())], &[]).await;
     let before = running(&world, "whole", 2).await;
     change(&world, "2").await;
     pending_with(&world, "Deployment whole: waits for spec.restart.window, which opens at ").await;
     assert_eq!(uids(&world, "whole").await, before);
-    bind(&world, open).await;
+    bind(&world, at_once()).await;
     replaced(&world, "whole", &before).await;
+    rolled_out(&world).await;
+    drop(operator);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_began_with_a_value_in_between_is_restarted_although_the_value_before_came_back() {
+    let (world, operator) = start("returns", consumers(), &[manifest("Deployment", "whole", &whole())], &[]).await;
+    let first = running(&world, "whole", 2).await;
+    change(&world, "2").await;
+    replaced(&world, "whole", &first).await;
+    rolled_out(&world).await;
+    let second = running(&world, "whole", 2).await;
+    bind(&world, in_half_a_year()).await;
+    change(&world, "3").await;
+    pending_with(&world, "Deployment whole: waits for spec.restart.window").await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    // A node is drained, say: the new pod begins with the value in between.
+    let api: Api<Pod> = Api::namespaced(world.client.clone(), &world.namespace);
+    let drained = pods(&world).await.into_iter().find(|pod| pod.metadata.uid.as_ref() == second.first()).unwrap();
+    api.delete(&drained.name_any(), &DeleteParams::default()).await.unwrap();
+    eventually("another pod", LIMIT, || async {
+        let now = uids(&world, "whole").await;
+        (now.len() == 2 && !now.contains(&second[0])).then_some(())
+    })
+    .await;
+    let between = running(&world, "whole", 2).await;
+    change(&world, "2").await;
+    pending_with(&world, "Deployment whole: waits for spec.restart.window").await;
+    bind(&world, at_once()).await;
+    replaced(&world, "whole", &between).await;
+    rolled_out(&world).await;
+    drop(operator);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restarts_that_never_end_in_one_namespace_leave_a_slot_to_others() {
+    let (greedy, other) = (World::new("greedy").await, World::new("patient").await);
+    let namespaces = vec![greedy.namespace.clone(), other.namespace.clone()];
+    // The rights of a world are for its own namespace.
+    let variables = vec![("KUBECONFIG".to_owned(), std::env::var("KUBECONFIG").unwrap())];
+    let flags = vec!["--max-rollouts=2".to_owned()];
+    let operator = Operator::start(Setup { namespaces, flags, variables, ..greedy.setup() });
+    for world in [&greedy, &other] {
+        world.put("app", &payload("1", "1")).await;
+        bind(world, consumers()).await;
+        world.wait("worker", "RolledOut", "True/RolledOut").await;
+    }
+    let names = ["a", "b", "c"];
+    for name in names {
+        let mut never = manifest("Deployment", name, &whole());
+        never["spec"]["progressDeadlineSeconds"] = json!(2_000_000_000);
+        never["spec"]["template"]["spec"]["nodeSelector"] = json!({"nowhere": "true"});
+        apply(&greedy, "tool", &never).await;
+        eventually("its pods", LIMIT, || async { (uids(&greedy, name).await.len() == 2).then_some(()) }).await;
+    }
+    apply(&other, "tool", &manifest("Deployment", "whole", &whole())).await;
+    let before = running(&other, "whole", 2).await;
+    change(&greedy, "2").await;
+    pending_with(&greedy, "its pods are being replaced").await;
+    pending_with(&greedy, "waits for other restarts to end (--max-rollouts)").await;
+    change(&other, "2").await;
+    replaced(&other, "whole", &before).await;
+    rolled_out(&other).await;
+    let mut marked = 0;
+    for name in names {
+        marked += usize::from(mark(&greedy, "Deployment", name).await.is_some());
+    }
+    assert_eq!(marked, 1, "the slot that is left is for others");
+    drop(operator);
+    greedy.end_without_records().await;
+    other.end_without_records().await;
+}
+
+/// What is done to the objects of each kind whose name begins with `odd`.
+const ODD: [(&str, fn(&mut Value)); 3] = [
+    ("deployments", |object| {
+        if is_odd(object) {
+            object["spec"]["replicas"] = json!("as many as there are");
+        }
+    }),
+    ("pods", |object| {
+        if is_odd(object) {
+            object["metadata"]["creationTimestamp"] = json!("before time");
+        }
+    }),
+    ("secrets", |object| {
+        if is_odd(object) {
+            object["metadata"]["managedFields"] = json!([{"time": "9999-12-31T23:59:59Z"}, 7]);
+        }
+    }),
+];
+
+fn is_odd(object: &Value) -> bool {
+    object["metadata"]["name"].as_str().is_some_and(|name| name.starts_with("odd"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workload_a_pod_or_a_secret_that_cannot_be_read_stops_no_other() {
+    let world = World::new("unread").await;
+    let proxy = world.api_proxy().await;
+    world.put("app", &payload("1", "1")).await;
+    for name in ["whole", "odd"] {
+        apply(&world, "tool", &manifest("Deployment", name, &whole())).await;
+    }
+    for (resource, change) in ODD {
+        proxy.fail(ApiFault::Alter(change), move |request| request.is_of(resource) && !request.writes());
+    }
+    let operator = world.operator_through(&proxy, &[]);
+    world.bind("odd", json!({"dataFrom": [{"secret": world.secret_id("app")}], "target": {"name": "odd"}})).await;
+    bind(&world, consumers()).await;
+    world.wait_ready("worker").await;
+    eventually("the odd Secret", LIMIT, || world.data("odd")).await;
+    let before = running(&world, "whole", 2).await;
+    change(&world, "2").await;
+    replaced(&world, "whole", &before).await;
+    pending_with(&world, "Deployment odd: cannot be read by this version of Bindery").await;
+    pending_with(&world, "the pod odd-").await;
+    // A Secret of that kind that the watch shows does not stop what is published after it.
+    world.secrets().delete("env", &DeleteParams::default()).await.unwrap();
+    eventually("the Secret to be back", LIMIT, || world.data("env")).await;
+    proxy.heal();
     rolled_out(&world).await;
     drop(operator);
     world.end().await;

@@ -16,10 +16,13 @@ use bindery::domain::render::key::{KeyFormat, TargetKey};
 use bindery::domain::render::mapping::{Extract, Mapping, MappingEntry};
 use bindery::domain::render::template::Template;
 use bindery::domain::rollout::changed::Changes;
+use bindery::domain::rollout::manifest::WorkloadManifest;
+use bindery::domain::rollout::pod::PodManifest;
 use bindery::domain::rotation::command::RotationCommand;
 use bindery::domain::rotation::record::Records;
 use bindery::domain::schedule::Schedule;
 use bindery::domain::secret::reference::{SecretId, Source, ValueFrom, VersionSelector};
+use bindery::domain::target::referrer::{SoughtSecret, referrer};
 use bindery::domain::target::{ObservedSecret, SecretMeta, judge};
 use bindery::domain::value::Value;
 use bindery::kubernetes::binding_object::BindingObject;
@@ -185,9 +188,16 @@ fn object(data: &[u8]) {
     }
     if let Ok(GrantObject(Ok(grant))) = GrantObject::deserialize(&value) {
         let _ = grant::fault(&grant);
-        asked(&grant, &SecretBinding::default(), now);
+        asked(&grant, now);
     }
     let _ = NamespaceObject::deserialize(&value);
+    let _ = WorkloadManifest::deserialize(&value);
+    if let Ok(pod) = PodManifest::deserialize(&value) {
+        let _ = (pod.name(), pod.created(), pod.has_ended(), pod.controller());
+    }
+    for kind in ["Pod", "Job", "Ingress", "ReplicaSet", "ReferenceGrant"] {
+        let _ = referrer(kind, data, SoughtSecret { namespace: "shop", name: "worker" });
+    }
     if let Ok(meta) = SecretMeta::deserialize(&value) {
         let _ = ObservedSecret::new(&meta, &key);
     }
@@ -198,7 +208,7 @@ fn object(data: &[u8]) {
 
 fn binding(manifest: &SecretBinding, value: &serde_json::Value, key: &FingerprintKey) {
     reported(&manifest.status.clone().unwrap_or_default(), Timestamp::UNIX_EPOCH);
-    match Binding::parse(manifest, &[]) {
+    match Binding::parse(manifest) {
         Ok(binding) => {
             let _ = requested_keys(&binding.mapping);
             if let Ok(meta) = SecretMeta::deserialize(value) {
@@ -217,7 +227,7 @@ fn binding(manifest: &SecretBinding, value: &serde_json::Value, key: &Fingerprin
 }
 
 /// Asks a grant for two secrets.
-fn asked(grant: &SecretGrant, _: &SecretBinding, now: Timestamp) {
+fn asked(grant: &SecretGrant, now: Timestamp) {
     let arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:app-AbCdEf";
     let wanted = ["app", arn].map(|secret| (secret.parse::<SecretId>().unwrap(), RequestedKeys::default())).into();
     let named = grant.metadata.name.clone().unwrap_or_default();
@@ -237,7 +247,7 @@ fn asked(grant: &SecretGrant, _: &SecretBinding, now: Timestamp) {
 /// Reports a failure on top of a status, twice: the second time nothing changes.
 fn reported(before: &SecretBindingStatus, now: Timestamp) {
     let attempt = Attempt::default();
-    let error = Error::Deadline(600);
+    let error = Error::Deadline { seconds: 600, fetched: false };
     let findings = Findings {
         binding: None,
         generation: 1,

@@ -41,6 +41,9 @@ pub const REQUESTS: &[&str] = &[];
 /// Writes to the API server stand in five files of kubernetes/.
 pub const WRITES: &[&str] = &[];
 
+/// A step that observes or plans has no permit and no client that writes.
+pub const PERMITS: &[&str] = &[];
+
 /// The AWS SDK stays in aws/.
 pub const AWS_SDK: &[&str] = &[];
 

@@ -82,6 +82,11 @@ fn every_write_to_kubernetes_stands_in_five_files() {
 }
 
 #[test]
+fn a_step_that_observes_or_plans_has_no_permit() {
+    holds(&rules::PERMITS);
+}
+
+#[test]
 fn the_aws_sdk_stays_in_aws() {
     holds(&rules::SDK);
 }
@@ -132,6 +137,10 @@ fn the_rules_see_what_they_bound() {
     let writes = requests::files_with(&BINDERY, requests::writes);
     expect("write", &writes, "kubernetes/report.rs");
     expect("write", &writes, "kubernetes/write.rs");
+    let permits = requests::files_with(&BINDERY, requests::permits_taken);
+    expect("permit", &permits, "reconcile/binding/entry.rs");
+    let holders = requests::files_with(&BINDERY, requests::permits_held);
+    expect("permit", &holders, "reconcile/binding/write.rs");
     let calls = requests::files_with(&BINDERY, requests::sdk_calls);
     assert!(calls.iter().any(|file| file.starts_with("aws/")), "the calls of the AWS SDK are found");
 }

@@ -1,13 +1,32 @@
 //! Where requests to the API server, writes among them, and calls of the AWS SDK may stand.
 
-use crate::imports::uses;
+use crate::imports::{imports, uses};
 use crate::model::{Call, Module};
 use crate::program::{Program, Target};
 use crate::rules::{Replaced, Violation, once_each};
 
 /// The files of `kubernetes/` that write.
-const WRITERS: [&str; 7] =
-    ["write.rs", "report.rs", "job.rs", "lease.rs", "restart.rs", "installation.rs", "service_account.rs"];
+const WRITERS: [&str; 8] =
+    ["write.rs", "report.rs", "job.rs", "lease.rs", "restart.rs", "installation.rs", "service_account.rs", "fence.rs"];
+
+/// The files that take a permit: where a reconcile begins, and where the status of a grant is written.
+const TAKERS: [&str; 2] = ["reconcile/binding/entry.rs", "controller/grant_status.rs"];
+
+/// The files that a permit is handed to: the steps that change something, and those that call them.
+const HOLDERS: [&str; 12] = [
+    "reconcile/binding/apply.rs",
+    "reconcile/binding/cleanup.rs",
+    "reconcile/binding/report.rs",
+    "reconcile/binding/steps.rs",
+    "reconcile/binding/take_over.rs",
+    "reconcile/binding/withdraw.rs",
+    "reconcile/binding/write.rs",
+    "reconcile/rollout/apply.rs",
+    "reconcile/rollout/mod.rs",
+    "reconcile/rotation/acting.rs",
+    "reconcile/rotation/action.rs",
+    "reconcile/rotation/overlap.rs",
+];
 
 /// Functions and types that watch. `watcher::Event` and the like are data.
 const WATCHES: [&str; 5] = ["watcher", "metadata_watcher", "watch_object", "watch_metadata", "Controller"];
@@ -30,6 +49,17 @@ pub fn check_requests(program: &Program, _: Replaced<'_>) -> Vec<Violation> {
 pub fn check_writes(program: &Program, replaced: Replaced<'_>) -> Vec<Violation> {
     let cure = "Move it to a file of kubernetes/ that writes, such as write.rs or report.rs.";
     report(program, writes, |file| !writes_by_right(file) && !replaced.contains(&file), cure)
+}
+
+pub fn check_permits(program: &Program, _: Replaced<'_>) -> Vec<Violation> {
+    let cure = "Observe with a `ReadClient`, or hand what is to be written to a step that writes.";
+    let taken = |file: &str| !TAKERS.contains(&file) && file != "kubernetes/api_server.rs";
+    let mut found = report(program, permits_taken, taken, cure);
+    let held = |file: &str| !TAKERS.contains(&file) && !HOLDERS.contains(&file) && !writes_by_right(file);
+    found.extend(report(program, permits_held, held, cure));
+    let watch = "Only the watches use a client without a permit.";
+    found.extend(report(program, watch_clients, |file| file != "controller/watch.rs", watch));
+    once_each(found)
 }
 
 pub fn check_sdk(program: &Program, _: Replaced<'_>) -> Vec<Violation> {
@@ -156,6 +186,37 @@ fn is_write_name(name: &str) -> bool {
 fn calls(module: &Module, counts: impl Fn(&&Call) -> bool) -> Vec<(String, Act)> {
     let calls = module.calls.iter().filter(counts);
     calls.map(|call| (module.file.clone(), (format!(".{}()", call.method), call.line))).collect()
+}
+
+/// Where a permit is asked for.
+pub fn permits_taken(program: &Program) -> Vec<(String, Act)> {
+    let taken = |call: &&Call| call.method == "permit" && call.arguments == 0;
+    let mut acts: Vec<_> = program.modules.values().flat_map(|module| calls(module, taken)).collect();
+    acts.extend(functions_of_api_server(program, "permit"));
+    acts
+}
+
+/// Where a client is asked for that needs no permit.
+fn watch_clients(program: &Program) -> Vec<(String, Act)> {
+    let asked = |call: &&Call| call.method == "watch_client";
+    let mut acts: Vec<_> = program.modules.values().flat_map(|module| calls(module, asked)).collect();
+    acts.extend(functions_of_api_server(program, "watch_client"));
+    acts
+}
+
+/// Where a permit, or the client that writes, is named.
+pub fn permits_held(program: &Program) -> Vec<(String, Act)> {
+    let named = imports(program).into_iter().filter(|import| {
+        let item = import.item.as_str();
+        import.to == "kubernetes/api_server.rs" && ["Permit", "WriteClient", "*"].contains(&item)
+    });
+    named.map(|import| (import.from, (import.item, import.line))).collect()
+}
+
+/// Calls of a method of `ApiServer` by its path.
+fn functions_of_api_server(program: &Program, method: &str) -> Vec<(String, Act)> {
+    let named = uses(program).filter(|one| one.path.ends_with(&["ApiServer".to_owned(), method.to_owned()]));
+    named.map(|one| (one.file.to_owned(), (format!("ApiServer::{method}"), one.line))).collect()
 }
 
 pub fn sdk_calls(program: &Program) -> Vec<(String, Act)> {

@@ -81,6 +81,12 @@ pub const WRITES: Rule = Rule {
     known: known::WRITES,
     check: requests::check_writes,
 };
+pub const PERMITS: Rule = Rule {
+    list: "PERMITS",
+    says: "A step that observes or plans has no permit and no client that writes.",
+    known: known::PERMITS,
+    check: requests::check_permits,
+};
 pub const SDK: Rule =
     Rule { list: "AWS_SDK", says: "The AWS SDK stays in aws/.", known: known::AWS_SDK, check: requests::check_sdk };
 pub const HOMES: Rule = Rule {
@@ -115,9 +121,9 @@ pub const FILES: Rule = Rule {
 };
 
 /// In the order of `known.rs`.
-pub const RULES: [&Rule; 13] = [
-    &LAYERS, &CIRCLES, &PARENTS, &IMPLS, &PURE, &REQUESTS, &WRITES, &SDK, &HOMES, &FUNCTIONS, &ARGUMENTS, &TYPES,
-    &FILES,
+pub const RULES: [&Rule; 14] = [
+    &LAYERS, &CIRCLES, &PARENTS, &IMPLS, &PURE, &REQUESTS, &WRITES, &PERMITS, &SDK, &HOMES, &FUNCTIONS, &ARGUMENTS,
+    &TYPES, &FILES,
 ];
 
 impl Violation {

@@ -67,28 +67,44 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, list, watch, create, patch, delete]
-# Before it deletes such a Secret, it looks whether anything still reads it. The same list shows which workloads have pods
-# from before a change, and patch annotates their pod templates, so that the pods are replaced: only where a binding asks
-# for that (spec.restart), and nothing but that annotation. Pods are never deleted.
+# Before it deletes such a Secret, it looks whether anything still reads it.
 - apiGroups: [""]
   resources: [pods]
   verbs: [list]
 - apiGroups: [apps]
   resources: [daemonsets, deployments, statefulsets]
-  verbs: [list, patch]
-- apiGroups: [argoproj.io]
-  resources: [rollouts]
-  verbs: [list, patch]
+  verbs: [list]
 - apiGroups: [batch]
   resources: [cronjobs, jobs]
   verbs: [list]
-# A Job is made of a CronJob that a rotation rule names, if the CronJob is annotated with bindery.dev/run: allowed.
+# What else can name such a Secret: where a kind is not installed, nothing does.
+- apiGroups: [""]
+  resources: [podtemplates, replicationcontrollers, serviceaccounts]
+  verbs: [list]
+- apiGroups: [apps]
+  resources: [replicasets]
+  verbs: [list]
+- apiGroups: [networking.k8s.io]
+  resources: [ingresses]
+  verbs: [list]
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [gateways, referencegrants]
+  verbs: [list]
+# A change of a condition is told as an Event, each a new object.
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create]
+{{- if .Values.rbac.jobs }}
+# A Job is made of a CronJob that a rotation rule names, if the CronJob and its namespace are annotated with
+# bindery.dev/run: allowed.
 - apiGroups: [batch]
   resources: [cronjobs]
   verbs: [get]
 - apiGroups: [batch]
   resources: [jobs]
   verbs: [get, create]
+{{- end }}
+{{- if .Values.rbac.serviceAccountTokens }}
 # A grant can have secrets read as a ServiceAccount of the binding's namespace: the role that AWS is asked for stands on
 # it, and a token of it, for AWS STS alone and for ten minutes, is what AWS trusts.
 - apiGroups: [""]
@@ -97,8 +113,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [""]
   resources: [serviceaccounts/token]
   verbs: [create]
-# A change of a condition is told as an Event, each a new object.
-- apiGroups: [events.k8s.io]
-  resources: [events]
-  verbs: [create]
+{{- end }}
+{{- if .Values.rbac.restarts }}
+# The pods of a restarted workload are replaced by its own controller, once its pod template has another annotation: only
+# where a binding asks for that (spec.restart). Pods are never deleted.
+- apiGroups: [apps]
+  resources: [daemonsets, deployments, statefulsets]
+  verbs: [patch]
+- apiGroups: [argoproj.io]
+  resources: [rollouts]
+  verbs: [list, patch]
+{{- end }}
 {{- end -}}

@@ -193,10 +193,13 @@ impl EventConsumer {
 
     /// Parses one message and records its age.
     fn parse(&self, message: &Message) -> Result<SecretEvent, Ignored> {
-        let parsed = parse(message.body().unwrap_or_default());
+        let mut parsed = parse(message.body().unwrap_or_default());
         let now = Timestamp::now();
         let sent = attribute(message, &MessageSystemAttributeName::SentTimestamp);
         let sent = sent.and_then(|sent| Timestamp::from_millisecond(sent).ok());
+        if let Ok(event) = &mut parsed {
+            event.sent = sent;
+        }
         let in_queue = sent.map(|sent| seconds_between(sent, now));
         let since_event = parsed.as_ref().ok().and_then(|event| event.time).map(|time| seconds_between(time, now));
         let times = MessageTimes { received: now.as_second(), in_queue, since_event };

@@ -107,12 +107,12 @@ pub(super) fn warning(queue: &QueueName, failure: &QueueFailure) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
-    const URL: &str = "https://sqs.eu-west-1.amazonaws.com/123456789012/bindery-events";
-    const DENIED: &str = "AccessDeniedException";
-    const GONE: &str = "AWS.SimpleQueueService.NonExistentQueue";
+    pub const URL: &str = "https://sqs.eu-west-1.amazonaws.com/123456789012/bindery-events";
+    pub const DENIED: &str = "AccessDeniedException";
+    pub const GONE: &str = "AWS.SimpleQueueService.NonExistentQueue";
 
     #[test]
     fn a_complaint_says_what_is_wrong_what_happens_meanwhile_and_what_to_do() {

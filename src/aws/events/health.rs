@@ -141,10 +141,7 @@ impl QueueHealth {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const URL: &str = "https://sqs.eu-west-1.amazonaws.com/123456789012/bindery-events";
-    const DENIED: &str = "AccessDeniedException";
-    const GONE: &str = "AWS.SimpleQueueService.NonExistentQueue";
+    use crate::aws::events::failure::tests::{DENIED, GONE, URL};
 
     #[test]
     fn an_episode_tells_each_code_once_and_ends_with_the_first_success() {

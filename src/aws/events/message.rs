@@ -78,6 +78,8 @@ pub struct SecretEvent {
     pub action: String,
     /// The time of the action, in whole seconds.
     pub time: Option<Timestamp>,
+    /// When SQS took the message, by the clock of AWS. No sender can set it.
+    pub sent: Option<Timestamp>,
     /// The id of the version that the call wrote, where the event has it: the [`ClientRequestToken`] of the request.
     ///
     /// [`ClientRequestToken`]: https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_PutSecretValue.html
@@ -225,6 +227,7 @@ fn event(event: &Value) -> Result<SecretEvent, Ignored> {
         secret,
         action: action.to_owned(),
         time: time.and_then(Value::as_str).and_then(|time| time.parse().ok()),
+        sent: None,
         version_id: token.and_then(Value::as_str).filter(|id| is_version_id(id)).map(str::to_owned),
     })
 }

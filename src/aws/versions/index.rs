@@ -19,6 +19,10 @@ use crate::domain::secret::version::SecretVersion;
 
 /// Bindery repeats a request that IAM denied after this time.
 pub(super) const DENIED_RETRY: Duration = Duration::from_secs(3600);
+/// A list that failed for another cause is repeated after this time, which doubles with each failure.
+const LIST_RETRY: Duration = Duration::from_secs(30);
+/// That time is at most this long.
+const LONGEST_LIST_RETRY: Duration = Duration::from_secs(600);
 /// The secrets of one page of a list.
 const PAGE_SIZE: usize = 100;
 
@@ -43,9 +47,11 @@ pub(super) struct SecretEntry {
 #[derive(Debug, Default)]
 pub(super) struct IdentityView {
     pub(super) secrets: HashMap<SecretId, SecretEntry>,
-    /// When IAM denied `ListSecrets`.
-    pub(super) list_denied: Option<Instant>,
-    /// The last failure, with the time of its answer.
+    /// Before this time no list is tried, since IAM denied the last one or it failed.
+    pub(super) next_list: Option<Instant>,
+    /// The lists that failed since the last one that did not.
+    pub(super) failed_lists: u32,
+    /// The last failure of all that was tried, with the time of its answer.
     pub(super) list_failure: Option<(SourceError, Instant)>,
     /// The pages of the last list, with its start.
     pub(super) pages: Option<(usize, Instant)>,
@@ -149,7 +155,7 @@ impl VersionIndex {
     /// Whether one list costs fewer calls than the descriptions that are due.
     pub(super) fn prefers_list(&self, identity: &Identity, now: Instant) -> bool {
         let Some(view) = self.views.get(identity) else { return false };
-        if view.list_denied.is_some_and(|at| now.duration_since(at) < DENIED_RETRY) {
+        if view.next_list.is_some_and(|at| now < at) {
             return false;
         }
         let estimate = view.secrets.len().div_ceil(PAGE_SIZE);
@@ -164,11 +170,46 @@ impl VersionIndex {
         ListRequest { lookup: SecretLookup::new(view.secrets.keys().cloned()), max_pages: view.due(now).max(1) }
     }
 
+    /// Records a list that failed. Until it is tried again, secrets are described one by one.
+    pub(super) fn record_list_failure(&mut self, identity: &Identity, error: &SourceError, now: Instant) {
+        let view = self.view(identity);
+        let pause = if error.is_passing() {
+            LIST_RETRY.saturating_mul(1 << view.failed_lists.min(10)).min(LONGEST_LIST_RETRY)
+        } else {
+            DENIED_RETRY
+        };
+        view.failed_lists = view.failed_lists.saturating_add(1);
+        view.next_list = Some(now + pause);
+    }
+
+    /// Whether a binding is registered for a secret.
+    pub(super) fn is_registered(&self, identity: &Identity, secret: &SecretId) -> bool {
+        let entry = self.views.get(identity).and_then(|view| view.secrets.get(secret));
+        entry.is_some_and(|entry| !entry.bindings.is_empty())
+    }
+
+    /// The bindings that are registered for a secret.
+    pub(super) fn registered(&self, identity: &Identity, secret: &SecretId) -> Vec<BindingName> {
+        let entry = self.views.get(identity).and_then(|view| view.secrets.get(secret));
+        entry.map(SecretEntry::registered).unwrap_or_default()
+    }
+
+    /// Drops what a request left of a secret that no binding is registered for any more.
+    pub(super) fn drop_unregistered(&mut self, identity: &Identity, secret: &SecretId) {
+        let Some(view) = self.views.get_mut(identity) else { return };
+        if view.secrets.get(secret).is_some_and(|entry| entry.bindings.is_empty()) {
+            view.secrets.remove(secret);
+        }
+        if view.secrets.is_empty() {
+            self.views.remove(identity);
+        }
+    }
+
     /// Records a list. Returns the secrets that a description has to confirm.
     pub(super) fn record_list(&mut self, identity: &Identity, mut listing: Listing) -> Vec<SecretId> {
         let started = listing.started;
         let view = self.view(identity);
-        view.list_failure = None;
+        (view.list_failure, view.next_list, view.failed_lists) = (None, None, 0);
         view.pages = Some((if listing.complete { listing.pages } else { usize::MAX }, started));
         let mut unconfirmed = Vec::new();
         for (secret, entry) in &mut view.secrets {
@@ -305,6 +346,14 @@ impl VersionIndex {
         let entry = self.entry(identity, secret);
         entry.snapshot = None;
         entry.registered()
+    }
+
+    /// The same, where the bindings were not notified already of a change that nobody has asked about since.
+    pub(super) fn invalidate_once(&mut self, identity: &Identity, secret: &SecretId) -> Vec<BindingName> {
+        if self.entry(identity, secret).snapshot.is_none() {
+            return Vec::new();
+        }
+        self.invalidate(identity, secret)
     }
 }
 

@@ -45,6 +45,8 @@ impl Snapshot {
 /// A request for a [`Snapshot`].
 #[derive(Clone, Debug)]
 pub struct SnapshotRequest<'a> {
+    /// The namespace that pays for the call, where one is made.
+    pub namespace: &'a str,
     /// The age up to which a known snapshot serves.
     pub max_age: Duration,
     /// The age up to which a known failure serves.
@@ -64,17 +66,14 @@ pub(super) struct DescribeRequest<'a> {
     pub(super) requested: Instant,
     /// The cause that the snapshot records where the version is new.
     pub(super) discovery: Discovery,
+    /// The namespace that pays for the call; without one, that of any registered binding.
+    pub(super) payer: Option<&'a str>,
 }
 
-/// When a description began, by both clocks.
+/// When a description began.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DescribeStart {
     pub(super) at: Instant,
-    pub(super) time: Timestamp,
-}
-
-impl DescribeStart {
-    pub(super) fn now() -> Self {
-        Self { at: Instant::now(), time: Timestamp::now() }
-    }
+    /// The latest time that AWS had told before, on a message of a queue.
+    pub(super) time: Option<Timestamp>,
 }

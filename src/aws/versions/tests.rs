@@ -3,7 +3,7 @@ use crate::aws::events::message::NamedSecret;
 use crate::aws::fake::{FakeSecretsManager, description, version_of};
 use crate::aws::versions::index::DENIED_RETRY;
 use crate::domain::secret::reference::VersionSelector;
-use k8s_openapi::jiff::Timestamp;
+use std::collections::BTreeMap;
 
 const MAX_AGE: Duration = Duration::from_secs(270);
 
@@ -30,7 +30,14 @@ fn register(versions: &Versions, fake: &FakeSecretsManager, count: usize) {
 
 async fn snapshot(versions: &Arc<Versions>, index: usize, confirmed: bool) -> Result<Option<String>, SourceErrorKind> {
     let stage = VersionSelector::default();
-    let request = SnapshotRequest { max_age: MAX_AGE, max_failure_age: Duration::ZERO, confirmed, versions: &[&stage] };
+    let namespace = "n";
+    let request = SnapshotRequest {
+        namespace,
+        max_age: MAX_AGE,
+        max_failure_age: Duration::ZERO,
+        confirmed,
+        versions: &[&stage],
+    };
     let snapshot = versions.snapshot(&Identity::default(), &name(index).parse().unwrap(), &request).await;
     let version = |snapshot: Snapshot| snapshot.description.version_id(&stage).unwrap_or_default().to_owned();
     snapshot.map(|snapshot| snapshot.map(version)).map_err(|error| error.kind)
@@ -61,6 +68,7 @@ fn event(index: usize, time: Timestamp) -> SecretEvent {
         secret: NamedSecret { ids: vec![name(index)] },
         action: "PutSecretValue".to_owned(),
         time: Some(time),
+        sent: Some(time),
         version_id: None,
     }
 }
@@ -173,13 +181,77 @@ async fn a_failure_is_shared_by_those_who_asked_before_it_and_passes() {
     let (versions, _changes) = versions(&fake);
     register(&versions, &fake, 10);
     fake.state().list_error = Some(SourceErrorKind::Unavailable);
+    for index in 0..10 {
+        fake.state().describe_errors.insert(name(index), SourceErrorKind::Unavailable);
+    }
     let snapshots = (0..10).map(|index| snapshot(&versions, index, false));
     let answers = futures::future::join_all(snapshots).await;
     assert!(answers.iter().all(|answer| *answer == Err(SourceErrorKind::Unavailable)));
-    assert_eq!(fake.take_requests(), ["list"]);
-    fake.state().list_error = None;
+    assert_eq!(fake.take_requests(), ["list", "describe team/s0"]);
+    (fake.state().list_error, fake.state().describe_errors) = (None, BTreeMap::new());
     tokio::time::advance(Duration::from_millis(1)).await;
     assert_eq!(snapshot(&versions, 0, false).await, Ok(Some("v1".to_owned())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_only_lists_fail_each_is_described_and_the_list_is_tried_with_growing_pauses() {
+    use SourceErrorKind::{InvalidReference, Throttled, Unavailable};
+    for (kind, lists) in [(Unavailable, 3..=9), (Throttled, 3..=9), (InvalidReference, 1..=1)] {
+        let fake = FakeSecretsManager::default();
+        let (versions, _changes) = versions(&fake);
+        register(&versions, &fake, 10);
+        fake.state().list_error = Some(kind);
+        assert_eq!(snapshot_all(&versions, 10).await, vec!["v1"; 10], "{kind:?}");
+        for _ in 0..10 {
+            tokio::time::advance(MAX_AGE).await;
+            assert_eq!(snapshot_all(&versions, 10).await, vec!["v1"; 10], "{kind:?}");
+        }
+        let count = fake.take_requests().iter().filter(|request| *request == "list").count();
+        assert!(lists.contains(&count) || kind == Throttled, "{kind:?}: {count}");
+        fake.state().list_error = None;
+        tokio::time::advance(DENIED_RETRY).await;
+        snapshot_all(&versions, 10).await;
+        assert_eq!(fake.take_requests(), ["list"], "{kind:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_credentials_nothing_else_is_tried() {
+    let fake = FakeSecretsManager::default();
+    let (versions, _changes) = versions(&fake);
+    register(&versions, &fake, 10);
+    fake.state().list_error = Some(SourceErrorKind::CredentialsFailed);
+    let answers = futures::future::join_all((0..10).map(|index| snapshot(&versions, index, false))).await;
+    assert!(answers.iter().all(|answer| *answer == Err(SourceErrorKind::CredentialsFailed)));
+    assert_eq!(fake.take_requests(), ["list"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_a_suspended_binding_depended_on_costs_no_call_and_leaves_nothing_behind() {
+    let fake = FakeSecretsManager::default();
+    let (versions, mut changes) = versions(&fake);
+    register(&versions, &fake, 2);
+    snapshot_all(&versions, 2).await;
+    fake.take_requests();
+    fake.set_described(&name(1), &[("v2", "AWSCURRENT")]);
+    // The event comes first, and the last binding goes while the description waits for its turn.
+    assert_eq!(versions.handle_event(&event(1, Timestamp::now())).await, EventOutcome::Known);
+    let late = event(1, Timestamp::now());
+    let late = versions.handle_event(&late);
+    let suspended = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        versions.forget(&BindingName::new("n", "a1"));
+        versions.forget(&BindingName::new("n", "b1"));
+    };
+    tokio::join!(late, suspended);
+    assert_eq!(fake.take_requests(), ["describe team/s1"]);
+    notified(&mut changes);
+    assert_eq!(versions.handle_event(&event(1, Timestamp::now())).await, EventOutcome::Unregistered);
+    tokio::time::advance(MAX_AGE).await;
+    snapshot(&versions, 0, false).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(fake.take_requests().iter().all(|request| !request.contains("s1")));
+    assert!(!versions.index().views[&Identity::default()].secrets.contains_key(&name(1).parse().unwrap()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -194,8 +266,13 @@ async fn a_read_teaches_what_it_read_and_tells_the_others_of_a_change() {
     assert!(fake.take_requests().is_empty());
     // Another version stage can exist although no read answered it.
     let previous = VersionSelector::stage("AWSPREVIOUS").unwrap();
-    let request =
-        SnapshotRequest { max_age: MAX_AGE, max_failure_age: Duration::ZERO, confirmed: false, versions: &[&previous] };
+    let request = SnapshotRequest {
+        namespace: "n",
+        max_age: MAX_AGE,
+        max_failure_age: Duration::ZERO,
+        confirmed: false,
+        versions: &[&previous],
+    };
     versions.snapshot(&Identity::default(), &name(0).parse().unwrap(), &request).await.unwrap();
     assert_eq!(fake.take_requests().len(), 1);
     versions.record_read(&Identity::default(), &source, &read(0, "v2"));
@@ -228,6 +305,35 @@ async fn the_first_event_acts_at_once_and_a_burst_costs_one_more_description() {
     let old = event(4, Timestamp::now() - SignedDuration::from_secs(60));
     assert_eq!(versions.handle_event(&old).await, EventOutcome::Known);
     assert!(fake.take_requests().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_is_heeded_however_far_the_clock_of_this_machine_is_ahead_or_behind() {
+    for ahead in [-7200, -60, 60, 7200] {
+        let fake = FakeSecretsManager::default();
+        let (versions, mut changes) = versions(&fake);
+        register(&versions, &fake, 3);
+        let time = Timestamp::now() - SignedDuration::from_secs(ahead);
+        // AWS has told its time and described the secret just before the event.
+        assert_eq!(versions.handle_event(&event(1, time)).await, EventOutcome::Known);
+        fake.set_stages(&name(1), &[(&format!("v{ahead}"), "AWSCURRENT")]);
+        notified(&mut changes);
+        assert_eq!(versions.handle_event(&event(1, time)).await, EventOutcome::Known);
+        assert_eq!(notified(&mut changes), ["a1", "b1"], "{ahead} s ahead");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_of_a_time_to_come_does_not_hide_those_after_it() {
+    let fake = FakeSecretsManager::default();
+    let (versions, mut changes) = versions(&fake);
+    register(&versions, &fake, 3);
+    snapshot_all(&versions, 3).await;
+    let forged = SecretEvent { sent: Some(Timestamp::now()), ..event(1, Timestamp::MAX) };
+    assert_eq!(versions.handle_event(&forged).await, EventOutcome::Known);
+    fake.set_stages(&name(1), &[("v2", "AWSCURRENT")]);
+    assert_eq!(versions.handle_event(&event(1, Timestamp::now())).await, EventOutcome::Known);
+    assert_eq!(notified(&mut changes), ["a1", "b1"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,19 +1,23 @@
 //! A grant that serves a binding.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
 
 use crate::api::RotationAction;
 use crate::domain::grant::request::RequestedKeys;
-use crate::domain::grant::rule::{ActionRule, SecretRule, permits_key, refused};
+use crate::domain::grant::rule::{Rules, permits_key, refused};
 use crate::domain::render::glob::Glob;
 use crate::domain::secret::identity::Identity;
 use crate::domain::secret::reference::SecretId;
+use crate::domain::target::metadata::MetadataPattern;
 
 /// A grant that serves a binding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Access {
+    /// The labels and annotations that the grant allows on Secrets.
+    pub metadata: Vec<MetadataPattern>,
     /// The name of the grant.
     pub grant: String,
     /// The generation of the grant.
@@ -27,8 +31,7 @@ pub struct Access {
     pub unconfirmed: BTreeSet<SecretId>,
     /// When the grant ends.
     pub expires: Option<Timestamp>,
-    pub(super) secrets: Vec<SecretRule>,
-    pub(super) actions: Vec<ActionRule>,
+    pub(super) rules: Arc<Rules>,
 }
 
 impl Access {
@@ -46,26 +49,26 @@ impl Access {
         let part = |index: usize| arn.split(':').nth(index);
         let account_agrees = self.account.as_deref().is_none_or(|account| part(4) == Some(account));
         let region_agrees = self.identity.region.as_deref().is_none_or(|region| part(3) == Some(region));
-        account_agrees && region_agrees && self.secrets.iter().any(|rule| rule.name.matches(name))
+        account_agrees && region_agrees && self.rules.secrets.iter().any(|rule| rule.name.matches(name))
     }
 
     /// Whether the grant allows a top-level key of the secret `name`.
     #[must_use]
     pub fn permits_key(&self, name: &str, key: &str) -> bool {
-        permits_key(&self.secrets, name, key)
+        permits_key(&self.rules.secrets, name, key)
     }
 
     /// Whether the grant allows the requested keys of the secret `name`.
     #[must_use]
     pub fn permits_request(&self, name: &str, requested: &RequestedKeys) -> bool {
-        refused(&self.secrets, name, requested).is_none()
+        refused(&self.rules.secrets, name, requested).is_none()
     }
 
     /// Whether the grant allows an action on a due key of the secret `name`. Rotation needs the right to read.
     #[must_use]
     pub fn permits_rotation(&self, action: RotationAction, name: &str, key: &str) -> bool {
         self.permits_key(name, key)
-            && self.actions.iter().any(|rule| {
+            && self.rules.actions.iter().any(|rule| {
                 rule.action == action
                     && rule.names.iter().any(|glob| glob.matches(name))
                     && rule.keys.iter().any(|glob| glob.matches(key))
@@ -75,7 +78,7 @@ impl Access {
     /// The keys that the grant allows of the secret `name`, as text to digest.
     #[must_use]
     pub fn keys_text(&self, name: &str) -> String {
-        let rules = self.secrets.iter().filter(|rule| rule.name.matches(name));
+        let rules = self.rules.secrets.iter().filter(|rule| rule.name.matches(name));
         let mut texts: Vec<String> = rules
             .map(|rule| match &rule.keys {
                 None => "*".to_owned(),

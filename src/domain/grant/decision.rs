@@ -7,12 +7,14 @@ use kube::ResourceExt as _;
 
 use crate::api::{AwsAccess, OnExpiry, SecretGrant};
 use crate::domain::grant::access::Access;
+use crate::domain::grant::candidate::GrantCandidate;
 use crate::domain::grant::error::GrantError;
 use crate::domain::grant::namespace::covers;
 use crate::domain::grant::request::RequestedKeys;
-use crate::domain::grant::rule::{action_rules, refused, secret_rules};
+use crate::domain::grant::rule::refused;
 use crate::domain::secret::identity::{Identity, Role, ServiceAccountIdentity};
 use crate::domain::secret::reference::{SecretArn, SecretId};
+use crate::domain::target::metadata::MetadataPattern;
 
 /// The operator's own region and account.
 #[derive(Clone, Debug, Default)]
@@ -38,8 +40,8 @@ pub struct Requester<'a> {
 ///
 /// # Errors
 /// If there is none, or several and the binding names none of them.
-pub fn decide<'a>(
-    grants: impl IntoIterator<Item = &'a SecretGrant>,
+pub fn decide<'a, C: Into<GrantCandidate<'a>>>(
+    grants: impl IntoIterator<Item = C>,
     requester: Requester<'_>,
     requested: &BTreeMap<SecretId, RequestedKeys>,
     home: &Home,
@@ -48,7 +50,9 @@ pub fn decide<'a>(
     let mut known = false;
     let mut refusal: Option<(String, Vec<String>)> = None;
     let mut serving = Vec::new();
-    for grant in grants {
+    for candidate in grants {
+        let candidate = candidate.into();
+        let grant = candidate.grant;
         let name = grant.name_any();
         match requester.grant {
             Some(named) if name != named => continue,
@@ -64,7 +68,7 @@ pub fn decide<'a>(
             let delete = grant.spec.on_expiry == Some(OnExpiry::Delete);
             return Err(GrantError::Expired { grant: name, at: end, delete });
         }
-        match judge(grant, requester.namespace, requested, home) {
+        match judge(&candidate, requester.namespace, requested, home) {
             Ok(access) => serving.push(access),
             // The refusal of keys is more precise than the refusal of the secret.
             Err(refused) if refusal.as_ref().is_none_or(|(_, keys)| keys.is_empty()) => refusal = Some(refused),
@@ -98,21 +102,52 @@ pub fn decide<'a>(
     }
 }
 
+/// Whether a grant may serve a binding, its secrets and its end aside.
+#[must_use]
+pub fn is_candidate(grant: &SecretGrant, requester: Requester<'_>) -> bool {
+    requester.grant.map_or(grant.spec.expires_at.is_none(), |named| grant.metadata.name.as_deref() == Some(named))
+        && covers(&grant.spec.namespaces, requester.namespace, requester.labels)
+}
+
+/// Whether the account of the operator's own identity decides: an ARN names an account, and a grant that names none
+/// means the operator's own.
+#[must_use]
+pub fn needs_account<'a, C: Into<GrantCandidate<'a>>>(
+    grants: impl IntoIterator<Item = C>,
+    requester: Requester<'_>,
+    requested: &BTreeMap<SecretId, RequestedKeys>,
+    region: Option<&str>,
+) -> bool {
+    let account = requested.keys().find_map(|secret| match secret {
+        SecretId::Arn(arn) => Some(arn.account.clone()),
+        SecretId::Name(_) => None,
+    });
+    let Some(account) = account else { return false };
+    let own = Home { region: region.map(str::to_owned), account: Some(account) };
+    grants.into_iter().any(|candidate| {
+        let candidate = candidate.into();
+        let aws = candidate.grant.spec.aws.as_ref();
+        aws.is_none_or(|aws| aws.account_id.is_none() && aws.role_arn.is_none())
+            && is_candidate(candidate.grant, requester)
+            && judge(&candidate, requester.namespace, requested, &own).is_ok()
+    })
+}
+
 /// Judges one grant. The error is the first refused secret with its refused keys.
 fn judge(
-    grant: &SecretGrant,
+    candidate: &GrantCandidate<'_>,
     namespace: &str,
     requested: &BTreeMap<SecretId, RequestedKeys>,
     home: &Home,
 ) -> Result<Access, (String, Vec<String>)> {
-    let rules = secret_rules(grant, namespace);
+    let (grant, rules) = (candidate.grant, candidate.rules_for(namespace));
     let aws = grant.spec.aws.clone().unwrap_or_default();
     let region = aws.region.clone().or_else(|| home.region.clone());
     let of_role = aws.role_arn.as_deref().and_then(|arn| arn.split(':').nth(4)).map(str::to_owned);
     let account = aws.account_id.clone().or(of_role).or_else(|| home.account.clone());
     let mut unconfirmed = BTreeSet::new();
     for (secret, keys) in requested {
-        let refusal = |name: &str| refused(&rules, name, keys);
+        let refusal = |name: &str| refused(&rules.secrets, name, keys);
         match secret {
             SecretId::Name(name) => {
                 if let Some(keys) = refusal(name) {
@@ -135,15 +170,16 @@ fn judge(
             }
         }
     }
+    let metadata = grant.spec.target_metadata.iter();
     Ok(Access {
+        metadata: metadata.filter_map(|text| MetadataPattern::try_from(text.as_str()).ok()).collect(),
         grant: grant.name_any(),
         generation: grant.metadata.generation.unwrap_or_default(),
         identity: identity(&aws, region, namespace, &grant.name_any()),
         account,
         unconfirmed,
         expires: grant.spec.expires_at.as_ref().map(|time| time.0),
-        secrets: rules,
-        actions: action_rules(grant, namespace),
+        rules,
     })
 }
 

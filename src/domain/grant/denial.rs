@@ -14,7 +14,8 @@ use crate::domain::grant::decision::Requester;
 use crate::domain::grant::error::{DenialHint, GrantError};
 use crate::domain::grant::namespace::covers;
 use crate::domain::grant::request::RequestedKeys;
-use crate::domain::grant::rule::secret_rules;
+use crate::domain::grant::rule::secret_names;
+use crate::domain::render::glob::Glob;
 use crate::domain::secret::reference::SecretId;
 
 /// The most bytes of a proposed grant. A message has room for 2,048.
@@ -50,13 +51,13 @@ pub fn explained<'a>(
 
 /// Why a grant of the namespace that looks as if it allowed the secret does not.
 fn nearly(grant: &SecretGrant, requester: Requester<'_>, secret: &SecretId, now: Timestamp) -> Option<String> {
-    let (name, rules) = (grant.name_any(), secret_rules(grant, requester.namespace));
+    let (name, allowed) = (grant.name_any(), secret_names(grant, requester.namespace));
     if requester.grant.is_some_and(|named| named != name) {
         return None;
     }
     let names = names(secret);
-    if !names.iter().any(|name| rules.iter().any(|rule| rule.name.matches(name))) {
-        let literal = rules.iter().filter(|rule| rule.name.is_literal()).map(|rule| rule.name.as_str());
+    if !names.iter().any(|name| allowed.iter().any(|glob| glob.matches(name))) {
+        let literal = allowed.iter().filter(|glob| glob.is_literal()).map(Glob::as_str);
         let alike = alike(names.last()?, literal)?;
         return Some(format!("the SecretGrant {name:?} allows {alike:?}, which looks alike"));
     }

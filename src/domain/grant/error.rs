@@ -3,6 +3,7 @@
 use k8s_openapi::jiff::Timestamp;
 
 use crate::api::Reason;
+use crate::settings::FeatureOff;
 
 /// Why no grant serves a binding.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,6 +51,28 @@ pub enum GrantError {
         /// Whether Secrets published through it are deleted.
         delete: bool,
     },
+    /// The binding puts a label or annotation on its Secret that nobody allows.
+    #[error("{}", refused_metadata(.grant, .field, .key, *.needs_flag))]
+    Metadata {
+        /// The grant.
+        grant: String,
+        /// The field of the binding.
+        field: &'static str,
+        /// The label or annotation.
+        key: String,
+        /// Whether only the flag can allow it.
+        needs_flag: bool,
+    },
+    /// The grant needs what the installation has switched off.
+    #[error("the SecretGrant {grant:?} has secrets read as the ServiceAccount {account:?}, but {off}")]
+    Off {
+        /// The grant.
+        grant: String,
+        /// The ServiceAccount that it names.
+        account: String,
+        /// What is off.
+        off: FeatureOff,
+    },
 }
 
 /// What leads on from a denial.
@@ -66,10 +89,13 @@ impl GrantError {
     #[must_use]
     pub const fn reason(&self) -> Reason {
         match self {
-            Self::AccessDenied { .. } | Self::NoRegion(_) | Self::Unreadable(_) => Reason::AccessDenied,
+            Self::AccessDenied { .. } | Self::NoRegion(_) | Self::Unreadable(_) | Self::Metadata { .. } => {
+                Reason::AccessDenied
+            }
             Self::Ambiguous(_) => Reason::AmbiguousGrant,
             Self::NotFound(_) => Reason::GrantNotFound,
             Self::Expired { .. } => Reason::GrantExpired,
+            Self::Off { .. } => Reason::FeatureOff,
         }
     }
 }
@@ -81,4 +107,16 @@ fn denied(namespace: &str, secret: &str, keys: &[String], grant: Option<&str>) -
     );
     let what = if keys.is_empty() { String::new() } else { format!("{} of ", keys.join(", ")) };
     format!("{who} the namespace {namespace:?} to read {what}the secret {secret:?}")
+}
+
+fn refused_metadata(grant: &str, field: &str, key: &str, needs_flag: bool) -> String {
+    let flag = "the operator's flag --allow-target-metadata (chart value allowTargetMetadata)";
+    if needs_flag {
+        return format!(
+            "{field}: by {key:?} Argo CD or Helm takes the Secret for its own, so only {flag} allows it, by its whole name; remove it, or ask whoever manages Bindery"
+        );
+    }
+    format!(
+        "{field}: {key:?} is allowed neither by spec.targetMetadata of the SecretGrant {grant:?} nor by {flag}; remove it, or ask whoever manages the SecretGrants of the cluster"
+    )
 }

@@ -349,7 +349,7 @@ fn a_json_pointer_is_judged_by_its_first_token() {
     let spec =
         json!({"data": [{"key": "A", "from": {"secret": "app", "key": "/db/url"}}, {"key": "B", "valueFrom": "app"}]});
     let spec: crate::api::SecretBindingSpec = serde_json::from_value(spec).unwrap();
-    let binding = crate::domain::binding::Binding::parse(&crate::api::SecretBinding::new("b", spec), &[]).ok().unwrap();
+    let binding = crate::domain::binding::Binding::parse(&crate::api::SecretBinding::new("b", spec)).ok().unwrap();
     let wanted = requested_keys(&binding.mapping).remove(&"app".parse().unwrap()).unwrap();
     assert_eq!(wanted, RequestedKeys { keys: BTreeSet::from(["db".to_owned()]), whole: true });
 }

@@ -115,6 +115,18 @@ pub struct UsedKeys {
 type Allowed<'a> = dyn Fn(&Source, &str) -> bool + 'a;
 
 impl Mapping {
+    /// Whether the mapping names this key of the target itself, and does not only take it by a pattern.
+    #[must_use]
+    pub fn names(&self, key: &str) -> bool {
+        let by_extract = |extract: &Extract| {
+            let member = key.strip_prefix(extract.prefix.as_str());
+            member.is_some_and(|member| extract.include.iter().any(|glob| glob.is_literal() && glob.as_str() == member))
+        };
+        self.data.iter().any(|entry| entry.key.as_str() == key)
+            || self.template.iter().flat_map(Template::keys).any(|made| made.as_str() == key)
+            || self.data_from.iter().any(by_extract)
+    }
+
     /// The sources to read, each once.
     #[must_use]
     pub fn sources(&self) -> BTreeSet<Source> {

@@ -40,11 +40,19 @@ const FUEL: u64 = 400_000;
 /// How deep blocks may be nested while rendering.
 const MAX_NESTING: usize = 200;
 
-/// The templates of a binding, by the key they give, checked and compiled.
+/// The templates of a binding, by the key they give, checked. Their text is kept and compiled again where it is rendered: a
+/// compiled template is thirty times as large, and many reconciles wait at once.
 #[derive(Clone)]
 pub struct Template {
-    environment: Environment<'static>,
-    needs: BTreeMap<TargetKey, BTreeSet<String>>,
+    sources: BTreeMap<TargetKey, Source>,
+}
+
+/// A template.
+#[derive(Clone)]
+struct Source {
+    text: String,
+    /// The mapped keys that it names.
+    needs: BTreeSet<String>,
 }
 
 /// The engine with what templates may use, before any template is added.
@@ -71,39 +79,39 @@ impl Template {
     ///
     /// [`TemplateSyntaxError`] for the first key (in order) that cannot be used.
     pub fn parse(sources: &BTreeMap<String, String>) -> Result<Self, TemplateSyntaxError> {
-        let mut environment = ENGINE.clone();
-        let mut needs = BTreeMap::new();
+        let (mut parsed, mut room) = (BTreeMap::new(), MAX_SOURCE_BYTES);
         for (name, source) in sources {
             let key = TargetKey::try_from(name.as_str())
                 .map_err(|problem| TemplateSyntaxError::Key { key: name.clone(), problem })?;
-            if source.len() > MAX_SOURCE_BYTES {
+            let Some(left) = room.checked_sub(source.len()) else {
                 return Err(TemplateSyntaxError::TooLong { key });
-            }
+            };
+            room = left;
             let outline = match language::check(source) {
                 Ok(outline) => outline,
                 Err(language::Refusal { line, reason }) => {
                     return Err(TemplateSyntaxError::Syntax { key, line, problem: reason });
                 }
             };
-            if let Err(error) = environment.add_template_owned(name.clone(), source.clone()) {
+            if let Err(error) = ENGINE.template_from_str(source) {
                 // There are no values yet that the engine's text could quote.
                 let problem = error.detail().unwrap_or("it is malformed").chars().take(200).collect();
                 return Err(TemplateSyntaxError::Syntax { key, line: error.line().unwrap_or(1), problem });
             }
-            needs.insert(key, outline.keys);
+            parsed.insert(key, Source { text: source.clone(), needs: outline.keys });
         }
-        Ok(Self { environment, needs })
+        Ok(Self { sources: parsed })
     }
 
     /// The keys that the templates give.
     pub fn keys(&self) -> impl Iterator<Item = &TargetKey> {
-        self.needs.keys()
+        self.sources.keys()
     }
 
     /// The mapped keys that the templates name, whether or not they come to be used.
     #[must_use]
     pub fn needs(&self) -> BTreeSet<&str> {
-        self.needs.values().flatten().map(String::as_str).collect()
+        self.sources.values().flat_map(|source| &source.needs).map(String::as_str).collect()
     }
 
     /// Renders all templates over the mapped keys.
@@ -118,16 +126,16 @@ impl Template {
         variables.insert("bindery".to_owned(), Computed::from_object(bindery));
         let variables = Computed::from_object(variables);
 
-        let mut environment = self.environment.clone();
+        let mut environment = ENGINE.clone();
         let mut fuel = FUEL;
         let mut room = MAX_OUTPUT_BYTES;
         let mut rendered = BTreeMap::new();
-        for (key, needs) in &self.needs {
+        for (key, Source { text, needs }) in &self.sources {
             let fail = |line, fault| TemplateError { key: key.clone(), line, fault };
             environment.set_fuel(Some(fuel));
             let mut output = Output { buffer: Buffer::default(), room, full: false };
             let result = environment
-                .get_template(key.as_str())
+                .template_from_str(text)
                 .and_then(|template| template.render_captured_to(variables.clone(), &mut output))
                 .map(|captured| captured.state().fuel_levels());
             match result {

@@ -5,7 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::{EnvFromSource, EnvVar, KeyToPath, PodSpec, Volume, VolumeMount};
+use crate::domain::rollout::pod::{Item, PodSpec, Volume, VolumeMount};
+
+/// Whoever uses more keys than this, their length added up, uses the whole Secret.
+const MAX_KEYS: usize = 16 << 10;
 
 /// The keys of a Secret that a pod uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,25 +34,21 @@ impl Uses {
     }
 }
 
-/// One reference of a pod to a Secret of its namespace.
+/// One use of a Secret of the namespace by a pod. The kubelet reads credentials of registries and CSI drivers: those are no
+/// uses.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct SecretReference<'a> {
+struct Use<'a> {
     /// The name of the Secret.
-    pub secret: &'a str,
-    /// The kind of the reference.
-    pub kind: ReferenceKind<'a>,
+    secret: &'a str,
+    /// The kind of the use.
+    kind: UseKind<'a>,
 }
 
-/// The kind of a reference to a Secret.
+/// The kind of a use.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum ReferenceKind<'a> {
-    /// A variable from one key.
-    EnvKey {
-        /// The key.
-        key: &'a str,
-        /// Whether the pod starts without the key.
-        optional: bool,
-    },
+enum UseKind<'a> {
+    /// A variable from one key, and whether the pod starts without it.
+    EnvKey(&'a str, bool),
     /// A variable from each key.
     EnvFrom,
     /// Files, in a volume of the Secret alone or in a projected one.
@@ -57,74 +56,40 @@ pub enum ReferenceKind<'a> {
         /// The volume.
         volume: &'a str,
         /// The keys with their paths; empty for every key.
-        items: &'a [KeyToPath],
+        items: &'a [Item],
         /// Whether the pod starts without the keys.
         optional: bool,
     },
-    /// The credentials of a registry. The kubelet reads them.
-    ImagePull,
-    /// The credentials of a CSI driver. The kubelet reads them.
-    Csi,
 }
 
-/// Each reference of a pod to a Secret. No other function visits the specification of a pod.
-pub fn references(pod: &PodSpec) -> impl Iterator<Item = SecretReference<'_>> {
-    let containers = pod.containers.iter().chain(pod.init_containers.iter().flatten());
-    let containers = containers.map(|container| (&container.env, &container.env_from));
-    let ephemeral = pod.ephemeral_containers.iter().flatten();
-    let containers = containers.chain(ephemeral.map(|container| (&container.env, &container.env_from)));
-    let variables = containers.flat_map(|(env, from)| env_keys(env.as_deref()).chain(env_sources(from.as_deref())));
-    let pulls = pod.image_pull_secrets.iter().flatten();
-    let pulls = pulls.map(|pull| SecretReference { secret: &pull.name, kind: ReferenceKind::ImagePull });
-    variables.chain(pod.volumes.iter().flatten().flat_map(volume)).chain(pulls)
+/// Each use of a Secret by a pod.
+fn all_uses(pod: &PodSpec) -> impl Iterator<Item = Use<'_>> {
+    let variables = pod.all_containers().flat_map(|container| {
+        let keys = container.env.0.iter().filter_map(|env| env.value_from.as_ref()?.secret_key_ref.as_ref());
+        let keys =
+            keys.map(|key| Use { secret: &key.name, kind: UseKind::EnvKey(&key.key, key.optional.unwrap_or(false)) });
+        let whole = container.env_from.0.iter().filter_map(|from| from.secret_ref.as_ref());
+        keys.chain(whole.map(|from| Use { secret: &from.name, kind: UseKind::EnvFrom }))
+    });
+    variables.chain(pod.volumes.0.iter().flat_map(volume))
 }
 
-fn env_keys(env: Option<&[EnvVar]>) -> impl Iterator<Item = SecretReference<'_>> {
-    let keys = env.unwrap_or_default().iter().filter_map(|env| env.value_from.as_ref()?.secret_key_ref.as_ref());
-    keys.map(|selector| {
-        let optional = selector.optional.unwrap_or(false);
-        SecretReference { secret: &selector.name, kind: ReferenceKind::EnvKey { key: &selector.key, optional } }
-    })
-}
-
-fn env_sources(env_from: Option<&[EnvFromSource]>) -> impl Iterator<Item = SecretReference<'_>> {
-    let sources = env_from.unwrap_or_default().iter().filter_map(|from| from.secret_ref.as_ref());
-    sources.map(|source| SecretReference { secret: &source.name, kind: ReferenceKind::EnvFrom })
-}
-
-fn volume(volume: &Volume) -> impl Iterator<Item = SecretReference<'_>> {
-    let name = &volume.name;
-    let plain = volume
-        .secret
-        .as_ref()
-        .and_then(|source| Some((source.secret_name.as_deref()?, source.items.as_deref(), source.optional)))
-        .map(|(secret, items, optional)| files(name, secret, items, optional));
-    let projected = volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten());
-    let projected = projected
-        .filter_map(|source| source.secret.as_ref())
-        .map(|source| files(name, &source.name, source.items.as_deref(), source.optional));
-    let csi = volume.csi.as_ref().and_then(|csi| csi.node_publish_secret_ref.as_ref());
-    let csi = csi.map(|secret| SecretReference { secret: &secret.name, kind: ReferenceKind::Csi });
-    plain.into_iter().chain(projected).chain(csi)
-}
-
-fn files<'a>(
-    volume: &'a str,
-    secret: &'a str,
-    items: Option<&'a [KeyToPath]>,
-    optional: Option<bool>,
-) -> SecretReference<'a> {
-    let (items, optional) = (items.unwrap_or_default(), optional.unwrap_or(false));
-    SecretReference { secret, kind: ReferenceKind::Files { volume, items, optional } }
+fn volume(volume: &Volume) -> impl Iterator<Item = Use<'_>> {
+    let files =
+        |secret, items, optional| Use { secret, kind: UseKind::Files { volume: &volume.name, items, optional } };
+    let plain = volume.secret.iter().filter_map(|of| Some((of.secret_name.as_deref()?, &*of.items, of.optional)));
+    let projected = volume.projected.iter().flat_map(|projected| &projected.sources.0);
+    let projected = projected.filter_map(|source| source.secret.as_ref());
+    plain
+        .chain(projected.map(|of| (of.name.as_str(), &*of.items, of.optional)))
+        .map(move |(secret, items, optional)| files(secret, items, optional.unwrap_or(false)))
 }
 
 /// The paths of a volume that the containers see, where each mounts one by `subPath`. `None` where one of them mounts the
 /// whole volume, or a path that only the kubelet knows, or where none mounts it.
 fn sub_paths(pod: &PodSpec, volume: &str) -> Option<BTreeSet<String>> {
-    let containers = pod.containers.iter().chain(pod.init_containers.iter().flatten());
-    let mounts = containers.map(|container| &container.volume_mounts);
-    let mounts = mounts.chain(pod.ephemeral_containers.iter().flatten().map(|container| &container.volume_mounts));
-    let mounts = mounts.flatten().flatten().filter(|mount| mount.name == volume);
+    let mounts = pod.all_containers().flat_map(|container| &container.volume_mounts.0);
+    let mounts = mounts.filter(|mount| mount.name == volume);
     mounts.map(sub_path).collect::<Option<BTreeSet<String>>>().filter(|paths| !paths.is_empty())
 }
 
@@ -136,21 +101,15 @@ fn sub_path(mount: &VolumeMount) -> Option<String> {
 }
 
 /// The keys of a volume with these items that are seen under `paths`. Without items each key is a file of its name.
-fn keys_at(items: &[KeyToPath], paths: &BTreeSet<String>) -> BTreeSet<String> {
+fn keys_at(items: &[Item], paths: &BTreeSet<String>) -> BTreeSet<String> {
     if items.is_empty() {
         return paths.iter().filter_map(|path| path.split('/').next()).map(str::to_owned).collect();
     }
-    let shown = |item: &&KeyToPath| {
+    let shown = |item: &&Item| {
         let below = |path: &String| item.path.strip_prefix(path.as_str()).is_some_and(|rest| rest.starts_with('/'));
         paths.contains(&item.path) || paths.iter().any(below)
     };
     items.iter().filter(shown).map(|item| item.key.clone()).collect()
-}
-
-/// Whether a pod of this specification refers to the Secret `name` in any way.
-#[must_use]
-pub fn refers_to(pod: &PodSpec, name: &str) -> bool {
-    references(pod).any(|reference| reference.secret == name)
 }
 
 /// The keys of the Secret `secret` that a pod of this specification uses.
@@ -160,19 +119,24 @@ pub fn uses(pod: &PodSpec, secret: &str) -> Uses {
     let mut add = |key: &str, optional: bool| {
         keys.entry(key.to_owned()).and_modify(|all| *all &= optional).or_insert(optional);
     };
-    for reference in references(pod).filter(|reference| reference.secret == secret) {
-        match reference.kind {
-            ReferenceKind::EnvFrom => return Uses::Whole,
-            ReferenceKind::EnvKey { key, optional } => add(key, optional),
-            ReferenceKind::Files { volume, items, optional } => match sub_paths(pod, volume) {
+    for found in all_uses(pod).filter(|found| found.secret == secret) {
+        match found.kind {
+            UseKind::EnvFrom => return Uses::Whole,
+            UseKind::EnvKey(key, optional) => add(key, optional),
+            UseKind::Files { volume, items, optional } => match sub_paths(pod, volume) {
                 None if items.is_empty() => return Uses::Whole,
                 None => items.iter().for_each(|item| add(&item.key, optional)),
                 Some(paths) => keys_at(items, &paths).iter().for_each(|key| add(key, optional)),
             },
-            ReferenceKind::ImagePull | ReferenceKind::Csi => {}
         }
     }
-    if keys.is_empty() { Uses::Nothing } else { Uses::Keys(keys) }
+    // Memory has the keys of each workload and pod. A pod can name any number.
+    let length: usize = keys.keys().map(String::len).sum();
+    match length {
+        0 => Uses::Nothing,
+        1..=MAX_KEYS => Uses::Keys(keys),
+        _ => Uses::Whole,
+    }
 }
 
 #[cfg(test)]
@@ -231,41 +195,6 @@ mod tests {
             (json!({"containers": [idle()], "imagePullSecrets": [{"name": "s"}]}), Uses::Nothing),
         ] {
             assert_eq!(of(&pod), expected, "{pod}");
-        }
-    }
-
-    #[test]
-    fn a_pod_refers_to_a_secret_in_each_way_that_kubernetes_knows() {
-        let container = |rest: serde_json::Value| {
-            let mut container = json!({"name": "c"});
-            container.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
-            container
-        };
-        let by_key =
-            container(json!({"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}));
-        let whole = container(json!({"envFrom": [{"secretRef": {"name": "s"}}]}));
-        let plain =
-            container(json!({"env": [{"name": "A", "value": "s"}], "envFrom": [{"configMapRef": {"name": "s"}}]}));
-        for (spec, refers) in [
-            (json!({"containers": [by_key]}), true),
-            (json!({"containers": [whole]}), true),
-            (json!({"containers": [plain], "initContainers": [whole]}), true),
-            (json!({"containers": [plain], "ephemeralContainers": [whole]}), true),
-            (json!({"containers": [], "volumes": [{"name": "v", "secret": {"secretName": "s"}}]}), true),
-            (
-                json!({"containers": [], "volumes": [{"name": "v", "projected": {"sources": [{"secret": {"name": "s"}}]}}]}),
-                true,
-            ),
-            (
-                json!({"containers": [], "volumes": [{"name": "v", "csi": {"driver": "d", "nodePublishSecretRef": {"name": "s"}}}]}),
-                true,
-            ),
-            (json!({"containers": [], "imagePullSecrets": [{"name": "s"}]}), true),
-            (json!({"containers": [plain], "volumes": [{"name": "s", "configMap": {"name": "s"}}]}), false),
-            (json!({"containers": [], "volumes": [{"name": "v", "secret": {"secretName": "s2"}}]}), false),
-        ] {
-            let pod: PodSpec = serde_json::from_value(spec.clone()).unwrap();
-            assert_eq!(refers_to(&pod, "s"), refers, "{spec}");
         }
     }
 

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::api::WorkloadReference;
-use crate::domain::rollout::manifest::WorkloadStatus;
-use crate::domain::rollout::mark::{Digests, SecretDigests};
-use crate::domain::rollout::progress::PodProgress;
+use crate::domain::rollout::mark::{Digests, RestartMark, SecretDigests};
+use crate::domain::rollout::progress::{PodProgress, Replaced};
 use crate::domain::rollout::verdict::RestartVerdict;
 use crate::domain::rollout::workload::Workload;
 
@@ -27,12 +26,13 @@ pub struct RolloutHistory {
 /// The last restart of a workload.
 #[derive(Clone, Debug)]
 pub(super) struct RestartAttempt {
-    mark: String,
+    mark: RestartMark,
     /// Whether the mark was on the template at the last observation.
     is_marked: bool,
     pub(super) reverts: u32,
     failed: bool,
-    counts: WorkloadStatus,
+    /// The most that was seen replaced. Pods that come up and crash again and again are no progress.
+    replaced: Option<Replaced>,
     /// The time of the last progress.
     pub(super) since: Instant,
 }
@@ -81,19 +81,19 @@ impl RolloutHistory {
     }
 
     /// The restart of this workload for these values.
-    pub(super) fn attempt(&self, workload: &WorkloadReference, mark: &str) -> Option<&RestartAttempt> {
-        self.attempts.get(workload).filter(|attempt| attempt.mark == mark)
+    pub(super) fn attempt(&self, workload: &WorkloadReference, mark: &RestartMark) -> Option<&RestartAttempt> {
+        self.attempts.get(workload).filter(|attempt| attempt.mark == *mark)
     }
 
     /// Records a restart.
     #[must_use]
-    pub fn restarted(mut self, workload: &Workload, mark: &str, now: Instant) -> Self {
+    pub fn restarted(mut self, workload: &Workload, mark: &RestartMark, now: Instant) -> Self {
         let attempt = RestartAttempt {
-            mark: mark.to_owned(),
+            mark: mark.clone(),
             is_marked: true,
             reverts: self.attempt(&workload.reference, mark).map_or(0, |attempt| attempt.reverts),
             failed: false,
-            counts: workload.counts.clone(),
+            replaced: None,
             since: now,
         };
         self.attempts.insert(workload.reference.clone(), attempt);
@@ -102,15 +102,15 @@ impl RolloutHistory {
 
     /// Records an observed workload. After a start of the operator this finds a restart that is under way.
     #[must_use]
-    pub fn observe(mut self, workload: &Workload, mark: &str, now: Instant) -> Self {
-        let marked = workload.mark.as_deref() == Some(mark);
+    pub fn observe(mut self, workload: &Workload, mark: &RestartMark, now: Instant) -> Self {
+        let marked = mark.is_met_by(workload.mark.as_deref());
         match self.attempts.get_mut(&workload.reference) {
-            Some(attempt) if attempt.mark == mark => {
+            Some(attempt) if attempt.mark == *mark => {
                 if attempt.is_marked && !marked {
                     (attempt.is_marked, attempt.reverts) = (false, attempt.reverts.saturating_add(1));
                 }
-                if attempt.counts != workload.counts {
-                    (attempt.counts, attempt.since) = (workload.counts.clone(), now);
+                if workload.replaced > attempt.replaced {
+                    (attempt.replaced, attempt.since) = (workload.replaced, now);
                 }
                 self
             }

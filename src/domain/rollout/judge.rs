@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::api::WorkloadKind;
 use crate::domain::rollout::changed::Times;
 use crate::domain::rollout::consumers::Uses;
 use crate::domain::rollout::history::RolloutHistory;
+use crate::domain::rollout::mark::RestartMark;
 use crate::domain::rollout::policy::RestartScope;
 use crate::domain::rollout::progress::PodProgress;
 use crate::domain::rollout::verdict::RestartVerdict;
@@ -14,8 +14,8 @@ use crate::domain::rollout::workload::{ObservedPod, ObservedWorkloads, Workload}
 /// A restart that is undone this often is not made again.
 const MAX_REVERTS: u32 = 3;
 
-/// StatefulSets and DaemonSets have no deadline of their own. If the counts of one do not move for this long, its restart
-/// has failed, and the next workload may begin. The default of a Deployment's `progressDeadlineSeconds` is as long.
+/// If no more pods of a workload are replaced for this long, its restart has failed, and the next workload may begin. A
+/// Deployment has a deadline of its own, but people set it to any length. The default of that is as long.
 const STUCK_AFTER: Duration = Duration::from_secs(600);
 
 /// Whether the scope covers this workload.
@@ -54,29 +54,31 @@ pub fn marked_by(workload: &Workload) -> &Uses {
 
 /// Judges a workload in scope. `mark` is the mark of the current values.
 #[must_use]
-pub fn judge(workload: &Workload, stale: bool, mark: &str, history: &RolloutHistory, now: Instant) -> RestartVerdict {
+pub fn judge(
+    workload: &Workload,
+    stale: bool,
+    mark: &RestartMark,
+    history: &RolloutHistory,
+    now: Instant,
+) -> RestartVerdict {
     let attempt = history.attempt(&workload.reference, mark);
-    let under_way = || {
-        let own_deadline = matches!(workload.reference.kind, WorkloadKind::Deployment | WorkloadKind::Rollout);
-        match attempt {
-            Some(attempt) if !own_deadline && now.duration_since(attempt.since) > STUCK_AFTER => {
-                let minutes = STUCK_AFTER.as_secs() / 60;
-                RestartVerdict::Failed(format!(
-                    "none of its pods was replaced for {minutes} minutes; see why they do not start"
-                ))
-            }
-            _ => RestartVerdict::UnderWay,
-        }
-    };
-    let marked = workload.mark.as_deref() == Some(mark);
+    let is_stuck = attempt.is_some_and(|attempt| now.duration_since(attempt.since) > STUCK_AFTER);
+    let marked = mark.is_met_by(workload.mark.as_deref());
     match (stale, marked, &workload.progress) {
         (false, false, _) | (false, true, PodProgress::Done | PodProgress::Waiting(_) | PodProgress::Partial(_)) => {
             RestartVerdict::Current
         }
         (true, _, _) if workload.opts_out => RestartVerdict::OptsOut,
-        (_, true, PodProgress::Rolling) => under_way(),
-        (_, true, PodProgress::Failed(why)) => RestartVerdict::Failed(why.clone()),
-        // The values that it was restarted for are back, so its pods have them.
+        (_, true, PodProgress::Rolling) if is_stuck => {
+            let minutes = STUCK_AFTER.as_secs() / 60;
+            let why = format!(
+                "no more of its pods came up for {minutes} minutes, so others go on; see why they do not start"
+            );
+            RestartVerdict::Failed(since(&why, workload))
+        }
+        (_, true, PodProgress::Rolling) => RestartVerdict::UnderWay,
+        (_, true, PodProgress::Failed(why)) => RestartVerdict::Failed(since(why, workload)),
+        // It was restarted after the change. Its pods look older where the clocks of API servers differ.
         (true, true, PodProgress::Done) => RestartVerdict::Current,
         (true, _, PodProgress::Waiting(what)) | (true, true, PodProgress::Partial(what)) => {
             RestartVerdict::Pending(what.clone())
@@ -90,5 +92,13 @@ pub fn judge(workload: &Workload, stale: bool, mark: &str, history: &RolloutHist
             }
             _ => RestartVerdict::Due,
         },
+    }
+}
+
+/// What failed, with the time of the restart.
+fn since(why: &str, workload: &Workload) -> String {
+    match workload.restarted {
+        Some(restarted) => format!("restarted at {restarted}, {why}"),
+        None => why.to_owned(),
     }
 }

@@ -2,13 +2,58 @@
 //!
 //! Deployments, StatefulSets, DaemonSets and Argo Rollouts have these fields in common, so the same types read all four.
 
-use k8s_openapi::api::core::v1::PodTemplateSpec;
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use kube::core::Object;
 use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::domain::rollout::pod::{PodSpec, nullable};
 
 /// The manifest of a workload.
-pub type WorkloadManifest = Object<WorkloadSpec, WorkloadStatus>;
+#[derive(Clone, Debug, Deserialize)]
+pub struct WorkloadManifest {
+    pub(super) metadata: WorkloadMetadata,
+    #[serde(default, deserialize_with = "nullable")]
+    pub(super) spec: WorkloadSpec,
+    #[serde(default, deserialize_with = "nullable")]
+    pub(super) status: WorkloadStatus,
+}
+
+/// The fields of a workload's metadata that restarts need.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct WorkloadMetadata {
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) uid: String,
+    #[serde(default)]
+    pub(super) resource_version: String,
+    #[serde(default)]
+    pub(super) generation: i64,
+    #[serde(default, deserialize_with = "nullable")]
+    pub(super) annotations: BTreeMap<String, String>,
+    /// Unread, since a restart goes on without them.
+    pub(super) managed_fields: Option<Box<RawValue>>,
+}
+
+/// A pod template.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct PodTemplate {
+    #[serde(deserialize_with = "nullable")]
+    pub(super) metadata: TemplateMetadata,
+    #[serde(deserialize_with = "nullable")]
+    pub(super) spec: PodSpec,
+}
+
+/// The metadata of a pod template.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct TemplateMetadata {
+    #[serde(deserialize_with = "nullable")]
+    pub(super) annotations: BTreeMap<String, String>,
+}
 
 /// The fields of a workload's spec that restarts need.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -17,7 +62,7 @@ pub struct WorkloadSpec {
     pub(super) replicas: Option<i64>,
     pub(super) paused: bool,
     pub(super) selector: Option<LabelSelector>,
-    pub(super) template: Option<PodTemplateSpec>,
+    pub(super) template: Option<PodTemplate>,
     pub(super) update_strategy: Option<UpdateStrategy>,
 }
 

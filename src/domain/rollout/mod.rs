@@ -10,6 +10,7 @@
 //! | [`mark`] | the annotation on the pod template: the values that pods run with |
 //! | [`outcome`] | the status and its condition |
 //! | [`plan`] | the plan: which workloads are restarted now, and what the others wait for |
+//! | [`pod`] | the manifest of a pod, as far as restarts need it |
 //! | [`policy`] | `spec.restart`, parsed |
 //! | [`progress`] | the state of a workload's pods |
 //! | [`publication`] | the annotation on the Secret with the next write |
@@ -28,6 +29,7 @@ pub mod manifest;
 pub mod mark;
 pub mod outcome;
 pub mod plan;
+pub mod pod;
 pub mod policy;
 pub mod progress;
 pub mod publication;

@@ -3,6 +3,7 @@
 use crate::api::condition;
 use crate::api::{ConditionType, Reason, RolloutStatus, SecretBindingStatus, WorkloadReference};
 use crate::domain::note::Note;
+use crate::settings::FeatureOff;
 
 /// More workloads than this are counted, not named.
 const MAX_NAMED: usize = 20;
@@ -15,6 +16,8 @@ pub enum RolloutOutcome {
     AsBefore,
     /// The binding restarts nothing.
     Off,
+    /// The binding asks for restarts, and the installation makes none.
+    SwitchedOff(FeatureOff),
     /// The workloads were observed.
     Known(RolloutReport),
 }
@@ -84,7 +87,11 @@ pub fn transition(before: &SecretBindingStatus, after: &SecretBindingStatus) -> 
         return None;
     }
     let reason = *Reason::ALL.iter().find(|reason| reason.as_str() == now.reason)?;
-    Some(Note { warning: reason == Reason::RolloutFailed, reason, text: now.message.clone() })
+    Some(Note {
+        warning: matches!(reason, Reason::RolloutFailed | Reason::FeatureOff),
+        reason,
+        text: now.message.clone(),
+    })
 }
 
 fn bounded(texts: &[String]) -> Vec<String> {

@@ -11,6 +11,7 @@ use crate::domain::fingerprint::FingerprintKey;
 use crate::domain::rollout::changed::Times;
 use crate::domain::rollout::history::RolloutHistory;
 use crate::domain::rollout::judge::{is_stale, judge, marked_by};
+use crate::domain::rollout::mark::RestartMark;
 use crate::domain::rollout::outcome::RolloutReport;
 use crate::domain::rollout::policy::{Restart, RestartScope};
 use crate::domain::rollout::verdict::RestartVerdict;
@@ -75,7 +76,7 @@ pub struct PlannedRestart<'a> {
     /// The workload as it was observed.
     pub workload: &'a Workload,
     /// The mark of the current values.
-    pub mark: String,
+    pub mark: RestartMark,
 }
 
 /// Plans a rollout.
@@ -94,7 +95,7 @@ pub fn plan<'a>(
     let digests = history.last_digests();
     let mut plan = RolloutPlan {
         history,
-        report: RolloutReport { pending: missing(&terms.restart.scope, observed), ..RolloutReport::default() },
+        report: RolloutReport { pending: unknown(&terms.restart.scope, observed), ..RolloutReport::default() },
         in_flight: BTreeSet::new(),
         ended: Vec::new(),
         restarts: Vec::new(),
@@ -102,22 +103,27 @@ pub fn plan<'a>(
         window_pause: None,
     };
     for workload in &observed.workloads {
-        let mark = digests.mark(marked_by(workload), terms.key);
+        let mark = digests.mark(marked_by(workload), terms.changes, terms.key);
         let is_stale = is_stale(workload, &observed.pods, terms.changes);
         plan = plan.with(PlannedRestart { workload, mark }, is_stale, now);
     }
     plan.scheduled(terms, time)
 }
 
-/// The listed workloads that do not exist, each with the cure.
-fn missing(scope: &RestartScope, observed: &ObservedWorkloads) -> Vec<String> {
-    let RestartScope::Listed(listed) = scope else { return Vec::new() };
-    let exists = |listed: &WorkloadReference| observed.workloads.iter().any(|found| found.reference == *listed);
-    listed
-        .iter()
-        .filter(|listed| !exists(listed))
-        .map(|missing| format!("{missing}: does not exist; create it or take it from spec.restart.workloads"))
-        .collect()
+/// The listed workloads that do not exist, and the objects that cannot be read, each with the cure.
+fn unknown(scope: &RestartScope, observed: &ObservedWorkloads) -> Vec<String> {
+    let unreadable = observed.unreadable.iter().map(|unreadable| {
+        format!("{unreadable}: cannot be read by this version of Bindery, so it is left alone; correct what its manifest says in a way of its own, or upgrade Bindery")
+    });
+    let RestartScope::Listed(listed) = scope else { return unreadable.collect() };
+    let is_known = |listed: &WorkloadReference| {
+        let is_read = observed.workloads.iter().any(|found| found.reference == *listed);
+        is_read || observed.unreadable.contains(&listed.to_string())
+    };
+    let missing = listed.iter().filter(|listed| !is_known(listed));
+    let missing =
+        missing.map(|missing| format!("{missing}: does not exist; create it or take it from spec.restart.workloads"));
+    missing.chain(unreadable).collect()
 }
 
 impl<'a> RolloutPlan<'a> {

@@ -23,6 +23,15 @@ pub enum PodProgress {
     Failed(String),
 }
 
+/// How many pods of a workload follow its template, and how many of all are available. What is greater is further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Replaced {
+    /// The pods that follow the template.
+    pub updated: i64,
+    /// The pods that are available.
+    pub available: i64,
+}
+
 /// Judges a workload of this generation.
 #[must_use]
 pub fn progress(kind: WorkloadKind, generation: i64, spec: &WorkloadSpec, status: &WorkloadStatus) -> PodProgress {
@@ -51,6 +60,14 @@ pub fn progress(kind: WorkloadKind, generation: i64, spec: &WorkloadSpec, status
         }
         WorkloadKind::Rollout => argo_rollout(spec, status),
     }
+}
+
+/// How many pods are replaced; `None` if the controller has not seen this generation.
+#[must_use]
+pub fn replaced(generation: i64, status: &WorkloadStatus) -> Option<Replaced> {
+    let updated = status.updated_replicas.max(status.updated_number_scheduled);
+    let available = status.available_replicas.max(status.number_available);
+    is_observed(generation, status).then_some(Replaced { updated, available })
 }
 
 fn is_observed(generation: i64, status: &WorkloadStatus) -> bool {

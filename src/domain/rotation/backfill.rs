@@ -58,6 +58,11 @@ impl Backfill {
         self.open.is_empty()
     }
 
+    /// Ends without the ages that are not known yet. A later backfill finds them.
+    pub fn abandon(&mut self) {
+        self.open.clear();
+    }
+
     /// Adds an older version: the fingerprint of each key in it, `None` for a key that it lacks.
     pub fn add_version(&mut self, created: Option<Timestamp>, fingerprint: impl Fn(&str) -> Option<String>) {
         let mut settled = Vec::new();

@@ -1,10 +1,9 @@
 //! The gate of a phase: whether every pod that can see the key was created after the phase was published.
 
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt as _;
 
 use crate::domain::rollout::consumers::{Uses, uses};
+use crate::domain::rollout::pod::PodManifest;
 use crate::domain::rotation::overlap::Gate;
 
 /// Kinds whose pods are replaced when their workload is restarted, or end by themselves.
@@ -26,15 +25,14 @@ pub struct Names<'a> {
 /// Looks at the pods of a namespace. `since` is when the phase was published, in whole seconds as Kubernetes records
 /// it: a pod that was created within the same second may have been started with what was there before.
 #[must_use]
-pub fn look(pods: &[Pod], names: Names<'_>, since: Timestamp) -> Gate {
+pub fn look(pods: &[PodManifest], names: Names<'_>, since: Timestamp) -> Gate {
     let mut gate = Gate { seen: true, ..Gate::default() };
     for pod in pods {
-        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-        if matches!(phase, Some("Succeeded" | "Failed")) {
+        if pod.has_ended() {
             continue;
         }
-        let Some(spec) = &pod.spec else { continue };
-        let name = pod.name_any();
+        let Some(spec) = pod.spec() else { continue };
+        let name = pod.name().to_owned();
         match uses(spec, names.target) {
             Uses::Nothing => continue,
             Uses::Whole => {}
@@ -56,11 +54,10 @@ pub fn look(pods: &[Pod], names: Names<'_>, since: Timestamp) -> Gate {
                 }
             }
         }
-        if pod.creation_timestamp().is_some_and(|created| created.0 > since) {
+        if pod.created().is_some_and(|created| created > since) {
             continue;
         }
-        let owner = pod.owner_references().iter().find(|owner| owner.controller == Some(true));
-        match owner {
+        match pod.controller() {
             Some(owner) if REPLACED.contains(&owner.kind.as_str()) => gate.older.push(name),
             _ => gate.blocked.push(format!(
                 "the pod {name} was created before and no workload replaces it: delete it, and make it anew where it is needed"
@@ -84,7 +81,7 @@ mod tests {
         Timestamp::from_second(1_700_000_000 + second).unwrap()
     }
 
-    fn pod(name: &str, created: i64, owner: Option<&str>, phase: &str, spec: &Value) -> Pod {
+    fn pod(name: &str, created: i64, owner: Option<&str>, phase: &str, spec: &Value) -> PodManifest {
         let owners: Vec<Value> = owner
             .map(|kind| json!({"apiVersion": "apps/v1", "kind": kind, "name": "o", "uid": "u", "controller": true}))
             .into_iter()

@@ -43,6 +43,11 @@ pub enum JobRefusal {
         "the CronJob {0:?} does not allow to be run by Bindery; annotate it with {ANNOTATION_RUN}=allowed, or name another CronJob"
     )]
     NotAllowed(String),
+    /// Its namespace does not allow it.
+    #[error(
+        "the Namespace {0:?} does not allow Bindery to run Jobs in it; whoever manages it annotates it with {ANNOTATION_RUN}=allowed"
+    )]
+    NamespaceSilent(String),
     /// It is being deleted.
     #[error("the CronJob {0:?} is being deleted; name another CronJob")]
     Ends(String),

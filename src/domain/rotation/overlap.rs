@@ -22,6 +22,7 @@ use k8s_openapi::jiff::Timestamp;
 use crate::api::OverlapStrategy;
 use crate::domain::rotation::record::{Flight, OverlapSettings, Phase, Print, Record};
 use crate::domain::rotation::rule::Overlap;
+use crate::settings::FeatureOff;
 
 /// What somebody asks for by the annotation `bindery.dev/rotation`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +102,8 @@ pub enum Job {
     Succeeded,
     /// It failed, or cannot be run.
     Failed(String),
+    /// The installation runs no Jobs.
+    Off(FeatureOff),
 }
 
 /// What a situation calls for.
@@ -121,6 +124,8 @@ pub enum Wait {
     For(String),
     /// Something that somebody must do.
     Blocked(String),
+    /// The installation has switched off what it needs.
+    Off(FeatureOff),
 }
 
 impl OverlapSituation<'_> {
@@ -267,6 +272,9 @@ impl OverlapSituation<'_> {
                     Job::Succeeded => flight.reencrypted = flight.reencrypted.or(Some(self.now)),
                     Job::Failed(why) if flight.reencrypted.is_none() => {
                         return OverlapStep { waits: Some(Wait::Blocked(why.clone())), ..self.waiting(record, flight) };
+                    }
+                    Job::Off(off) if flight.reencrypted.is_none() => {
+                        return OverlapStep { waits: Some(Wait::Off(*off)), ..self.waiting(record, flight) };
                     }
                     _ => {}
                 }

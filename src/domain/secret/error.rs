@@ -22,6 +22,8 @@ pub enum SourceErrorKind {
     CredentialsFailed,
     /// Too many calls.
     Throttled,
+    /// The namespace has used up its budget of calls.
+    TenantLimit,
     /// No answer, or a fault on the other side.
     Unavailable,
     /// AWS refuses the reference as malformed.
@@ -56,6 +58,7 @@ impl SourceErrorKind {
             Self::DecryptionFailed => Reason::DecryptionFailed,
             Self::CredentialsFailed => Reason::CredentialsFailed,
             Self::Throttled => Reason::Throttled,
+            Self::TenantLimit => Reason::TenantLimit,
             Self::Unavailable => Reason::AwsUnavailable,
             Self::InvalidReference | Self::WrongSecret => Reason::InvalidReference,
             Self::NotGranted => Reason::AccessDenied,
@@ -83,6 +86,9 @@ impl SourceErrorKind {
             }
             Self::CredentialsFailed => "no valid AWS credentials; check the operator's role, its token and its clock",
             Self::Throttled => "AWS asks to call less often; this passes by itself",
+            Self::TenantLimit => {
+                "this namespace has used up the AWS calls that --aws-tenant-rate gives each namespace, so AWS was not asked; this passes by itself once the namespace asks for less"
+            }
             Self::Unavailable => "AWS did not answer or failed; this passes by itself",
             Self::InvalidReference => "AWS does not take the reference; correct it",
             Self::WrongSecret => {
@@ -177,7 +183,10 @@ impl SourceError {
     pub const fn is_passing(&self) -> bool {
         matches!(
             self.kind,
-            SourceErrorKind::Throttled | SourceErrorKind::Unavailable | SourceErrorKind::CredentialsFailed
+            SourceErrorKind::Throttled
+                | SourceErrorKind::TenantLimit
+                | SourceErrorKind::Unavailable
+                | SourceErrorKind::CredentialsFailed
         )
     }
 }

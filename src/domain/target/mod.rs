@@ -9,19 +9,22 @@
 mod desired;
 mod error;
 mod mark;
+mod meta;
+pub mod metadata;
 mod observed;
 pub mod orphan;
 mod ownership;
 pub mod record;
+pub mod referrer;
 pub mod reserved;
+pub mod risky;
 pub mod takeover;
 pub mod withdrawal;
 
 pub use crate::domain::target::desired::{Desired, owner_reference};
 pub use crate::domain::target::error::TargetError;
-pub use crate::domain::target::observed::{
-    Comparison, ObservedSecret, ObservedTarget, SecretMeta, compare, is_intact, owned_keys,
-};
+pub use crate::domain::target::meta::SecretMeta;
+pub use crate::domain::target::observed::{Comparison, ObservedSecret, ObservedTarget, compare, is_intact, owned_keys};
 pub use crate::domain::target::ownership::{TargetState, judge};
 
 #[cfg(test)]

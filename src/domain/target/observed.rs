@@ -2,10 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, OwnerReference, Time};
 use kube::ResourceExt as _;
-use kube::core::PartialObjectMeta;
 
 use crate::api::{
     ANNOTATION_ADOPT_BY, ANNOTATION_BINDING, ANNOTATION_CHANGED, ANNOTATION_INPUTS, ANNOTATION_ROTATION_STATE,
@@ -13,9 +11,8 @@ use crate::api::{
 };
 use crate::domain::fingerprint::FingerprintKey;
 use crate::domain::target::mark::{fields_digest, mark};
-
-/// The metadata of a Secret.
-pub type SecretMeta = PartialObjectMeta<Secret>;
+use crate::domain::target::meta::SecretMeta;
+use crate::domain::target::risky::is_risky;
 
 /// The metadata of a target.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +41,8 @@ pub struct ObservedTarget {
     pub digest: Option<Box<str>>,
     /// The first keys that others own and Bindery does not, at most six.
     pub foreign: Box<[Box<str>]>,
+    /// The keys that Bindery owns and that change how programs run.
+    pub risky: Box<[Box<str>]>,
     /// The finalizers that hold the Secret, where it is being deleted.
     pub held_by: Box<[Box<str>]>,
 }
@@ -76,7 +75,7 @@ impl ObservedSecret {
     #[must_use]
     pub fn new(meta: &SecretMeta, key: &FingerprintKey) -> Self {
         let owner = meta.owner_references().iter().find(|owner| owner.controller == Some(true));
-        let annotation = |name: &str| meta.annotations().get(name).cloned();
+        let annotation = |name: &str| kept(meta, name, MAX_TEXT).map(str::to_owned);
         Self {
             observed: observe(meta, key),
             owner: owner.cloned().map(Box::new),
@@ -85,6 +84,17 @@ impl ObservedSecret {
             ends: meta.metadata.deletion_timestamp.is_some(),
         }
     }
+}
+
+/// The longest text that Bindery writes into `bindery.dev/changed` or `bindery.dev/rotation-state`.
+const MAX_RECORD: usize = 128 << 10;
+
+/// The longest text of the other annotations that matter.
+const MAX_TEXT: usize = 1 << 10;
+
+/// An annotation, if it is no longer than Bindery or people would make it. Memory has those of all published Secrets.
+fn kept<'a>(meta: &'a SecretMeta, name: &str, most: usize) -> Option<&'a str> {
+    meta.annotations().get(name).map(String::as_str).filter(|text| text.len() <= most)
 }
 
 fn observe(meta: &SecretMeta, key: &FingerprintKey) -> ObservedTarget {
@@ -99,16 +109,17 @@ fn observe(meta: &SecretMeta, key: &FingerprintKey) -> ObservedTarget {
     ObservedTarget {
         uid: meta.uid().unwrap_or_default(),
         resource_version: meta.resource_version().unwrap_or_default(),
-        mark: meta.annotations().get(ANNOTATION_INPUTS).cloned(),
+        mark: kept(meta, ANNOTATION_INPUTS, MAX_TEXT).map(str::to_owned),
         fields: fields_digest(&fields, key),
         keys: fields.iter().filter(|field| field.starts_with("data/")).count(),
         owns_mark: fields.contains(&format!("annotation/{ANNOTATION_INPUTS}")),
         written: own.and_then(|entry| entry.time.clone()),
         other_manager: other.and_then(|entry| entry.manager.clone()),
-        changed: meta.annotations().get(ANNOTATION_CHANGED).map(|text| text.as_str().into()),
-        rotation_state: meta.annotations().get(ANNOTATION_ROTATION_STATE).map(|text| text.as_str().into()),
+        changed: kept(meta, ANNOTATION_CHANGED, MAX_RECORD).map(Into::into),
+        rotation_state: kept(meta, ANNOTATION_ROTATION_STATE, MAX_RECORD).map(Into::into),
         digest: None,
         foreign: foreign_keys(entries, &fields),
+        risky: risky_keys(&fields),
         held_by: match meta.metadata.deletion_timestamp {
             Some(_) => meta.finalizers().iter().take(4).map(|name| name.as_str().into()).collect(),
             None => Box::default(),
@@ -122,6 +133,11 @@ fn foreign_keys(entries: &[ManagedFieldsEntry], own: &BTreeSet<String>) -> Box<[
     let data = others.filter_map(|fields| fields.0.get("f:data")?.as_object()).flat_map(serde_json::Map::keys);
     let keys: BTreeSet<&str> = data.filter_map(|field| field.strip_prefix("f:")).collect();
     keys.into_iter().filter(|key| !own.contains(&format!("data/{key}"))).take(6).map(Into::into).collect()
+}
+
+/// The keys among these fields that change how programs run.
+fn risky_keys(own: &BTreeSet<String>) -> Box<[Box<str>]> {
+    own.iter().filter_map(|field| field.strip_prefix("data/")).filter(|key| is_risky(key)).map(Into::into).collect()
 }
 
 /// The keys of a Secret that Bindery owns.

@@ -4,6 +4,7 @@
 //! meanwhile must find the Secret that its template names. Anybody can copy an owner reference, so only a Secret that is
 //! on record and that Bindery's own apply still holds is deleted.
 
+use crate::api::FormerTarget;
 use crate::domain::binding::Binding;
 use crate::domain::target::observed::ObservedSecret;
 
@@ -18,14 +19,18 @@ pub struct Orphan {
     pub resource_version: String,
 }
 
-/// The orphan that a Secret on record under this name is. `None` where nothing is left of it, and where it is not proven
+/// The orphan that a Secret on record is. `None` where nothing is left of it, and where it is not proven
 /// to be what Bindery published: without Bindery's own entry of an apply, which a restore or a copy by hand loses, and
 /// without the owner reference of the binding.
 #[must_use]
-pub fn orphan(binding: &Binding, name: &str, found: Option<&ObservedSecret>) -> Option<Orphan> {
+pub fn orphan(binding: &Binding, former: &FormerTarget, found: Option<&ObservedSecret>) -> Option<Orphan> {
     let secret = found.filter(|secret| !secret.ends && secret.observed.keys > 0 && is_of(binding, secret))?;
+    // Another uid: somebody put it there since.
+    if former.uid.as_ref().is_some_and(|uid| *uid != secret.observed.uid) {
+        return None;
+    }
     Some(Orphan {
-        name: name.to_owned(),
+        name: former.name.clone(),
         uid: secret.observed.uid.clone(),
         resource_version: secret.observed.resource_version.clone(),
     })
@@ -65,7 +70,7 @@ mod tests {
         let mut manifest = SecretBinding::new("b", spec);
         manifest.metadata.namespace = Some("n".to_owned());
         manifest.metadata.uid = Some("uid-1".to_owned());
-        Binding::parse(&manifest, &[]).ok().unwrap()
+        Binding::parse(&manifest).ok().unwrap()
     }
 
     fn secret(name: &'static str, owner: &str, controller: bool, manager: &str) -> (&'static str, ObservedSecret) {
@@ -87,9 +92,13 @@ mod tests {
             (secret("others", "uid-2", true, "bindery"), false),
             (secret("shared", "uid-1", false, "bindery"), false),
         ] {
-            assert_eq!(orphan(&binding(), name, Some(&secret)).is_some(), expected, "{name}");
+            let former = |uid: Option<&str>| FormerTarget { name: name.to_owned(), uid: uid.map(str::to_owned) };
+            for uid in [None, Some("s")] {
+                assert_eq!(orphan(&binding(), &former(uid), Some(&secret)).is_some(), expected, "{name}");
+            }
+            assert_eq!(orphan(&binding(), &former(Some("earlier")), Some(&secret)), None, "{name}");
+            assert_eq!(orphan(&binding(), &former(None), None), None);
         }
-        assert_eq!(orphan(&binding(), "gone", None), None);
     }
 
     #[test]

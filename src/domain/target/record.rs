@@ -50,6 +50,16 @@ pub fn is_on_record(status: &SecretBindingStatus, name: &str, uid: &str) -> bool
     }
 }
 
+/// Whether a Secret under the name of the present target is the one on record: by its uid, or by its data, since a restore
+/// gives it another uid. An older release recorded the name alone.
+#[must_use]
+pub fn is_proven(status: &SecretBindingStatus, name: &str, observed: &ObservedTarget) -> bool {
+    match &status.target {
+        Some(record) => record.uid == observed.uid || observed.digest.as_deref() == Some(&*record.digest),
+        None => is_on_record(status, name, &observed.uid),
+    }
+}
+
 /// The Secrets of other names than `name` that a binding has on record, the latest last.
 #[must_use]
 pub fn former_targets(status: &SecretBindingStatus, name: &str) -> Vec<FormerTarget> {
@@ -105,6 +115,24 @@ mod tests {
         assert_eq!(former_targets(&status("a", &[]), "b"), former(&["a"]));
         assert_eq!(former_targets(&status("b", &["a"]), "a"), former(&["b"]), "back to an earlier name");
         assert_eq!(former_targets(&status("e", &["a", "b", "c", "d"]), "f"), former(&["b", "c", "d", "e"]));
+    }
+
+    #[test]
+    fn a_secret_that_somebody_put_in_the_place_of_the_target_is_not_proven() {
+        let status = SecretBindingStatus {
+            target: Some(PublishedTarget { digest: "d".to_owned(), ..published("a") }),
+            ..SecretBindingStatus::default()
+        };
+        let secret = |uid: &str, digest: Option<&str>| {
+            let meta = serde_json::from_value(serde_json::json!({"metadata": {"name": "a", "uid": uid}})).unwrap();
+            let key = FingerprintKey::new(zeroize::Zeroizing::new([7; 32]));
+            let observed = crate::domain::target::ObservedSecret::new(&meta, &key).observed;
+            ObservedTarget { digest: digest.map(Into::into), ..observed }
+        };
+        assert!(is_proven(&status, "a", &secret("uid-a", Some("edited"))));
+        assert!(is_proven(&status, "a", &secret("restored", Some("d"))));
+        assert!(!is_proven(&status, "a", &secret("other", Some("theirs"))));
+        assert!(!is_proven(&status, "a", &secret("other", None)));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::api::{ANNOTATION_INPUTS, FIELD_MANAGER, GROUP, SecretBindingStatus};
 use crate::domain::fingerprint::FingerprintKey;
 use crate::domain::target::desired::Desired;
 use crate::domain::target::mark::fields_digest;
-use crate::domain::target::observed::SecretMeta;
+use crate::domain::target::meta::SecretMeta;
 use crate::domain::target::record::data_digest;
 use crate::domain::value::Value;
 

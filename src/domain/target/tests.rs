@@ -19,7 +19,7 @@ fn binding(spec: serde_json::Value) -> Binding {
     let mut manifest = SecretBinding::new("worker", spec);
     manifest.metadata.namespace = Some("n".to_owned());
     manifest.metadata.uid = Some("uid-1".to_owned());
-    Binding::parse(&manifest, &[]).ok().unwrap()
+    Binding::parse(&manifest).ok().unwrap()
 }
 
 fn simple() -> Binding {

@@ -16,6 +16,23 @@ pub enum Withdrawal {
     Keep,
 }
 
+/// What stands in the place of a value that is taken away, where the type of the Secret demands its key: no credential,
+/// and accepted for each of them.
+pub const STAND_IN: &str = "{}";
+
+/// The keys that a Secret of a type must have.
+#[must_use]
+pub fn demanded_keys(type_: &str) -> &'static [&'static str] {
+    match type_ {
+        "kubernetes.io/tls" => &["tls.crt", "tls.key"],
+        "kubernetes.io/dockerconfigjson" => &[".dockerconfigjson"],
+        "kubernetes.io/dockercfg" => &[".dockercfg"],
+        "kubernetes.io/basic-auth" => &["username", "password"],
+        "kubernetes.io/ssh-auth" => &["ssh-privatekey"],
+        _ => &[],
+    }
+}
+
 impl Withdrawal {
     /// Decides what becomes of a Secret. `on_record` says whether the binding has it on record, `adopted` whether it was
     /// there before; `keys` are all of its keys, `own` those that Bindery applied.

@@ -198,6 +198,31 @@ async fn a_watch_that_ends_at_once_again_and_again_is_no_success() {
     assert!(seconds >= 4, "{seconds}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_a_watch_kept_back_is_listed_within_a_minute_and_a_long_list_is_spared() {
+    let ends = || Answer::Watch(vec![], Some(25));
+    let answers = vec![Answer::Page(&["a"], false), ends(), ends(), Answer::Page(&["a", "b"], false)];
+    let (told, asked, seconds) = all_told(answers, 8).await;
+    assert_eq!(told, ["init", "listed a", "complete", "alive", "alive", "init", "listed a", "listed b"]);
+    assert_eq!(asked, ["list ", "watch 5", "watch 5", "list "]);
+    assert!(seconds <= 50, "{seconds}");
+
+    let mut answers = vec![Answer::Page(&["a"], true), Answer::Page(&["b"], false)];
+    answers.extend((0..24).map(|_| ends()));
+    answers.push(Answer::Page(&[], false));
+    let (told, _, seconds) = all_told(answers, 30).await;
+    assert_eq!(told[4..], [vec!["alive"; 24], vec!["init", "complete"]].concat());
+    assert_eq!(seconds, 600);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_state_that_is_told_again_is_passed_over_and_a_list_tells_what_is_true() {
+    let told_again = vec![event("MODIFIED", "a", "6"), event("MODIFIED", "b", "7"), event("MODIFIED", "a", "6")];
+    let answers = vec![Answer::Page(&["a"], false), Answer::Watch(told_again, Some(25)), Answer::Page(&["a"], false)];
+    let (told, _, _) = all_told(answers, 8).await;
+    assert_eq!(told, ["init", "listed a", "complete", "applied a", "applied b", "alive", "alive", "init"]);
+}
+
 #[test]
 fn pauses_grow_to_half_a_minute() {
     let seconds: Vec<u64> = [1, 2, 3, 4, 5, 6, 40].map(|failures| pause_after(failures, 0.0).as_secs()).to_vec();

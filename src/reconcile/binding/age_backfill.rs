@@ -164,6 +164,10 @@ async fn backfill(
     requests: &[BackfillRequest],
     backfills: &mut [Backfill],
 ) -> Result<BackfillEnd, SourceError> {
+    abandon_unwanted(cx, requests, backfills);
+    if backfills.iter().all(Backfill::is_done) {
+        return Ok(BackfillEnd::Beyond);
+    }
     let Some(read) = requests.iter().flat_map(|request| request.unknown.values()).map(|one| &one.trace.version).next()
     else {
         return Ok(BackfillEnd::Beyond);
@@ -176,6 +180,7 @@ async fn backfill(
     };
     let back = older_versions(&history, read);
     for version in &back {
+        abandon_unwanted(cx, requests, backfills);
         if backfills.iter().all(Backfill::is_done) {
             return Ok(BackfillEnd::Beyond);
         }
@@ -184,11 +189,22 @@ async fn backfill(
         }
         look_into(cx, path, version, requests, backfills).await?;
     }
+    abandon_unwanted(cx, requests, backfills);
     if backfills.iter().all(Backfill::is_done) {
         return Ok(BackfillEnd::Beyond);
     }
-    let created = secret_created(cx, path).await?;
+    let payer = requests.first().map_or("", |request| &*request.binding.namespace);
+    let created = secret_created(cx, path, payer).await?;
     Ok(backfill_end(&history, &back, read, created))
+}
+
+/// Ends the backfills of bindings that were deleted or suspended meanwhile: those cost no call.
+fn abandon_unwanted(cx: &Context, requests: &[BackfillRequest], backfills: &mut [Backfill]) {
+    for (request, backfill) in requests.iter().zip(backfills) {
+        if !cx.state.bindings.is_active(&request.name, &request.binding.uid) {
+            backfill.abandon();
+        }
+    }
 }
 
 /// Reads one version for all whose backfill goes on.
@@ -222,6 +238,10 @@ async fn look_into(
                 });
             }
             Err(error) if is_final(&error) => backfill.add_gap(),
+            // The grant or the budget of this binding is in the way, not that of the others.
+            Err(error) if matches!(error.kind, SourceErrorKind::NotGranted | SourceErrorKind::TenantLimit) => {
+                backfill.abandon();
+            }
             Err(error) => return Err(error),
         }
     }
@@ -244,9 +264,13 @@ fn request_of(cx: &Arc<Context>, request: &BackfillRequest, version: &ListedVers
 }
 
 /// When the secret was created. `None` where IAM does not allow to ask.
-async fn secret_created(cx: &Arc<Context>, path: &BackfillPath) -> Result<Option<Timestamp>, SourceError> {
-    let want =
-        SnapshotRequest { max_age: Duration::ZERO, max_failure_age: Duration::ZERO, confirmed: true, versions: &[] };
+async fn secret_created(
+    cx: &Arc<Context>,
+    path: &BackfillPath,
+    namespace: &str,
+) -> Result<Option<Timestamp>, SourceError> {
+    let (max_age, max_failure_age) = (Duration::ZERO, Duration::ZERO);
+    let want = SnapshotRequest { namespace, max_age, max_failure_age, confirmed: true, versions: &[] };
     match cx.clients.reader.versions().snapshot(&path.identity, &path.secret, &want).await {
         Ok(seen) => Ok(seen.and_then(|seen| seen.description.created)),
         Err(error) if is_final(&error) => Ok(None),

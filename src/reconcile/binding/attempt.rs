@@ -15,7 +15,7 @@ use crate::domain::target::withdrawal::Withdrawal;
 use crate::domain::target::{ObservedTarget, TargetError};
 use crate::reconcile::binding::ages::KnownAges;
 use crate::reconcile::binding::apply::Applied;
-use crate::reconcile::binding::cleanup::Cleaned;
+use crate::reconcile::binding::cleanup::{Cleaned, RemainingSecret};
 use crate::reconcile::error::Error;
 use crate::reconcile::rotation::acting::Acting;
 use crate::reconcile::rotation::overlap::handled_command;
@@ -48,20 +48,43 @@ pub struct Attempt {
     pub grant: Option<GrantInUse>,
     /// What became of the Secret, where its grant ended and asks for its deletion.
     pub withdrawal: Withdrawal,
-    /// The target as it was observed, where it was as Bindery last published it.
-    pub intact: Option<Box<ObservedTarget>>,
+    /// Whether the target was as Bindery last published it.
+    pub integrity: Integrity,
     /// The text of the annotation `bindery.dev/sync` that was acted on.
     pub handled_sync: Option<String>,
     /// The versions that are published, where they were read.
     pub sources: Option<Vec<SourceStatus>>,
     /// What is published.
-    pub published: Option<Published>,
+    pub published: Option<Box<Published>>,
     /// The rotation rules.
     pub rotation: RotationResults,
     /// The restarts.
     pub rollout: RolloutResults,
     /// What is to be remembered.
     pub facts: HistoryUpdate,
+}
+
+/// Whether the target was as Bindery last published it.
+#[derive(Debug, Default)]
+pub enum Integrity {
+    /// The reconcile did not come to it.
+    #[default]
+    Unobserved,
+    /// It was not.
+    Broken,
+    /// It was, as observed.
+    Intact(Box<ObservedTarget>),
+}
+
+impl Integrity {
+    /// The target, where it was intact.
+    #[must_use]
+    pub fn target(&self) -> Option<&ObservedTarget> {
+        match self {
+            Self::Intact(target) => Some(target),
+            Self::Unobserved | Self::Broken => None,
+        }
+    }
 }
 
 /// The grant that serves a binding.
@@ -97,7 +120,7 @@ impl Published {
 
     /// The Secrets of earlier names that something still refers to.
     #[must_use]
-    pub fn remaining(&self) -> &[String] {
+    pub fn remaining(&self) -> &[RemainingSecret] {
         self.cleaned.as_ref().map_or(&[], |cleaned| &cleaned.remaining)
     }
 
@@ -147,7 +170,7 @@ impl Attempt {
 
     /// Keeps that the target is as it should be.
     pub fn keep_current(&mut self, binding: &Binding, current: ObservedTarget) {
-        self.published = Some(Published::new(binding, current));
+        self.published = Some(Box::new(Published::new(binding, current)));
         self.reached = Reached::Applied;
     }
 
@@ -196,7 +219,7 @@ impl Attempt {
     /// # Errors
     /// Where somebody deleted it and a finalizer holds it.
     pub fn refuse_held(&self) -> Result<(), Error> {
-        match &self.published {
+        match self.published.as_deref() {
             Some(Published { name, observed, .. }) if !observed.held_by.is_empty() => {
                 let finalizers = observed.held_by.iter().map(ToString::to_string).collect();
                 Err(TargetError::Held { name: name.clone(), finalizers }.into())

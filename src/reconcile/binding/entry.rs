@@ -1,12 +1,15 @@
 //! One reconcile as the work queue asks for it: from the name of a binding to the time of its next reconcile.
 
+use std::borrow::Cow;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt as _;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 
-use crate::api::{ConditionType, SecretBinding};
+use crate::api::{ConditionType, SecretBinding, SecretBindingStatus};
 use crate::domain::binding::{Binding, Refresh};
 use crate::domain::name::BindingName;
 use crate::kubernetes::api_server::Permit;
@@ -14,7 +17,7 @@ use crate::kubernetes::binding_object::BindingObject;
 use crate::kubernetes::report::{StatusError, write_conditions};
 use crate::kubernetes::unreadable::Unreadable;
 use crate::reconcile::binding::attempt::Attempt;
-use crate::reconcile::binding::report::{Reported, known_status, report};
+use crate::reconcile::binding::report::{Reported, go_on, known_status, report};
 use crate::reconcile::binding::requeue::{ReconcileOutcome, Timing, requeue};
 use crate::reconcile::binding::status::{Findings, Report, status, suspended};
 use crate::reconcile::binding::steps;
@@ -26,6 +29,12 @@ use crate::state::history::History;
 
 /// When the status of a binding that cannot be read is written again, after that failed.
 const RETRY_UNREADABLE: Duration = Duration::from_secs(60);
+
+/// When it is written again after the binding changed meanwhile.
+const RETRY_CONFLICT: Duration = Duration::from_secs(5);
+
+/// The outcome of a reconcile that panicked, in the metrics.
+pub const PANICKED: &str = "panicked";
 
 /// Reconciles a binding. Answers the pause until its next reconcile, where the clock asks for one. A failure is
 /// reported in the status of the binding.
@@ -45,7 +54,7 @@ pub async fn reconcile(name: &BindingName, cx: &Arc<Context>) -> Option<Duration
         }
         Some(Err(unreadable)) => {
             cx.state.release_slots(name);
-            tell_unreadable(cx, name, unreadable).await
+            Box::pin(tell_unreadable(cx, name, unreadable)).await
         }
         Some(Ok(_)) | None => None,
     };
@@ -68,6 +77,8 @@ async fn tell_unreadable(cx: &Context, name: &BindingName, binding: &Unreadable)
     let permit = cx.clients.kubernetes.permit();
     match write_conditions::<BindingObject>(permit.writes().await, &binding.metadata, &conditions).await {
         Ok(()) | Err(StatusError::Gone) => None,
+        // The watch shows the change, which may not ask for a reconcile by itself.
+        Err(StatusError::Conflict) => Some(RETRY_CONFLICT),
         Err(error) => {
             tracing::warn!(%namespace, %name, %error, "the status could not be written; it is tried again");
             Some(RETRY_UNREADABLE)
@@ -75,55 +86,125 @@ async fn tell_unreadable(cx: &Context, name: &BindingName, binding: &Unreadable)
     }
 }
 
+/// A reconcile that began.
+struct Begun<'a> {
+    manifest: &'a SecretBinding,
+    name: &'a BindingName,
+    started: Instant,
+    /// The status before it.
+    before: Cow<'a, SecretBindingStatus>,
+    /// The permit for its requests.
+    permit: Permit<'a>,
+}
+
+/// What came of an attempt.
+struct Tried {
+    /// The binding; `None` where its manifest is not valid.
+    binding: Option<Arc<Binding>>,
+    attempt: Attempt,
+    error: Option<Error>,
+}
+
+/// A reconcile waits for AWS among thousands of others, so what it needs only later stands in functions of its own.
 async fn reconcile_manifest(
     cx: &Arc<Context>,
     manifest: &SecretBinding,
     name: &BindingName,
-    history: History,
-) -> (History, Option<Duration>) {
+    history: Box<History>,
+) -> (Box<History>, Option<Duration>) {
     let (started, permit) = (Instant::now(), cx.clients.kubernetes.permit());
-    let (before, late) = (known_status(manifest, &history), history.unwritten.is_some());
-    let generation = manifest.metadata.generation.unwrap_or_default();
+    let history = Box::new(go_on(manifest, *history));
+    let begun = Begun { manifest, name, started, before: known_status(manifest, &history), permit };
     if manifest.spec.suspend.unwrap_or_default() {
         cx.state.release_slots(name);
-        let said = suspended(&before, generation, Timestamp::now());
-        let (history, _) = Box::pin(publish(cx, manifest, history, &said, &permit)).await;
-        cx.metrics.reconciled("suspended", started.elapsed());
-        let next = history.unwritten.as_ref().map(|unwritten| unwritten.pause(Instant::now()));
-        return (history, next);
+        // Neither an event nor another binding's list asks about what nobody is to follow.
+        cx.clients.reader.versions().forget(name);
+        return Box::pin(leave_alone(cx, begun, history)).await;
     }
-    // What is matched on is held while the reconcile waits, among thousands of others: so it is small.
-    let binding = Binding::parse(manifest, &cx.settings.denied_metadata).map(Arc::new);
-    let (mut attempt, error) = match &binding {
+    // What is matched on is held while the reconcile waits: so it is small.
+    let binding = Binding::parse(manifest).map(Arc::new);
+    let (attempt, error) = match &binding {
         Ok(binding) => {
-            let subject = Subject { binding: binding.clone(), name, before: &before };
-            Box::pin(steps::run(cx, &subject, &history, &permit)).await
+            let subject = Subject { binding: binding.clone(), name, before: &begun.before };
+            let run = AssertUnwindSafe(Box::pin(steps::run(cx, &subject, &history, &begun.permit))).catch_unwind();
+            run.await.unwrap_or_else(|_| (Attempt::default(), Some(Error::Panicked)))
         }
         Err(error) => {
             cx.state.release_slots(name);
             (Attempt::default(), Some(Error::from(error.clone())))
         }
     };
-    let history = history.after(std::mem::take(&mut attempt.facts));
+    Box::pin(conclude(cx, begun, Tried { binding: binding.ok(), attempt, error }, history)).await
+}
+
+/// Says that a binding is suspended.
+async fn leave_alone(cx: &Context, begun: Begun<'_>, history: Box<History>) -> (Box<History>, Option<Duration>) {
+    let generation = begun.manifest.metadata.generation.unwrap_or_default();
+    let said = suspended(&begun.before, generation, Timestamp::now());
+    let (history, _) = publish(cx, begun.manifest, *history, &said, &begun.permit).await;
+    cx.metrics.reconciled("suspended", begun.started.elapsed());
+    let next = history.unwritten.as_ref().map(|unwritten| unwritten.pause(Instant::now()));
+    (Box::new(history), next)
+}
+
+/// Folds an attempt into the status, writes it, and answers when the next reconcile is due.
+async fn conclude(
+    cx: &Context,
+    begun: Begun<'_>,
+    tried: Tried,
+    history: Box<History>,
+) -> (Box<History>, Option<Duration>) {
+    let Begun { manifest, name, started, before, permit } = begun;
+    let Tried { binding, mut attempt, error } = tried;
+    let late = history.unwritten.is_some();
+    let history = remember(cx, name, *history, &mut attempt, error.as_ref());
     if error == Some(Error::Superseded) {
         cx.metrics.reconciled("superseded", started.elapsed());
-        return (history, None);
+        return (Box::new(history), None);
     }
     let refresh = binding.as_ref().map_or(Refresh::Default, |binding| binding.refresh);
     let timing = Timing::new(&cx.settings, refresh, Timestamp::now());
+    let generation = manifest.metadata.generation.unwrap_or_default();
     let said =
-        status(&before, findings(binding.as_deref().ok(), generation, (&attempt, error.as_ref()), &timing), timing.now);
-    let (history, reported) = Box::pin(publish(cx, manifest, history, &said, &permit)).await;
+        status(&before, findings(binding.as_deref(), generation, (&attempt, error.as_ref()), &timing), timing.now);
+    let (history, reported) = publish(cx, manifest, history, &said, &permit).await;
     drop(permit);
     for note in &said.commands {
         cx.clients.events.note(name, &manifest.uid().unwrap_or_default(), note.clone(), Timestamp::now());
     }
     let due = said.due.iter().map(|(_, due)| due.as_second()).min();
     cx.metrics.rotation(&name.namespace, &name.name, due);
-    cx.metrics.reconciled(error.as_ref().map_or("ok", |error| error.reason().as_str()), started.elapsed());
+    cx.metrics.reconciled(outcome(error.as_ref()), started.elapsed());
     let late = late && matches!(reported, Reported::Written(_));
     let outcome = ReconcileOutcome { attempt: &attempt, error: error.as_ref(), report: &said, late };
-    requeue(outcome, history, &timing, Instant::now(), fastrand::f64())
+    let (history, next) = requeue(outcome, history, &timing, Instant::now(), fastrand::f64());
+    (Box::new(history), next)
+}
+
+/// The history with what an attempt found out. Nobody knows what one that panicked left half done, so the next one begins
+/// anew.
+fn remember(
+    cx: &Context,
+    name: &BindingName,
+    history: History,
+    attempt: &mut Attempt,
+    error: Option<&Error>,
+) -> History {
+    if error == Some(&Error::Panicked) {
+        cx.state.release_slots(name);
+        cx.clients.reader.versions().forget(name);
+        return history.without_facts();
+    }
+    history.after(std::mem::take(&mut attempt.facts))
+}
+
+/// The name of an outcome in the metrics.
+fn outcome(error: Option<&Error>) -> &'static str {
+    match error {
+        None => "ok",
+        Some(Error::Panicked) => PANICKED,
+        Some(error) => error.reason().as_str(),
+    }
 }
 
 fn findings<'a>(
@@ -151,4 +232,24 @@ async fn publish(
     let verified = history.verified.map(|at| Timestamp::now().as_second() - age(at));
     cx.metrics.binding(&namespace, &name, ready, verified);
     report(cx, manifest, history, said, permit).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_two<A, B, F>(_: impl Fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    fn of_four<A, B, C, D, F>(_: impl Fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// At a start every binding waits for AWS at once, each with these four on the heap.
+    #[test]
+    fn a_reconcile_that_waits_holds_little() {
+        let sizes = [of_two(reconcile), of_four(reconcile_manifest), of_four(steps::run), steps::size()];
+        assert!(sizes.iter().sum::<usize>() <= 3300, "{sizes:?}");
+    }
 }

@@ -24,7 +24,7 @@ pub async fn fetch(
     cx: &Arc<Context>,
     authorized: &AuthorizedBinding,
     reason: ReadReason,
-    wanted: &BTreeMap<Source, VersionRef>,
+    wanted: BTreeMap<Source, VersionRef>,
 ) -> Result<Fetched, Error> {
     let AuthorizedBinding { binding, name, access } = authorized;
     let reads = binding.mapping.sources().into_iter().map(|source| {

@@ -101,6 +101,7 @@ async fn observe_secrets(
             sources.iter().filter(|source| source.secret == secret).map(|source| &source.version).collect();
         let unconfirmed = access.unconfirmed.contains(&secret);
         let want = SnapshotRequest {
+            namespace: &binding.namespace,
             max_age: freshness.fresh,
             max_failure_age: freshness.failed,
             confirmed: freshness.confirmed || unconfirmed,

@@ -15,15 +15,20 @@ use crate::reconcile::subject::Subject;
 /// One list of names is worth more than this many single reads.
 const WORTH: usize = 20;
 
-/// The target, as fresh as the watch: enough to find that there is nothing to do.
+/// The target with the digest of its data, as fresh as the watch: enough to find that there is nothing to do.
 ///
 /// # Errors
 /// Where the API server does not answer, or refuses.
 pub async fn observe_target(cx: &Context, subject: &Subject<'_>) -> Result<TargetState, Error> {
+    let target = match cached(cx, subject) {
+        Some(target) => target,
+        None => Box::pin(observe_uncached(cx, subject)).await?,
+    };
+    observe_data(cx, subject, target).await
+}
+
+async fn observe_uncached(cx: &Context, subject: &Subject<'_>) -> Result<TargetState, Error> {
     let binding = &subject.binding;
-    if let Some(state) = cached(cx, subject) {
-        return Ok(state);
-    }
     // A Secret that is absent from the cache may be there without Bindery's label.
     if is_free(cx, &binding.namespace, &binding.target.name).await {
         return Ok(TargetState::Absent);
@@ -75,10 +80,7 @@ pub async fn observe_with_values(
 
 /// The same target with the digest of its data. A Secret at another resource version than the one on record is read
 /// once: metadata show who wrote a field, and not what.
-///
-/// # Errors
-/// Where the API server does not answer, or refuses.
-pub async fn observe_data(cx: &Context, subject: &Subject<'_>, target: TargetState) -> Result<TargetState, Error> {
+async fn observe_data(cx: &Context, subject: &Subject<'_>, target: TargetState) -> Result<TargetState, Error> {
     match &target {
         TargetState::Owned(observed) if observed.digest.is_none() && is_intact(observed) => {
             Ok(observe_with_values(cx, subject, cx.clients.kubernetes.reads()).await?.0)

@@ -223,6 +223,7 @@ mod tests {
             rotation_state: None,
             digest: None,
             foreign: Box::default(),
+            risky: Box::default(),
             held_by: Box::default(),
             other_manager: Some("kubectl-edit".to_owned()),
         })
@@ -250,22 +251,32 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_value_is_read_only_for_a_reason_and_the_reason_is_named() {
-        let (key, other) = (key(1), key(2));
-        let inputs = key.digest("inputs", ["x"]);
-        let (known, recorded) = (versions(), recorded());
-        let base = Situation {
-            target: &TargetState::Absent,
-            status: &recorded,
-            inputs: Some(inputs.clone()),
-            versions: Some(&known),
+    /// A binding that is published through grant `g` as `worker`.
+    fn situation<'a>(
+        target: &'a TargetState,
+        status: &'a SecretBindingStatus,
+        inputs: &str,
+        versions: &'a BTreeMap<Source, VersionRef>,
+    ) -> Situation<'a> {
+        Situation {
+            target,
+            status,
+            inputs: Some(inputs.to_owned()),
+            versions: Some(versions),
             by_event: false,
             forced: false,
             rotation: None,
             grant: "g",
             target_name: "worker",
-        };
+        }
+    }
+
+    #[test]
+    fn a_value_is_read_only_for_a_reason_and_the_reason_is_named() {
+        let (key, other) = (key(1), key(2));
+        let inputs = key.digest("inputs", ["x"]);
+        let (known, recorded) = (versions(), recorded());
+        let base = situation(&TargetState::Absent, &recorded, &inputs, &known);
         let reason = |situation: &Situation<'_>| match need(situation, None, &key) {
             Need::Read(reason) => Some(reason),
             Need::Nothing(_) | Need::Refuse(_) => None,
@@ -322,18 +333,7 @@ mod tests {
             let status = SecretBindingStatus { target, ..recorded() };
             let digest = digest.map(|digest| digest.as_str().into());
             let target = TargetState::Owned(target::ObservedTarget { digest, ..current.clone() });
-            let situation = Situation {
-                target: &target,
-                status: &status,
-                inputs: Some(inputs.clone()),
-                versions: Some(&known),
-                by_event: false,
-                forced: false,
-                rotation: None,
-                grant: "g",
-                target_name: "worker",
-            };
-            let needed = need(&situation, None, &key);
+            let needed = need(&situation(&target, &status, &inputs, &known), None, &key);
             assert_eq!(needed == Need::Read(ReadReason::Drift), drifted, "{needed:?}");
         }
     }
@@ -344,21 +344,12 @@ mod tests {
         let (known, recorded) = (versions(), recorded());
         let rejection = Rejection::from(RenderError::TooLarge { total: 2_000_000, largest: "A".try_into().unwrap() });
         assert_eq!(crate::reconcile::error::Error::Render(rejection.clone()).reason(), Reason::TooLarge);
-        let situation = |inputs: &str, forced| Situation {
-            target: &TargetState::Absent,
-            status: &recorded,
-            inputs: Some(inputs.to_owned()),
-            versions: Some(&known),
-            by_event: false,
-            forced,
-            rotation: None,
-            grant: "g",
-            target_name: "worker",
-        };
+        let with = |inputs| situation(&TargetState::Absent, &recorded, inputs, &known);
         let rejected = RejectedInputs { inputs: "a".to_owned(), rejection: rejection.clone() };
-        assert_eq!(need(&situation("a", false), Some(&rejected), &key), Need::Refuse(rejection));
-        assert_eq!(need(&situation("b", false), Some(&rejected), &key), Need::Read(ReadReason::Missing));
-        assert_eq!(need(&situation("a", true), Some(&rejected), &key), Need::Read(ReadReason::Forced));
+        assert_eq!(need(&with("a"), Some(&rejected), &key), Need::Refuse(rejection));
+        assert_eq!(need(&with("b"), Some(&rejected), &key), Need::Read(ReadReason::Missing));
+        let forced = Situation { forced: true, ..with("a") };
+        assert_eq!(need(&forced, Some(&rejected), &key), Need::Read(ReadReason::Forced));
     }
 
     #[test]

@@ -1,22 +1,26 @@
 //! Which Secrets a status has on record, and what is said of those that were deleted or left alone.
 
-use crate::api::{Reason, SecretBindingStatus};
+use std::fmt::Write as _;
+
+use crate::api::{ConditionType, Reason, SecretBindingStatus, condition};
+use crate::domain::binding::Binding;
 use crate::domain::note::Note;
 use crate::domain::target::ObservedTarget;
 use crate::domain::target::record::{former_targets, is_on_record, record};
 use crate::domain::target::withdrawal::Withdrawal;
 use crate::reconcile::binding::attempt::{Attempt, Published};
+use crate::reconcile::binding::cleanup::RemainingSecret;
 
 /// More keys than this are not in the status.
 const MAX_BINARY_KEYS: usize = 20;
 
 /// Puts into a status which Secrets are the binding's. What was only looked at is recorded where it was on record before.
 pub fn record_targets(status: &mut SecretBindingStatus, attempt: &Attempt, target: Option<&str>) {
-    match (&attempt.published, &attempt.intact) {
+    match (&attempt.published, attempt.integrity.target()) {
         (Some(published), _) => {
             let mut former = former_targets(status, &published.name);
             if published.cleaned.is_some() {
-                former.retain(|former| published.remaining().contains(&former.name));
+                former.retain(|former| published.remaining().iter().any(|remaining| remaining.name == former.name));
             }
             status.former_targets = former;
             let known = status.target.take().filter(|known| known.name == published.name);
@@ -86,9 +90,35 @@ pub fn deletions(before: &SecretBindingStatus, attempt: &Attempt, changed: bool)
     notes
 }
 
-/// What is said of keys in the target that Bindery did not publish.
+/// What is said of a published Secret.
 #[must_use]
-pub fn foreign_keys(observed: &ObservedTarget) -> String {
+pub fn published_message(binding: Option<&Binding>, attempt: &Attempt) -> String {
+    attempt.published.as_ref().map_or_else(String::new, |published| {
+        let mut message = format!("the Secret {:?} holds {} keys", published.name, published.observed.keys);
+        if let Some(risky) = binding.and_then(|binding| risky_keys(binding, &published.observed)) {
+            message.push_str("; ");
+            message.push_str(&risky);
+        }
+        for RemainingSecret { name, why } in published.remaining() {
+            let _ = write!(message, "; the Secret of the earlier name, {name}, stays {why}");
+        }
+        message.push_str(&foreign_keys(&published.observed));
+        message.push_str(&unproven(published));
+        message
+    })
+}
+
+/// The Event for risky keys that were not told of before.
+#[must_use]
+pub fn risky_note(before: &SecretBindingStatus, binding: Option<&Binding>, attempt: &Attempt) -> Option<Note> {
+    let text = risky_keys(binding?, &attempt.published.as_ref()?.observed)?;
+    let applied = condition::find(&before.conditions, ConditionType::Applied);
+    let told = applied.is_some_and(|applied| applied.message.contains(&text));
+    (!told).then_some(Note { warning: true, reason: Reason::RiskyKey, text })
+}
+
+/// What is said of keys in the target that Bindery did not publish.
+fn foreign_keys(observed: &ObservedTarget) -> String {
     let names = &observed.foreign;
     if names.is_empty() {
         return String::new();
@@ -98,9 +128,25 @@ pub fn foreign_keys(observed: &ObservedTarget) -> String {
     format!("; it also holds {}{more}, which Bindery did not publish and leaves alone", shown.join(", "))
 }
 
+/// The most keys that are named as risky.
+const MAX_RISKY: usize = 6;
+
+/// What is said of published keys that change how programs run and that the binding does not name.
+fn risky_keys(binding: &Binding, observed: &ObservedTarget) -> Option<String> {
+    let meant = |key: &str| binding.target.allow_keys.contains(key) || binding.mapping.names(key);
+    let keys: Vec<&str> = observed.risky.iter().map(|key| &**key).filter(|key| !meant(key)).collect();
+    if keys.is_empty() {
+        return None;
+    }
+    let shown = keys.iter().take(MAX_RISKY).copied().collect::<Vec<_>>().join(", ");
+    let more = if keys.len() > MAX_RISKY { " and more" } else { "" };
+    Some(format!(
+        "{shown}{more} came by a pattern of dataFrom and would change what a program runs or trusts that takes it as an environment variable; exclude it, or name it in spec.target.allowKeys if it is meant"
+    ))
+}
+
 /// What is said of Secrets that carry the owner reference of the binding without being its own.
-#[must_use]
-pub fn unproven(published: &Published) -> String {
+fn unproven(published: &Published) -> String {
     let names = published.cleaned.as_ref().map_or(&[][..], |cleaned| &cleaned.unproven);
     let Some((first, more)) = names.split_first() else { return String::new() };
     let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };

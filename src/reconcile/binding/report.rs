@@ -10,7 +10,7 @@ use crate::api::{SecretBinding, SecretBindingStatus};
 use crate::domain::name::BindingName;
 use crate::domain::note::Note;
 use crate::kubernetes::api_server::Permit;
-use crate::kubernetes::report::{StatusError, write_status};
+use crate::kubernetes::report::{StatusError, StatusTarget, write_status};
 use crate::reconcile::binding::status::Report;
 use crate::reconcile::context::Context;
 use crate::state::history::{History, ReportedStatus, UnwrittenReport};
@@ -34,6 +34,27 @@ pub fn known_status<'a>(manifest: &'a SecretBinding, history: &History) -> Cow<'
     match &history.unwritten {
         Some(unwritten) => Cow::Owned(unwritten.status.clone()),
         None => latest_status(manifest, history),
+    }
+}
+
+/// The history to go on with. A status that could not be written counts no more once somebody else has written one, as
+/// the process that leads now, or once it turns out to be written.
+#[must_use]
+pub fn go_on(manifest: &SecretBinding, history: History) -> History {
+    match &history.unwritten {
+        Some(unwritten) if unwritten.base != *latest_status(manifest, &history) => {
+            History { unwritten: None, ..history }
+        }
+        _ => history,
+    }
+}
+
+/// The resource version of the status that a report rests on.
+fn latest_version(manifest: &SecretBinding, history: &History) -> String {
+    let seen = manifest.metadata.resource_version.as_deref().and_then(|version| version.parse().ok());
+    match &history.reported {
+        Some(written) if seen < Some(written.resource_version) => written.resource_version.to_string(),
+        _ => manifest.metadata.resource_version.clone().unwrap_or_default(),
     }
 }
 
@@ -66,16 +87,24 @@ pub async fn report(
     let reported = if report.status == *latest_status(manifest, &history) {
         Reported::Unchanged
     } else {
-        write(cx, manifest, &report.status, &notes, permit).await
+        let version = latest_version(manifest, &history);
+        write(cx, manifest, &version, &report.status, permit).await
     };
+    if matches!(reported, Reported::Written(_)) {
+        let binding = BindingName::new(&manifest.namespace().unwrap_or_default(), &manifest.name_any());
+        for note in &notes {
+            publish_event(cx, &binding, &manifest.uid().unwrap_or_default(), note.clone());
+        }
+    }
     let history = match &reported {
         Reported::Unchanged => History { unwritten: None, ..history },
         Reported::Superseded => history,
         Reported::Written(written) => History { reported: Some(written.clone()), unwritten: None, ..history },
         Reported::Failed => {
             let (status, now) = (report.status.clone(), Instant::now());
+            let base = latest_status(manifest, &history).into_owned();
             let next = UnwrittenReport::after(history.unwritten.as_deref(), status, notes, now, fastrand::f64());
-            History { unwritten: Some(Box::new(next)), ..history }
+            History { unwritten: Some(Box::new(UnwrittenReport { base, ..next })), ..history }
         }
     };
     (history, reported)
@@ -84,8 +113,8 @@ pub async fn report(
 async fn write(
     cx: &Context,
     manifest: &SecretBinding,
+    version: &str,
     status: &SecretBindingStatus,
-    notes: &[Note],
     permit: &Permit<'_>,
 ) -> Reported {
     let binding = BindingName::new(&manifest.namespace().unwrap_or_default(), &manifest.name_any());
@@ -96,23 +125,24 @@ async fn write(
         return Reported::Superseded;
     }
     let (namespace, name) = (&*binding.namespace, &*binding.name);
-    let reported = match write_status(permit.writes().await, (namespace, name), &uid, status).await {
+    let target = StatusTarget { namespace, name, resource_version: version };
+    match write_status(permit.writes().await, target, status).await {
         Ok(resource_version) => match resource_version.parse() {
             Ok(resource_version) => {
                 Reported::Written(ReportedStatus { resource_version, status: Box::new(status.clone()) })
             }
             Err(_) => Reported::Unchanged,
         },
-        Err(StatusError::Gone) => return Reported::Superseded,
+        Err(StatusError::Gone) => Reported::Superseded,
+        Err(StatusError::Conflict) => {
+            tracing::debug!(%namespace, %name, "the binding changed before its status was written, so it is looked at again");
+            Reported::Failed
+        }
         Err(error) => {
             tracing::warn!(%namespace, %name, %error, "the status could not be written; it is tried again with growing pauses");
-            return Reported::Failed;
+            Reported::Failed
         }
-    };
-    for note in notes {
-        publish_event(cx, &binding, &uid, note.clone());
     }
-    reported
 }
 
 fn publish_event(cx: &Context, binding: &BindingName, uid: &str, note: Note) {

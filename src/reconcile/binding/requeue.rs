@@ -112,7 +112,8 @@ pub fn next_look(verified: Option<Instant>, interval: Option<Duration>, now: Ins
 #[must_use]
 pub fn until_stale(status: &SecretBindingStatus, interval: Duration, now: Timestamp) -> Option<Duration> {
     let find = |type_: ConditionType| status.conditions.iter().find(|condition| condition.type_ == type_.as_str());
-    let failing = find(ConditionType::Fetched).filter(|fetched| fetched.status == "False")?;
+    let failed = |type_| find(type_).filter(|condition| condition.status == "False");
+    let failing = failed(ConditionType::Fetched).or_else(|| failed(ConditionType::Applied))?;
     find(ConditionType::Ready).filter(|ready| ready.status == "True")?;
     let left = stale_after(interval) - now.duration_since(failing.last_transition_time.0);
     Some(Duration::try_from(left).unwrap_or_default().max(Duration::from_millis(100)))

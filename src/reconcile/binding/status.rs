@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 
-use crate::api::{ConditionType, Reason, SecretBindingStatus, TargetReference};
+use crate::api::{ConditionType, Reason, RolloutStatus, SecretBindingStatus, TargetReference};
 use crate::domain::binding::Binding;
 use crate::domain::note::Note;
 use crate::domain::rollout::outcome::RolloutOutcome;
 use crate::domain::target::withdrawal::Withdrawal;
-use crate::reconcile::binding::attempt::{Attempt, Reached};
+use crate::reconcile::binding::attempt::{Attempt, Integrity, Reached};
 use crate::reconcile::binding::conditions::Conditions;
 use crate::reconcile::binding::events::transitions;
 use crate::reconcile::binding::recorded::{
-    deletions, foreign_keys, no_environment, record_binary_keys, record_targets, unproven,
+    deletions, no_environment, published_message, record_binary_keys, record_targets, risky_note,
 };
 use crate::reconcile::binding::stale::{STALE_AFTER_INTERVALS, stale_after};
 use crate::reconcile::error::{Class, Error};
@@ -77,7 +77,11 @@ pub fn status(before: &SecretBindingStatus, findings: Findings<'_>, now: Timesta
     }
     with_rotation(&mut status, before, told.as_ref(), now);
     let RotationReport { notes: of_rules, due, wake, .. } = told.unwrap_or_default();
-    let notes = transitions(before, &status).into_iter().chain(of_rules).collect();
+    let notes = transitions(before, &status)
+        .into_iter()
+        .chain(risky_note(before, findings.binding, findings.attempt))
+        .chain(of_rules)
+        .collect();
     let of_overlaps = rotation.overlaps.iter().flatten().filter_map(|overlap| overlap.note.clone());
     let commands = of_overlaps.chain(deletions(before, findings.attempt, status != *before)).collect();
     Report { status, notes, commands, due, wake }
@@ -134,6 +138,12 @@ fn after_attempt(before: &SecretBindingStatus, findings: Findings<'_>, now: Time
             conditions.set(ConditionType::RolledOut, state, reason, message);
         }
         RolloutOutcome::AsBefore => conditions.keep(ConditionType::RolledOut),
+        RolloutOutcome::SwitchedOff(off) => {
+            // What was handled before is not handled again once restarts are on.
+            let handled = before.rollout.as_ref().and_then(|rollout| rollout.handled.clone());
+            status.rollout = Some(RolloutStatus { handled, ..RolloutStatus::default() });
+            conditions.set(ConditionType::RolledOut, "False", Reason::FeatureOff, off.to_string());
+        }
         RolloutOutcome::Off => status.rollout = None,
     }
     status.conditions = conditions.after;
@@ -206,7 +216,7 @@ fn part(type_: ConditionType, step: Reached, findings: Findings<'_>) -> (&'stati
         return ("False", error.reason(), error.to_string());
     }
     if attempt.reached < step {
-        return ("Unknown", Reason::NotEvaluated, "not reached in the last pass".to_owned());
+        return ("Unknown", Reason::NotEvaluated, "not reached in the last reconcile".to_owned());
     }
     let (reason, message) = match type_ {
         ConditionType::Granted => (
@@ -218,23 +228,9 @@ fn part(type_: ConditionType, step: Reached, findings: Findings<'_>) -> (&'stati
         ),
         ConditionType::Fetched => (Reason::Verified, "every source is known at its present version".to_owned()),
         ConditionType::Rendered => (Reason::Complete, "every key has its value".to_owned()),
-        _ => (Reason::Published, published_message(attempt)),
+        _ => (Reason::Published, published_message(findings.binding, findings.attempt)),
     };
     ("True", reason, message)
-}
-
-fn published_message(attempt: &Attempt) -> String {
-    attempt.published.as_ref().map_or_else(String::new, |published| {
-        let mut message = format!("the Secret {:?} holds {} keys", published.name, published.observed.keys);
-        for name in published.remaining() {
-            message.push_str("; the Secret of the earlier name, ");
-            message.push_str(name);
-            message.push_str(", stays until no pod and no workload refers to it");
-        }
-        message.push_str(&foreign_keys(&published.observed));
-        message.push_str(&unproven(published));
-        message
-    })
 }
 
 /// The summary `Ready`: whether the target holds what the last verified versions give.
@@ -245,22 +241,24 @@ fn summary(
 ) -> (bool, Reason, String) {
     let Findings { attempt, error, interval, .. } = findings;
     let Some(error) = error else {
-        return (true, Reason::Published, published_message(attempt));
+        return (true, Reason::Published, published_message(findings.binding, findings.attempt));
     };
     let was_ready = before.conditions.iter().any(|c| c.type_ == ConditionType::Ready.as_str() && c.status == "True");
     let was_stale = before
         .conditions
         .iter()
         .any(|c| c.type_ == ConditionType::Ready.as_str() && c.reason == Reason::Stale.as_str());
-    if error.class() == Class::Passing && attempt.intact.is_some() && (was_ready || was_stale) {
-        let failing_since =
-            conditions.get(ConditionType::Fetched).map_or(conditions.now, |fetched| fetched.last_transition_time.0);
+    // A target that this pass did not come to is as it was.
+    let may_be_intact = !matches!(attempt.integrity, Integrity::Broken);
+    if error.class() == Class::Passing && may_be_intact && (was_ready || was_stale) {
+        let failing = error.condition().and_then(|failing| conditions.get(failing));
+        let failing_since = failing.map_or(conditions.now, |failing| failing.last_transition_time.0);
         if conditions.now.duration_since(failing_since) < stale_after(interval) {
-            return (
-                true,
-                Reason::Published,
-                "the Secret holds the last verified versions; AWS cannot be asked at present".to_owned(),
-            );
+            let why = match error {
+                Error::Deadline { .. } => "the last pass over it did not end in time",
+                _ => "AWS cannot be asked at present",
+            };
+            return (true, Reason::Published, format!("the Secret holds the last verified versions; {why}"));
         }
         let message = format!(
             "no source could be verified for {STALE_AFTER_INTERVALS} refresh intervals; the Secret holds the last verified versions: {error}"
@@ -271,177 +269,4 @@ fn summary(
 }
 
 #[cfg(test)]
-mod tests {
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-
-    use super::*;
-    use crate::domain::grant::GrantError;
-    use crate::domain::secret::error::{SourceError, SourceErrorKind};
-    use crate::domain::target::ObservedTarget;
-    use crate::reconcile::binding::attempt::{GrantInUse, Published};
-
-    const INTERVAL: Duration = Duration::from_secs(300);
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(1_700_000_000 + second).unwrap()
-    }
-
-    fn observed() -> ObservedTarget {
-        ObservedTarget {
-            uid: String::new(),
-            resource_version: String::new(),
-            mark: None,
-            fields: String::new(),
-            keys: 22,
-            owns_mark: true,
-            written: Some(Time(at(0))),
-            other_manager: None,
-            changed: None,
-            rotation_state: None,
-            digest: Some("key.digest".into()),
-            foreign: Box::default(),
-            held_by: Box::default(),
-        }
-    }
-
-    fn published() -> Attempt {
-        Attempt {
-            grant: Some(GrantInUse { name: "g".to_owned(), expires: None, place: "in eu-west-1".to_owned() }),
-            sources: Some(Vec::new()),
-            published: Some(Published { name: "worker".to_owned(), observed: observed(), cleaned: None, binary: None }),
-            intact: Some(Box::new(observed())),
-            reached: Reached::Applied,
-            ..Attempt::default()
-        }
-    }
-
-    fn failed(kind: SourceErrorKind, request: &str) -> Error {
-        Error::Source(SourceError { request_id: Some(request.to_owned()), ..SourceError::new(kind, "app") })
-    }
-
-    fn stopped(intact: bool) -> Attempt {
-        let grant = Some(GrantInUse { name: "g".to_owned(), expires: None, place: "in eu-west-1".to_owned() });
-        let intact = intact.then(|| Box::new(observed()));
-        Attempt { grant, intact, reached: Reached::Granted, ..Attempt::default() }
-    }
-
-    fn after(
-        before: &SecretBindingStatus,
-        attempt: &Attempt,
-        error: Option<&Error>,
-        now: Timestamp,
-    ) -> SecretBindingStatus {
-        let findings = Findings { binding: None, generation: 3, attempt, error, interval: INTERVAL, looks_again: true };
-        super::status(before, findings, now).status
-    }
-
-    fn show(status: &SecretBindingStatus) -> Vec<String> {
-        status.conditions.iter().map(|c| format!("{}={}/{}", c.type_, c.status, c.reason)).collect()
-    }
-
-    #[test]
-    fn a_full_pass_is_ready_and_says_what_is_published() {
-        let status = after(&SecretBindingStatus::default(), &published(), None, at(0));
-        assert_eq!(
-            show(&status),
-            [
-                "Granted=True/Allowed",
-                "Fetched=True/Verified",
-                "Rendered=True/Complete",
-                "Applied=True/Published",
-                "Ready=True/Published"
-            ]
-        );
-        assert_eq!((status.keys, status.observed_generation), (Some(22), Some(3)));
-        assert_eq!(status.binding.unwrap().name, "worker");
-    }
-
-    #[test]
-    fn an_unchanged_world_gives_the_same_status() {
-        let first = after(&SecretBindingStatus::default(), &published(), None, at(0));
-        assert_eq!(after(&first, &published(), None, at(500)), first);
-        let failure = after(&first, &stopped(true), Some(&failed(SourceErrorKind::Throttled, "r1")), at(600));
-        let again = after(&failure, &stopped(true), Some(&failed(SourceErrorKind::Throttled, "r2")), at(700));
-        assert_eq!(again, failure, "a new request id is no change");
-    }
-
-    #[test]
-    fn a_passing_failure_keeps_ready_until_three_intervals_have_passed() {
-        let error = failed(SourceErrorKind::Unavailable, "r");
-        let ready = after(&SecretBindingStatus::default(), &published(), None, at(0));
-        let first = after(&ready, &stopped(true), Some(&error), at(100));
-        assert_eq!(
-            show(&first),
-            [
-                "Granted=True/Allowed",
-                "Fetched=False/AwsUnavailable",
-                "Rendered=Unknown/NotEvaluated",
-                "Applied=Unknown/NotEvaluated",
-                "Ready=True/Published",
-                "Reconciling=True/Retrying"
-            ]
-        );
-        let late = after(&first, &stopped(true), Some(&error), at(100 + 899));
-        assert!(show(&late).contains(&"Ready=True/Published".to_owned()));
-        let stale = after(&late, &stopped(true), Some(&error), at(100 + 900));
-        assert!(show(&stale).contains(&"Ready=False/Stale".to_owned()));
-        let still = after(&stale, &stopped(true), Some(&error), at(5000));
-        assert_eq!(still, stale);
-        let cured = after(&still, &published(), None, at(6000));
-        assert!(show(&cured).contains(&"Ready=True/Published".to_owned()));
-    }
-
-    #[test]
-    fn a_passing_failure_with_a_broken_target_or_nothing_published_is_not_ready() {
-        let error = failed(SourceErrorKind::Unavailable, "r");
-        let ready = after(&SecretBindingStatus::default(), &published(), None, at(0));
-        for (before, intact) in [(&ready, false), (&SecretBindingStatus::default(), true)] {
-            let status = after(before, &stopped(intact), Some(&error), at(1));
-            assert!(show(&status).contains(&"Ready=False/AwsUnavailable".to_owned()), "{:?}", show(&status));
-        }
-    }
-
-    #[test]
-    fn other_failures_are_not_ready_at_once_and_keep_what_is_published() {
-        let ready = after(&SecretBindingStatus::default(), &published(), None, at(0));
-        let error = Error::Grant(GrantError::NotFound("x".to_owned()));
-        let status = after(&ready, &Attempt::default(), Some(&error), at(1));
-        assert_eq!(show(&status)[0], "Granted=False/GrantNotFound");
-        assert!(show(&status).contains(&"Ready=False/GrantNotFound".to_owned()));
-        assert!(!show(&status).iter().any(|c| c.starts_with("Reconciling") || c.starts_with("Stalled")));
-        assert_eq!(status.keys, Some(22));
-        assert_eq!(status.binding.unwrap().name, "worker");
-    }
-
-    #[test]
-    fn only_an_edit_stalls() {
-        let error = failed(SourceErrorKind::InvalidReference, "r");
-        let status = after(&SecretBindingStatus::default(), &stopped(false), Some(&error), at(1));
-        assert!(show(&status).contains(&"Stalled=True/InvalidReference".to_owned()));
-        assert!(!show(&status).iter().any(|c| c.starts_with("Reconciling")));
-    }
-
-    #[test]
-    fn suspension_leaves_ready_as_it_was_and_ends_with_a_pass() {
-        let ready = after(&SecretBindingStatus::default(), &published(), None, at(0));
-        let suspended = suspended(&ready, 4, at(10)).status;
-        assert!(show(&suspended).contains(&"Suspended=True/Suspended".to_owned()));
-        assert!(show(&suspended).contains(&"Ready=True/Published".to_owned()));
-        assert_eq!(show(&after(&suspended, &published(), None, at(20))), show(&ready));
-    }
-
-    #[test]
-    fn events_are_sent_on_transitions_only_and_once_for_one_cause() {
-        let ready = after(&SecretBindingStatus::default(), &published(), None, at(0));
-        let reasons = |before: &SecretBindingStatus, after: &SecretBindingStatus| -> Vec<Reason> {
-            transitions(before, after).into_iter().map(|note| note.reason).collect()
-        };
-        assert_eq!(reasons(&SecretBindingStatus::default(), &ready), [Reason::Published]);
-        assert_eq!(reasons(&ready, &ready), []);
-        let denied = after(&ready, &stopped(true), Some(&failed(SourceErrorKind::AccessDenied, "r")), at(1));
-        assert_eq!(reasons(&ready, &denied), [Reason::AwsAccessDenied]);
-        let throttled = after(&ready, &stopped(true), Some(&failed(SourceErrorKind::Throttled, "r")), at(1));
-        assert_eq!(reasons(&ready, &throttled), [Reason::Throttled]);
-        assert_eq!(reasons(&throttled, &ready), [], "Ready never changed");
-    }
-}
+mod tests;

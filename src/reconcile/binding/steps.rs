@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 use crate::kubernetes::api_server::Permit;
+use crate::reconcile::authorization::AuthorizedBinding;
 use crate::reconcile::binding::ages::{KnownAges, backfill};
 use crate::reconcile::binding::apply::{Publication, apply};
-use crate::reconcile::binding::attempt::{Attempt, Reached};
+use crate::reconcile::binding::attempt::{Attempt, Integrity, Reached};
 use crate::reconcile::binding::authorize::authorize;
 use crate::reconcile::binding::cleanup::cleanup;
 use crate::reconcile::binding::fetch::{fetch, recheck};
-use crate::reconcile::binding::observe::{confirm, observe};
-use crate::reconcile::binding::observe_target::{intact, observe_data, observe_target};
+use crate::reconcile::binding::observe::{Observed, confirm, observe};
+use crate::reconcile::binding::observe_target::{intact, observe_target};
 use crate::reconcile::binding::plan::{Need, allow_repair, must_confirm, plan};
 use crate::reconcile::binding::withdraw::withdraw;
 use crate::reconcile::context::Context;
@@ -37,7 +38,10 @@ pub async fn run(
 ) -> (Attempt, Option<Error>) {
     let mut attempt = Attempt::default();
     let steps = Box::pin(steps(cx, at, history, permit, &mut attempt));
-    let outcome = timeout(DEADLINE, steps).await.unwrap_or(Err(Error::Deadline(DEADLINE.as_secs())));
+    let outcome = match timeout(DEADLINE, steps).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(Error::Deadline { seconds: DEADLINE.as_secs(), fetched: attempt.reached >= Reached::Fetched }),
+    };
     // An action begins only once the status tells of it, for whoever takes over.
     if outcome.is_ok() && history.unwritten.is_none() {
         let acting = Box::pin(act_on_rules(cx, at, &attempt.rotation.found, history, permit));
@@ -70,18 +74,16 @@ async fn steps(
     };
     attempt.keep_grant(&authorized.access);
 
-    let target = Box::pin(observe_target(cx, at)).await?;
-    let target = Box::pin(observe_data(cx, at, target)).await?;
-    attempt.intact = intact(cx, at, &target);
-    let mut observed = Box::pin(observe(cx, at, &authorized, history, target)).await?;
+    // The block ends before the wait: the target would stand twice on the heap of each binding that waits.
+    let observed = {
+        let target = Box::pin(observe_target(cx, at)).await?;
+        attempt.integrity = intact(cx, at, &target).map_or(Integrity::Broken, Integrity::Intact);
+        Box::pin(observe(cx, at, &authorized, history, target))
+    };
+    let observed = observed.await?;
     attempt.facts.verified = observed.verified();
-
-    let mut need = plan(at, &authorized, &observed, history, &cx.key);
-    if must_confirm(&need, &observed) {
-        observed = Box::pin(confirm(cx, at, &authorized, history, observed)).await?;
-        attempt.facts.verified = observed.verified().or(attempt.facts.verified);
-        need = plan(at, &authorized, &observed, history, &cx.key);
-    }
+    let (mut observed, need) = Box::pin(confirmed(cx, at, &authorized, history, observed)).await?;
+    attempt.facts.verified = observed.verified().or(attempt.facts.verified);
     attempt.rotation.found.aws = observed.sources.as_ref().and_then(|sources| sources.rotations.clone());
     if !observed.overlap_due {
         let overlaps = Box::pin(overlap::start_jobs(at, std::mem::take(&mut observed.overlaps), permit)).await;
@@ -96,7 +98,7 @@ async fn steps(
         }
         Need::Read(reason) => {
             allow_repair(reason, &observed.target, &at.binding.target.name, &history.repairs, Instant::now())?;
-            let fetched = fetch(cx, &authorized, reason, &observed.wanted(at)).await?;
+            let fetched = Box::pin(fetch(cx, &authorized, reason, observed.wanted(at))).await?;
             attempt.keep_fetched(&at.binding, Instant::now());
             // Values wait for the permit unrendered, so that those who share one hold it once.
             permit.acquire().await;
@@ -111,4 +113,30 @@ async fn steps(
     let known = KnownAges { ages: attempt.rotation.found.ages.take(), history: attempt.ages_so_far(&history.ages) };
     attempt.keep_ages(backfill(cx, at, &authorized, known));
     attempt.refuse_held()
+}
+
+/// What the binding needs by what was observed. Before values are read, the sources are observed by more than a list.
+async fn confirmed(
+    cx: &Arc<Context>,
+    at: &Subject<'_>,
+    authorized: &AuthorizedBinding,
+    history: &History,
+    observed: Observed,
+) -> Result<(Observed, Need), Error> {
+    let need = plan(at, authorized, &observed, history, &cx.key);
+    if !must_confirm(&need, &observed) {
+        return Ok((observed, need));
+    }
+    let observed = confirm(cx, at, authorized, history, observed).await?;
+    let need = plan(at, authorized, &observed, history, &cx.key);
+    Ok((observed, need))
+}
+
+/// The bytes that the steps hold while they wait for AWS.
+#[cfg(test)]
+pub fn size() -> usize {
+    fn of<A, B, C, D, E, F>(_: impl Fn(A, B, C, D, E) -> F) -> usize {
+        size_of::<F>()
+    }
+    of(steps)
 }

@@ -7,7 +7,7 @@ use k8s_openapi::jiff::Timestamp;
 use crate::api::OnExpiry;
 use crate::domain::grant::GrantError;
 use crate::domain::target::orphan::Orphan;
-use crate::domain::target::record::is_on_record;
+use crate::domain::target::record::is_proven;
 use crate::domain::target::withdrawal::Withdrawal;
 use crate::domain::target::{TargetState, owned_keys};
 use crate::kubernetes::api_server::Permit;
@@ -49,14 +49,17 @@ pub async fn withdraw(
     };
     let keys: BTreeSet<String> = read.data.keys().cloned().collect();
     let adopted = subject.binding.target.adopt || read.is_adoptable();
-    let on_record = is_on_record(subject.before, name, &observed.uid);
-    let withdrawal = Withdrawal::of(on_record, adopted, &keys, &owned_keys(&read.meta));
+    let on_record = is_proven(subject.before, name, &observed);
+    let own = owned_keys(&read.meta);
+    let withdrawal = Withdrawal::of(on_record, adopted, &keys, &own);
     let seen = Orphan { name: name.clone(), uid: observed.uid, resource_version: observed.resource_version };
     match withdrawal {
         Withdrawal::Delete if !delete_secret(permit.writes().await, namespace, &seen).await? => {
             return Err(WriteError::Raced.into());
         }
-        Withdrawal::Release => release_secret(permit.writes().await, namespace, &seen, &read.type_).await?,
+        Withdrawal::Release => {
+            release_secret(permit.writes().await, namespace, &seen, (&read.type_, &own)).await?;
+        }
         Withdrawal::Delete | Withdrawal::Keep | Withdrawal::None => {}
     }
     Ok(withdrawal)

@@ -7,8 +7,8 @@ use crate::domain::rollout::plan::{EndedRestart, PlannedRestart, RolloutPlan};
 use crate::domain::rollout::result::RestartOutcome;
 use crate::kubernetes::api_server::{Permit, WriteClient};
 use crate::kubernetes::restart::restart_workload;
+use crate::reconcile::cause::cause;
 use crate::reconcile::context::Context;
-use crate::reconcile::rollout::cause::cause;
 use crate::reconcile::subject::Subject;
 
 /// Records what the plan found, then begins its restarts in order. Returns an outcome for each restart, up to the first
@@ -21,7 +21,7 @@ pub async fn apply(
     permit: &Permit<'_>,
 ) -> Vec<RestartOutcome> {
     count(cx, at, &plan.ended);
-    cx.state.occupy_slots(at.name, plan.in_flight.clone());
+    cx.state.occupy_slots(at.name, plan.in_flight.clone(), !plan.restarts.is_empty());
     cx.state.warmup.rollouts.arrived(at.name);
     let mut outcomes = Vec::with_capacity(plan.restarts.len());
     for restart in &plan.restarts {
@@ -51,7 +51,7 @@ async fn begin(cx: &Context, at: &Subject<'_>, restart: &PlannedRestart<'_>, per
     if !cx.state.warmup.rollouts.is_complete() {
         return RestartOutcome::Uncounted;
     }
-    if !cx.state.slots.begin(at.name, reference) {
+    if !cx.state.slots.begin(at.name, reference, Instant::now().into_std()) {
         return RestartOutcome::NoSlot;
     }
     let outcome = write(at, restart, permit.writes().await).await;
@@ -74,7 +74,7 @@ async fn begin(cx: &Context, at: &Subject<'_>, restart: &PlannedRestart<'_>, per
 async fn write(at: &Subject<'_>, restart: &PlannedRestart<'_>, client: WriteClient<'_>) -> RestartOutcome {
     let PlannedRestart { workload, mark } = restart;
     let annotation = annotation(&at.binding.target.name);
-    match restart_workload(client, &at.binding.namespace, workload, &annotation, mark).await {
+    match restart_workload(client, &at.binding.namespace, workload, &annotation, &mark.text()).await {
         Ok(()) => RestartOutcome::Started(Instant::now().into_std()),
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => RestartOutcome::Raced,
         Err(error) => RestartOutcome::Refused(format!(

@@ -4,7 +4,6 @@
 //! [`RolloutProgress::of`] makes the report of it (pure). `report` frees the slots of a finished rollout.
 
 mod apply;
-mod cause;
 mod observe;
 mod report;
 mod start;

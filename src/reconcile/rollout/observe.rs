@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use crate::api::WorkloadKind;
+use crate::api::{WorkloadKind, WorkloadReference};
 use crate::domain::binding::Binding;
 use crate::domain::rollout::history::RolloutHistory;
 use crate::domain::rollout::judge::{concerns, marks_matter};
+use crate::domain::rollout::manifest::WorkloadManifest;
 use crate::domain::rollout::mark::{Digests, SecretDigests, annotation};
 use crate::domain::rollout::policy::RestartScope;
 use crate::domain::rollout::result::UnknownWorkloads;
@@ -15,8 +16,8 @@ use crate::domain::target::{ObservedSecret, ObservedTarget};
 use crate::kubernetes::api_server::ReadClient;
 use crate::kubernetes::list::{list_pods, list_workloads};
 use crate::kubernetes::read::read_secret;
+use crate::reconcile::cause::cause;
 use crate::reconcile::context::Context;
-use crate::reconcile::rollout::cause::cause;
 use crate::reconcile::subject::Subject;
 
 /// Observes the workloads in scope, the pods, and the digests of the values where a mark matters.
@@ -48,15 +49,25 @@ async fn list(cx: &Context, binding: &Binding, client: ReadClient<'_>) -> Result
     let annotation = annotation(target);
     let mut observed = ObservedWorkloads::default();
     for kind in kinds(scope).into_iter().filter(|kind| !cx.state.absent_kinds.has(*kind)) {
-        let Some(manifests) = list_workloads(client, namespace, kind).await? else {
+        let reduce = |manifest: WorkloadManifest| {
+            Workload::new(kind, &manifest, target, &annotation).filter(|workload| concerns(scope, workload))
+        };
+        let Some(listed) = list_workloads(client, namespace, kind, reduce).await? else {
             cx.state.absent_kinds.note(kind);
             continue;
         };
-        let workloads = manifests.iter().filter_map(|manifest| Workload::new(kind, manifest, target, &annotation));
-        observed.workloads.extend(workloads.filter(|workload| concerns(scope, workload)));
+        observed.workloads.extend(listed.objects);
+        let unreadable = listed.unreadable.into_iter().map(|name| WorkloadReference { kind, name });
+        let concerned = |found: &WorkloadReference| match scope {
+            RestartScope::Listed(listed) => listed.contains(found),
+            RestartScope::Consumers | RestartScope::Nobody => true,
+        };
+        observed.unreadable.extend(unreadable.filter(concerned).map(|found| found.to_string()));
     }
     if !observed.workloads.is_empty() {
-        observed.pods = list_pods(client, namespace, |pod| ObservedPod::new(&pod, target)).await?;
+        let listed = list_pods(client, namespace, |pod| ObservedPod::new(&pod, target, &observed.workloads)).await?;
+        observed.pods = listed.objects;
+        observed.unreadable.extend(listed.unreadable.iter().map(|name| format!("the pod {name}")));
     }
     Ok(observed)
 }

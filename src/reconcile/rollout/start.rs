@@ -13,6 +13,7 @@ use crate::domain::target::{ObservedTarget, TargetState};
 use crate::reconcile::binding::observe_target::cached;
 use crate::reconcile::context::Context;
 use crate::reconcile::subject::Subject;
+use crate::settings::Feature;
 
 /// The start of a step.
 pub struct RolloutStart {
@@ -34,6 +35,9 @@ pub fn start(
 ) -> ControlFlow<RolloutStep, RolloutStart> {
     if !at.binding.restart.restarts_any() {
         return ControlFlow::Break(RolloutStep::finished(RolloutOutcome::Off));
+    }
+    if let Err(off) = cx.settings.features.require(Feature::Restarts) {
+        return ControlFlow::Break(RolloutStep::finished(RolloutOutcome::SwitchedOff(off)));
     }
     let left = match unhandled(at.before, target.or_else(|| cached_target(cx, at))) {
         Ok(left) => left,

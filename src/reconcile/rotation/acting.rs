@@ -113,6 +113,11 @@ pub async fn act_on_rules(
                 let activity = Activity { under_way: Some(message), ..Activity::default() };
                 (Acted { due: Some(due), activity }, Some(again))
             }
+            // Only another start of the operator changes that.
+            ActionOutcome::Off(off) => {
+                let trouble = Some((Reason::FeatureOff, off.to_string()));
+                (Acted { due: Some(due), activity: Activity { trouble, ..Activity::default() } }, None)
+            }
             ActionOutcome::Failed { message, again } => {
                 let trouble = Some((Reason::RotationFailed, message));
                 let activity = Activity { trouble, ..Activity::default() };

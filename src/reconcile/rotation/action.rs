@@ -27,7 +27,7 @@ use crate::domain::render::mapping::Mapping;
 use crate::domain::render::template::Template;
 use crate::domain::rotation::generate::{NoRandomness, Ticket};
 use crate::domain::rotation::job;
-use crate::domain::rotation::job::{JobState, Purpose};
+use crate::domain::rotation::job::{JobRefusal, JobState, Purpose};
 use crate::domain::rotation::key_source::KeySource;
 use crate::domain::rotation::rule::{Action, Recipe, Rule};
 use crate::domain::secret::error::{SourceError, SourceErrorKind};
@@ -42,6 +42,7 @@ use crate::reconcile::context::Context;
 use crate::reconcile::error::Error;
 use crate::reconcile::rotation::action::generating::{End, GenerateError, Hands, Place, generate};
 use crate::reconcile::subject::Subject;
+use crate::settings::{Feature, FeatureOff};
 use crate::state::bindings::name_of;
 use crate::state::history::KeySources;
 
@@ -81,6 +82,8 @@ pub enum ActionOutcome {
         /// When to look again.
         again: Duration,
     },
+    /// The installation has switched off what it needs.
+    Off(FeatureOff),
     /// It failed; it is tried again.
     Failed {
         /// What failed, and what to do.
@@ -119,6 +122,9 @@ pub(crate) async fn act(
     key_sources: &mut Option<KeySources>,
     permit: &Permit<'_>,
 ) -> ActionOutcome {
+    if let (Action::RunJob(_), Err(off)) = (&due.rule.action, cx.settings.features.require(Feature::Jobs)) {
+        return ActionOutcome::Off(off);
+    }
     let party = match remembered_participant(cx, subject, access, &due.rule.keys, key_sources).await {
         Ok(party) => party,
         Err(error) => return unread(&error),
@@ -176,7 +182,7 @@ async fn participant(
     keys: &[TargetKey],
 ) -> Result<Participant, Error> {
     let of = authorized(subject, access);
-    let read = fetch(cx, &of, ReadReason::Rotation, &BTreeMap::new()).await?;
+    let read = fetch(cx, &of, ReadReason::Rotation, BTreeMap::new()).await?;
     let allowed =
         |source: &Source, key: &str| read.get(source).is_some_and(|version| access.permits_key(&version.name, key));
     let mapping = &subject.binding.mapping;
@@ -199,10 +205,11 @@ async fn participant(
 }
 
 /// Lets the next pass, of every binding concerned, see what was written.
-async fn look_again(cx: &Arc<Context>, _subject: &Subject<'_>, party: &Participant) {
+async fn look_again(cx: &Arc<Context>, subject: &Subject<'_>, party: &Participant) {
     let secrets: BTreeSet<&SecretId> = party.sources.values().map(|source| &source.source.secret).collect();
     for secret in secrets {
         let want = SnapshotRequest {
+            namespace: &subject.name.namespace,
             max_age: Duration::ZERO,
             max_failure_age: Duration::ZERO,
             confirmed: true,
@@ -249,6 +256,9 @@ async fn run_job(
     };
     let job = match observe_job(permit.reads().await, namespace, cron_job, &purpose).await {
         Ok(ObservedJob::Standing(job)) => *job,
+        Ok(ObservedJob::Missing(_)) if !cx.authorization.permits_jobs(namespace) => {
+            return of_error(JobRefusal::NamespaceSilent(namespace.clone()).into());
+        }
         Ok(ObservedJob::Missing(job)) => match create_job(permit.writes().await, namespace, &job).await {
             Ok(job) => {
                 tracing::info!(%namespace, binding = %subject.binding.name, rule = %rule.name, job = %name, "runs a Job, since the rule is due");
@@ -283,7 +293,7 @@ async fn rotate(cx: &Arc<Context>, subject: &Subject<'_>, party: &Participant, d
         match rotate_one(cx, subject, party, source, due).await {
             ActionOutcome::Done => {}
             ActionOutcome::UnderWay { message, .. } => waits.push(message),
-            failed @ ActionOutcome::Failed { .. } => return failed,
+            other @ (ActionOutcome::Failed { .. } | ActionOutcome::Off(_)) => return other,
         }
     }
     if waits.is_empty() {
@@ -302,7 +312,8 @@ async fn rotate_one(
 ) -> ActionOutcome {
     let (context, secret) = (cx, &source.name);
     let identity = &party.of.access.identity;
-    let want = SnapshotRequest { max_age: POLL / 2, max_failure_age: Duration::ZERO, confirmed: true, versions: &[] };
+    let (namespace, max_age) = (&*subject.name.namespace, POLL / 2);
+    let want = SnapshotRequest { namespace, max_age, max_failure_age: Duration::ZERO, confirmed: true, versions: &[] };
     let seen = match context.clients.reader.versions().snapshot(identity, &source.source.secret, &want).await {
         Ok(Some(seen)) => seen,
         Ok(None) => {
@@ -488,7 +499,7 @@ fn group(
             let manifest = watched.0.as_ref().ok()?;
             let status = manifest.status.clone()?;
             let ends = manifest.metadata.deletion_timestamp.is_some();
-            let binding = Binding::parse(manifest, &cx.settings.denied_metadata).ok()?;
+            let binding = Binding::parse(manifest).ok()?;
             let counts = !ends && status.binding.is_some() && binding.rotation.iter().any(of_group);
             counts.then(|| (Arc::new(binding), name_of(&watched), status))
         })

@@ -75,6 +75,7 @@ impl Hold<'_> {
     async fn holder(&self, context: &Context) -> Result<Option<String>, SourceError> {
         let Ok(secret) = self.secret.arn.parse::<SecretId>() else { return Ok(None) };
         let want = SnapshotRequest {
+            namespace: &self.binding.namespace,
             max_age: Duration::ZERO,
             max_failure_age: Duration::ZERO,
             confirmed: true,
@@ -108,9 +109,10 @@ impl Hold<'_> {
             Ok(()) => Ok(Held::Yes),
             Err(error) => match error.kind {
                 SourceErrorKind::LimitExceeded => Ok(Held::Full),
-                SourceErrorKind::Throttled | SourceErrorKind::Unavailable | SourceErrorKind::CredentialsFailed => {
-                    Err(error)
-                }
+                SourceErrorKind::Throttled
+                | SourceErrorKind::TenantLimit
+                | SourceErrorKind::Unavailable
+                | SourceErrorKind::CredentialsFailed => Err(error),
                 _ => Ok(Held::No),
             },
         }

@@ -25,7 +25,7 @@ use crate::domain::render::mapping::Rendered;
 use crate::domain::render::mapping::error::RenderError;
 use crate::domain::rotation::command::Verb;
 use crate::domain::rotation::gate::Names;
-use crate::domain::rotation::job::{JobState, Purpose};
+use crate::domain::rotation::job::{JobRefusal, JobState, Purpose};
 use crate::domain::rotation::overlap::{Job, OverlapCommand, Wait};
 use crate::domain::rotation::record::{Flight, Print, Record, Records};
 use crate::domain::rotation::rule::Rule;
@@ -41,6 +41,7 @@ use crate::reconcile::rotation::hold::Held;
 use crate::reconcile::rotation::overlap::observed::{ObservedOverlap, OverlapMaterial, OverlapReport};
 use crate::reconcile::rotation::overlap::values::only_copy;
 use crate::reconcile::subject::Subject;
+use crate::settings::Feature;
 use kube::ResourceExt as _;
 
 /// The records of a target: those that stand on it, and where it is gone or somebody edited them, their copies in the
@@ -122,19 +123,31 @@ pub(crate) async fn look_at_overlaps(
         let Some(flight) = seen.record.as_ref().and_then(|record| record.flight.as_ref()) else { continue };
         if let (true, Some(since)) = (pods_wanted, flight.since.or(written)) {
             if pods.is_none() {
-                pods = Some(members::pods(client, &subject.binding.namespace).await?);
+                let (namespace, target) = (&subject.binding.namespace, &subject.binding.target.name);
+                pods = Some(members::pods(client, namespace, target).await?);
             }
+            let Some(pods) = &pods else { continue };
             let names = Names {
                 target: &subject.binding.target.name,
                 key: seen.key.as_str(),
                 next: &settings.next,
                 previous: &settings.previous,
             };
-            seen.gate = gate::look(pods.as_deref().unwrap_or_default(), names, since);
+            seen.gate = gate::look(&pods.objects, names, since);
+            seen.gate.blocked.extend(pods.unreadable.iter().map(|pod| {
+                format!("the pod {pod} cannot be read by this version of Bindery, so nobody knows what it uses: delete it, or upgrade Bindery")
+            }));
         }
         if let (true, Some(cron_job)) = (job_wanted, &settings.reencrypt) {
             let rule = seen.rule.as_ref().map(|(name, _)| name.as_str());
-            (seen.job, seen.missing) = reencrypt(subject, &seen.key, rule, flight, cron_job, client).await;
+            (seen.job, seen.missing) = match cx.settings.features.require(Feature::Jobs) {
+                Ok(()) => reencrypt(subject, &seen.key, rule, flight, cron_job, client).await,
+                Err(off) => (Job::Off(off), None),
+            };
+            if seen.missing.is_some() && !cx.authorization.permits_jobs(&subject.binding.namespace) {
+                let refusal = JobRefusal::NamespaceSilent(subject.binding.namespace.clone());
+                (seen.job, seen.missing) = (Job::Failed(refusal.to_string()), None);
+            }
         }
     }
     Ok(seen)

@@ -289,6 +289,8 @@ fn condition(judged: &[Judged<'_>], complaint: Option<&str>) -> Option<Verdict> 
         ("False", Reason::RotationFailed)
     } else if troubled(Reason::OverlapBlocked).is_some() {
         ("False", Reason::OverlapBlocked)
+    } else if troubled(Reason::FeatureOff).is_some() {
+        ("False", Reason::FeatureOff)
     } else if of(RotationState::Overdue).next().is_some() {
         ("False", Reason::RotationOverdue)
     } else if report.iter().any(|judged| judged.standing.state.is_none()) {

@@ -20,7 +20,7 @@ pub struct Account<'a> {
     kubeconfig: String,
 }
 
-/// What `deploy/` gives the operator, as rules of one namespace.
+/// What `deploy/` gives the operator by default, as rules of one namespace.
 fn shipped_rules() -> Vec<Value> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/rbac.yaml");
     let objects: Vec<Value> = serde_saphyr::from_multiple(&std::fs::read_to_string(path).unwrap()).unwrap();
@@ -75,7 +75,7 @@ impl<'a> Account<'a> {
     pub fn setup(&self) -> Setup {
         let variables = vec![("KUBECONFIG".to_owned(), self.kubeconfig.clone())];
         // The shipped rules name the lease by the operator's default name.
-        Setup { name: "bindery".to_owned(), variables, ..self.world.setup() }
+        Setup { name: "bindery".to_owned(), features: false, variables, ..self.world.setup() }
     }
 
     /// Removes what is not in the namespace.

@@ -3,6 +3,7 @@
 //!
 //! The operator speaks plain HTTP to it. It passes requests on with the operator's own rights.
 
+mod relay;
 mod request;
 mod serve;
 mod traffic;
@@ -21,12 +22,12 @@ pub use request::{ApiRequest, Verb};
 pub use traffic::Exchange;
 use traffic::Traffic;
 
-/// What to do in place of passing a request on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What to do in place of passing a request on. Watches under way are struck as well: they fall silent, are late, or end.
+#[derive(Clone, Copy, Debug)]
 pub enum ApiFault {
     /// Hold it until [`ApiProxy::heal`], then pass it on.
     Stall,
-    /// Hold it for this time, then pass it on.
+    /// Hold it for this time, then pass it on. Of a watch each event.
     Delay(Duration),
     /// Close the connection; the API server never sees the request.
     Cut,
@@ -34,6 +35,14 @@ pub enum ApiFault {
     Lose,
     /// Answer with this status, as the API server does.
     Status(u16),
+    /// Let each page of a list hold one object, and hold each page but the first for this time.
+    Pages(Duration),
+    /// Tell a watch of no object any more. Bookmarks go on.
+    DropEvents,
+    /// Tell a watch of each change twice, and the second time of the change before it too.
+    RepeatEvents,
+    /// Change each object on its way to the operator.
+    Alter(fn(&mut Value)),
 }
 
 /// Which requests fail, and how.
@@ -49,6 +58,8 @@ struct Shared {
     upstream: Client,
     traffic: Arc<Traffic>,
     rules: Mutex<Vec<Rule>>,
+    /// Tells watches under way that other rules hold.
+    changed: watch::Sender<()>,
 }
 
 /// A running proxy. It serves until the runtime that it was started in ends.
@@ -79,6 +90,7 @@ impl ApiProxy {
             upstream: Client::try_from(upstream).unwrap(),
             traffic: Arc::default(),
             rules: Mutex::default(),
+            changed: watch::Sender::new(()),
         });
         tokio::spawn(serve::serve(listener, shared.clone()));
         Self { kubeconfig: path, shared }
@@ -88,11 +100,13 @@ impl ApiProxy {
     pub fn fail(&self, fault: ApiFault, concerns: impl Fn(&ApiRequest) -> bool + Send + Sync + 'static) {
         let rule = Rule { concerns: Box::new(concerns), fault, holds: watch::Sender::new(()) };
         self.shared.rules.lock().unwrap().push(rule);
+        self.shared.changed.send_replace(());
     }
 
-    /// Lets all requests pass again, those that are held included.
+    /// Lets all requests pass again as they are, those that are held included.
     pub fn heal(&self) {
         self.shared.rules.lock().unwrap().clear();
+        self.shared.changed.send_replace(());
     }
 
     /// The requests so far that `concerns` tells, in the order in which they came.

@@ -6,6 +6,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+/// The flags for what is off by default.
+const FEATURES: [&str; 3] = ["--enable-jobs", "--enable-service-account-tokens", "--enable-restarts"];
+
 /// How to start an operator.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -21,6 +24,10 @@ pub struct Setup {
     pub aws_endpoint: String,
     /// The name of the pod it plays.
     pub pod: String,
+    /// Whether it may run Jobs, take tokens and restart workloads.
+    pub features: bool,
+    /// The level of its log.
+    pub log_level: &'static str,
     /// Further flags.
     pub flags: Vec<String>,
     /// Further variables.
@@ -61,8 +68,9 @@ impl Operator {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bindery"));
         command
             .arg("run")
-            .args(["--listen", &address, "--log-level", "trace", "--name", &setup.name])
+            .args(["--listen", &address, "--log-level", setup.log_level, "--name", &setup.name])
             .args(setup.namespaces.iter().map(|namespace| format!("--watch-namespace={namespace}")))
+            .args(if setup.features { &FEATURES[..] } else { &[] })
             .args(&setup.flags)
             .env("POD_NAMESPACE", &setup.home)
             .env("POD_NAME", &setup.pod)
@@ -119,8 +127,17 @@ impl Operator {
 
     /// The resident memory in KiB.
     pub fn resident_kib(&self) -> u64 {
+        self.memory("VmRSS")
+    }
+
+    /// The most resident memory so far, in KiB.
+    pub fn peak_kib(&self) -> u64 {
+        self.memory("VmHWM")
+    }
+
+    fn memory(&self, figure: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+        let line = status.lines().find(|line| line.starts_with(figure)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DynamicObject, ListParams, Patch, PatchParams};
@@ -49,6 +50,19 @@ pub async fn apply(world: &World, manager: &str, manifest: &Value) {
     let (kind, name) = (manifest["kind"].as_str().unwrap(), manifest["metadata"]["name"].as_str().unwrap());
     let params = PatchParams::apply(manager).force();
     api(&world.client, &world.namespace, kind).patch(name, &params, &Patch::Apply(manifest)).await.unwrap();
+}
+
+/// Makes a CronJob that consents to be run for a rule, and never runs by itself.
+pub async fn cron_job(world: &World, name: &str) {
+    let manifest = json!({
+        "apiVersion": "batch/v1", "kind": "CronJob",
+        "metadata": {"name": name, "annotations": {"bindery.dev/run": "allowed"}},
+        "spec": {"schedule": "0 0 1 1 *", "suspend": true, "jobTemplate": {"spec": {"template": {"spec": {
+            "restartPolicy": "Never", "containers": [{"name": "c", "image": "example.com/c"}],
+        }}}}},
+    });
+    let cron_jobs: Api<CronJob> = Api::namespaced(world.client.clone(), &world.namespace);
+    cron_jobs.patch(name, &PatchParams::apply("test"), &Patch::Apply(&manifest)).await.unwrap();
 }
 
 /// Makes a ReplicaSet with one pod, as Argo Rollouts does for a Rollout.

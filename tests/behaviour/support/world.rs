@@ -25,6 +25,9 @@ use crate::standin::{Options, StandIn};
 /// Every value that the tests put into Secrets Manager holds this, so that a leak is found by it.
 pub const CANARY: &str = "canary-7f3a";
 
+/// With this variable, all worlds have the rights that the chart gives by default, and no more.
+pub const DEFAULT_RIGHTS: &str = "BINDERY_TEST_DEFAULT_RIGHTS";
+
 /// Waits until `look` gives something.
 ///
 /// # Panics
@@ -56,6 +59,7 @@ pub struct World {
     /// Where the operator's files are.
     pub folder: PathBuf,
     kubeconfig: PathBuf,
+    features: bool,
     values: Mutex<BTreeSet<String>>,
     kills: Kills,
     audit_logs: Mutex<Vec<String>>,
@@ -75,24 +79,37 @@ impl World {
         let endpoint = std::env::var("AWS_ENDPOINT_URL").expect(
             "these tests need a cluster and AWS: run `make test`, or `tests/cluster/cluster run -- cargo test`",
         );
-        Self::at(name, &endpoint).await
+        Self::at(name, &endpoint, features_are_on()).await
+    }
+
+    /// Makes a namespace, with a grant for all secrets whose names begin with it, whose operator has the rights that the
+    /// chart gives by default, and no more.
+    pub async fn with_default_rights(name: &str) -> Self {
+        let endpoint = std::env::var("AWS_ENDPOINT_URL").expect("these tests need AWS: run `make test`");
+        let world = Self::at(name, &endpoint, false).await;
+        world.grant(&world.namespace.clone(), &["*"]).await;
+        world
     }
 
     /// Makes a namespace, with a grant for all secrets whose names begin with it, in front of a Secrets Manager of its
     /// own, which is right where moto is wrong: dates and labels of versions, rotations.
     pub async fn with_stand_in(name: &str) -> (Self, StandIn) {
         let stand_in = StandIn::start(Options::default()).await;
-        let world = Self::at(name, &stand_in.endpoint).await;
+        let world = Self::at(name, &stand_in.endpoint, features_are_on()).await;
         world.grant(&world.namespace.clone(), &["*"]).await;
         (world, stand_in)
     }
 
-    async fn at(name: &str, endpoint: &str) -> Self {
+    async fn at(name: &str, endpoint: &str, features: bool) -> Self {
         let client = Client::try_default().await.expect("the tests need KUBECONFIG to name a cluster: run `make test`");
         install_crds(&client).await;
         let namespace = format!("{name}-{:06x}", fastrand::u32(..0x0100_0000));
         let object = Namespace {
-            metadata: ObjectMeta { name: Some(namespace.clone()), ..ObjectMeta::default() },
+            metadata: ObjectMeta {
+                name: Some(namespace.clone()),
+                annotations: Some(BTreeMap::from([("bindery.dev/run".to_owned(), "allowed".to_owned())])),
+                ..ObjectMeta::default()
+            },
             ..Namespace::default()
         };
         Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &object).await.unwrap();
@@ -107,7 +124,8 @@ impl World {
             client,
             aws: aws_sdk_secretsmanager::Client::new(&config),
             proxy: AwsProxy::start(endpoint).await,
-            kubeconfig: release::install(&format!("bindery-{namespace}"), &namespace, &folder),
+            kubeconfig: release::install(&format!("bindery-{namespace}"), &namespace, &folder, features),
+            features,
             folder,
             namespace,
             values: Mutex::default(),
@@ -126,6 +144,8 @@ impl World {
             name: format!("bindery-{}", self.namespace),
             aws_endpoint: self.proxy.endpoint.clone(),
             pod: "bindery-0".to_owned(),
+            features: self.features,
+            log_level: "trace",
             flags: vec![],
             kills: self.kills.clone(),
             variables: vec![("KUBECONFIG".to_owned(), self.kubeconfig.display().to_string())],
@@ -142,11 +162,17 @@ impl World {
         ApiProxy::start(&self.kubeconfig, &self.folder).await
     }
 
+    /// How an operator is started with a proxy between it and the API server.
+    pub fn setup_through(&self, proxy: &ApiProxy) -> Setup {
+        let mut setup = self.setup();
+        setup.variables.push(("KUBECONFIG".to_owned(), proxy.kubeconfig.display().to_string()));
+        setup
+    }
+
     /// Starts the operator with these flags and a proxy between it and the API server.
     pub fn operator_through(&self, proxy: &ApiProxy, flags: &[&str]) -> Operator {
-        let mut setup = self.setup();
+        let mut setup = self.setup_through(proxy);
         setup.flags.extend(flags.iter().map(ToString::to_string));
-        setup.variables.push(("KUBECONFIG".to_owned(), proxy.kubeconfig.display().to_string()));
         Operator::start(setup)
     }
 
@@ -161,7 +187,7 @@ impl World {
             globs.iter().map(|glob| json!({"name": format!("{}/{glob}", self.namespace)})).collect();
         let grant = json!({
             "apiVersion": "bindery.dev/v1alpha1", "kind": "SecretGrant", "metadata": {"name": name},
-            "spec": {"namespaces": {"names": [self.namespace]}, "secrets": secrets, "aws": {"region": "eu-west-1"}},
+            "spec": {"namespaces": {"names": [self.namespace]}, "secrets": secrets, "aws": {"region": "eu-west-1"}, "targetMetadata": ["team", "example.com/*"]},
         });
         let api: Api<SecretGrant> = Api::all(self.client.clone());
         api.patch(name, &PatchParams::apply("test").force(), &Patch::Apply(&grant)).await.unwrap();
@@ -408,8 +434,19 @@ impl World {
         self.end_without_records().await;
     }
 
+    /// The calls of this world's operator that the API server refused for want of a right.
+    pub fn forbidden_calls(&self) -> Vec<String> {
+        let user = format!("system:serviceaccount:{0}:bindery-{0}", self.namespace);
+        let calls =
+            release::calls_of(&user).into_iter().filter(|call| call.code == 403 && call.namespace == self.namespace);
+        calls.map(|call| call.what).collect()
+    }
+
     /// The same where the operators kept their records elsewhere.
     pub async fn end_without_records(self) {
+        if !self.features {
+            assert_eq!(self.forbidden_calls(), Vec::<String>::new(), "calls that the default rights do not allow");
+        }
         let mut texts = vec![read_log(&self.folder, "operator.log"), read_log(&self.folder, "audit.jsonl")];
         for binding in self.bindings().list(&ListParams::default()).await.unwrap() {
             texts.push(serde_json::to_string(&binding.status).unwrap());
@@ -435,6 +472,11 @@ impl World {
         let _ = grants.delete(&self.namespace, &DeleteParams::default()).await;
         std::fs::remove_dir_all(&self.folder).unwrap();
     }
+}
+
+/// Whether worlds have the rights for what is off by default. They have, unless this says otherwise.
+fn features_are_on() -> bool {
+    std::env::var_os(DEFAULT_RIGHTS).is_none()
 }
 
 fn around<'a>(text: &'a str, found: &str) -> &'a str {

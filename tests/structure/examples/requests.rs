@@ -1,7 +1,7 @@
 //! Where requests, writes and calls of AWS stand.
 
 use super::{breaks, keeps, keys};
-use crate::rules::{REQUESTS, SDK, WRITES};
+use crate::rules::{PERMITS, REQUESTS, SDK, WRITES};
 
 #[test]
 fn an_api_in_a_reconcile_is_reported() {
@@ -53,6 +53,26 @@ fn a_write_outside_of_its_files_is_reported() {
     breaks(&WRITES, &[("reconcile/write.rs", write)], &["reconcile/write.rs .create()"]);
     let others = "fn f() { options.create(true); text.replace(a, b); entry.replace(c); set.delete(d); }";
     keeps(&WRITES, &[("kubernetes/read.rs", others)]);
+}
+
+#[test]
+fn a_permit_in_a_step_that_observes_is_reported() {
+    let server = "pub struct ApiServer;\npub struct Permit;\npub struct WriteClient;\npub struct ReadClient;";
+    for (text, what) in [
+        ("fn f() { cx.clients.kubernetes.permit(); }", ".permit()"),
+        ("use crate::kubernetes::api_server::ApiServer;\nfn f() { ApiServer::permit(server); }", "ApiServer::permit"),
+        ("use crate::kubernetes::api_server::Permit;\nfn f(permit: &Permit) {}", "Permit"),
+        ("use crate::kubernetes::api_server as a;\nfn f(client: a::WriteClient) {}", "WriteClient"),
+        ("fn f() { cx.clients.kubernetes.watch_client(); }", ".watch_client()"),
+    ] {
+        let at = |file: &'static str| [("kubernetes/api_server.rs", server), (file, text)];
+        let key = format!("reconcile/binding/observe.rs {what}");
+        breaks(&PERMITS, &at("reconcile/binding/observe.rs"), &[&key]);
+        let by_right = if what == ".watch_client()" { "controller/watch.rs" } else { "reconcile/binding/entry.rs" };
+        keeps(&PERMITS, &at(by_right));
+    }
+    let reads = "use crate::kubernetes::api_server::ReadClient;\nfn f(client: ReadClient) { grants.permit(a, b); }";
+    keeps(&PERMITS, &[("kubernetes/api_server.rs", server), ("reconcile/binding/observe.rs", reads)]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::domain::quoted::Quoted;
 use crate::domain::render::key::{KeyError, TargetKey};
 
-/// The longest template of one key, in bytes.
+/// The longest that all templates of a binding may be together, in bytes.
 pub const MAX_SOURCE_BYTES: usize = 65_536;
 
 /// The most bytes that all templates of a binding may give together: the limit of a Kubernetes Secret.
@@ -23,10 +23,12 @@ pub enum TemplateSyntaxError {
         /// What is wrong with it.
         problem: KeyError,
     },
-    /// A template is longer than [`MAX_SOURCE_BYTES`].
-    #[error("the template {key} is longer than {MAX_SOURCE_BYTES} bytes: shorten it")]
+    /// The templates are longer than [`MAX_SOURCE_BYTES`] together.
+    #[error(
+        "the templates up to {key} are longer than {MAX_SOURCE_BYTES} bytes together: shorten them, or share them out among several bindings"
+    )]
     TooLong {
-        /// The key of the template.
+        /// The key of the template that is too much.
         key: TargetKey,
     },
     /// A template is malformed or uses what templates may not use.

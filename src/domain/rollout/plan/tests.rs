@@ -5,13 +5,18 @@ use crate::domain::rollout::history::SETTLE;
 use crate::domain::rollout::judge::concerns;
 use crate::domain::rollout::manifest::WorkloadManifest;
 use crate::domain::rollout::mark::annotation;
+use crate::domain::rollout::pod::PodManifest;
 use crate::domain::rollout::workload::ObservedPod;
-use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
 mod step_tests;
 
 const MARK: &str = "wanted";
+
+/// The mark of values of which nobody knows when they changed.
+fn mark(values: &str) -> RestartMark {
+    RestartMark { values: values.to_owned(), changed: None }
+}
 
 fn at(second: i64) -> String {
     Timestamp::from_second(1_800_000_000 + second).unwrap().to_string()
@@ -51,12 +56,17 @@ fn simple(pod: &Value) -> Workload {
     workload(WorkloadKind::StatefulSet, pod, json!({}), json!({}), None)
 }
 
-fn pod(spec: &Value, created: i64) -> ObservedPod {
+/// A pod of these workloads.
+fn pod_of(workloads: &[Workload], spec: &Value, created: i64) -> Option<ObservedPod> {
     let owner = json!([{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "w", "uid": "u", "controller": true}]);
     let metadata =
         json!({"name": "p", "labels": {"app": "a"}, "ownerReferences": owner, "creationTimestamp": at(created)});
-    let pod: Pod = serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap();
-    ObservedPod::new(&pod, "s").unwrap()
+    let pod: PodManifest = serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap();
+    ObservedPod::new(&pod, "s", workloads)
+}
+
+fn pod(spec: &Value, created: i64) -> ObservedPod {
+    pod_of(&[simple(&whole())], spec, created).unwrap()
 }
 
 fn changed(key: &str, second: i64) -> Times {
@@ -153,11 +163,17 @@ fn word(verdict: &RestartVerdict) -> &'static str {
 fn every_standing_of_a_workload_has_its_verdict() {
     let now = Instant::now();
     for is in [Is::Done, Is::Rolling, Is::Paused, Is::OnDelete, Is::Partitioned, Is::Failed] {
-        for mark in [None, Some("another"), Some(MARK)] {
+        for annotated in [None, Some("another"), Some(MARK)] {
             for stale in [false, true] {
                 for opts_out in [false, true] {
-                    let verdict = judge(&workload_in(is, mark, opts_out), stale, MARK, &RolloutHistory::default(), now);
-                    let marked = mark == Some(MARK);
+                    let verdict = judge(
+                        &workload_in(is, annotated, opts_out),
+                        stale,
+                        &mark(MARK),
+                        &RolloutHistory::default(),
+                        now,
+                    );
+                    let marked = annotated == Some(MARK);
                     let expected = match (stale, marked, is) {
                         (true, _, _) if opts_out => "out",
                         (_, true, Is::Rolling) => "under way",
@@ -167,7 +183,7 @@ fn every_standing_of_a_workload_has_its_verdict() {
                         // Whatever its own rollouts do, its pods have the current values.
                         (false, _, _) | (_, true, Is::Done) => "current",
                     };
-                    assert_eq!(word(&verdict), expected, "{is:?} {mark:?} stale={stale} out={opts_out}");
+                    assert_eq!(word(&verdict), expected, "{is:?} {annotated:?} stale={stale} out={opts_out}");
                     assert!(stale || verdict != RestartVerdict::Due, "what is current is never restarted");
                     assert!(!marked || verdict != RestartVerdict::Due, "what carries the mark is never restarted");
                 }
@@ -181,51 +197,82 @@ fn a_restart_undone_three_times_is_not_made_again_until_the_values_change() {
     let (mut history, now) = (RolloutHistory::default(), Instant::now());
     let undone = workload_in(Is::Rolling, Some("another"), false);
     for _ in 0..3 {
-        history = history.observe(&undone, MARK, now);
-        assert_eq!(judge(&undone, true, MARK, &history, now), RestartVerdict::Due);
-        history = history.restarted(&undone, MARK, now);
+        history = history.observe(&undone, &mark(MARK), now);
+        assert_eq!(judge(&undone, true, &mark(MARK), &history, now), RestartVerdict::Due);
+        history = history.restarted(&undone, &mark(MARK), now);
         let marked_again = workload_in(Is::Rolling, Some(MARK), false);
-        history = history.observe(&marked_again, MARK, now);
-        assert_eq!(judge(&marked_again, true, MARK, &history, now), RestartVerdict::UnderWay);
+        history = history.observe(&marked_again, &mark(MARK), now);
+        assert_eq!(judge(&marked_again, true, &mark(MARK), &history, now), RestartVerdict::UnderWay);
     }
-    history = history.observe(&undone, MARK, now);
+    history = history.observe(&undone, &mark(MARK), now);
     // Observing again counts nothing.
-    history = history.observe(&undone, MARK, now);
-    let verdict = judge(&undone, true, MARK, &history, now);
+    history = history.observe(&undone, &mark(MARK), now);
+    let verdict = judge(&undone, true, &mark(MARK), &history, now);
     assert_eq!(word(&verdict), "failed");
     let (history, first) = history.judged(&undone, &verdict);
     assert_eq!(first, Some("failed"));
     let (history, second) = history.judged(&undone, &verdict);
     assert_eq!(second, None, "it is counted once");
-    assert_eq!(judge(&undone, true, "next", &history, now), RestartVerdict::Due);
+    assert_eq!(judge(&undone, true, &mark("next"), &history, now), RestartVerdict::Due);
 }
 
 #[test]
-fn a_kind_without_a_deadline_has_failed_when_nothing_moves_for_ten_minutes() {
-    let set = |updated: i64| {
-        let status = json!({"replicas": 3, "updatedReplicas": updated, "availableReplicas": 2, "currentRevision": "a", "updateRevision": "b"});
-        workload(WorkloadKind::StatefulSet, &whole(), json!({}), status, Some(MARK))
-    };
-    let (mut history, mut now) = (RolloutHistory::default(), Instant::now());
-    for updated in [0, 1, 2] {
-        history = history.observe(&set(updated), MARK, now);
-        now += Duration::from_secs(590);
-        assert_eq!(judge(&set(updated), true, MARK, &history, now), RestartVerdict::UnderWay);
+fn a_restart_of_any_kind_has_failed_when_nothing_moves_for_ten_minutes() {
+    for kind in [WorkloadKind::Deployment, WorkloadKind::StatefulSet, WorkloadKind::DaemonSet, WorkloadKind::Rollout] {
+        let rolling = |updated: i64, available: i64| {
+            let status = json!({
+                "replicas": 3, "updatedReplicas": updated, "availableReplicas": available, "currentRevision": "a", "updateRevision": "b",
+                "desiredNumberScheduled": 3, "updatedNumberScheduled": updated, "numberAvailable": available,
+            });
+            workload(kind, &whole(), json!({"progressDeadlineSeconds": 2_000_000_000}), status, Some(MARK))
+        };
+        let (mut history, mut now) = (RolloutHistory::default(), Instant::now());
+        let mut look = |updated: i64, available: i64, pause: u64| {
+            history = history.clone().observe(&rolling(updated, available), &mark(MARK), now);
+            now += Duration::from_secs(pause);
+            judge(&rolling(updated, available), true, &mark(MARK), &history, now)
+        };
+        for updated in [0, 1, 2] {
+            assert_eq!(look(updated, 2, 590), RestartVerdict::UnderWay, "{kind:?}");
+        }
+        // A pod that comes up and crashes is no progress.
+        assert_eq!(look(2, 1, 5), RestartVerdict::UnderWay);
+        let verdict = look(2, 2, 6);
+        assert_eq!(word(&verdict), "failed", "{kind:?}");
+        let RestartVerdict::Failed(why) = verdict else { panic!("it has failed") };
+        assert_eq!(why, "no more of its pods came up for 10 minutes, so others go on; see why they do not start");
+        assert_eq!(look(3, 1, 0), RestartVerdict::UnderWay, "{kind:?} moved after all");
     }
-    now += Duration::from_secs(11);
-    history = history.observe(&set(2), MARK, now);
-    assert_eq!(word(&judge(&set(2), true, MARK, &history, now)), "failed");
-    history = history.observe(&set(3), MARK, now);
-    assert_eq!(judge(&set(3), true, MARK, &history, now), RestartVerdict::UnderWay, "it moved after all");
+}
+
+#[test]
+fn a_failure_says_since_when() {
+    let mut failed = workload_in(Is::Failed, Some(MARK), false);
+    failed.restarted = Some(at(0).parse().unwrap());
+    let verdict = judge(&failed, true, &mark(MARK), &RolloutHistory::default(), Instant::now());
+    let RestartVerdict::Failed(why) = verdict else { panic!("it has failed") };
+    assert!(why.starts_with("restarted at 2027-01-15T08:00:00Z, its new pods did not become available"), "{why}");
+}
+
+#[test]
+fn pods_that_began_before_the_values_came_back_are_restarted() {
+    let of = |changed: i64| RestartMark { values: MARK.to_owned(), changed: Some(changed) };
+    let now = Instant::now();
+    let done = workload_in(Is::Done, Some(&of(1).text()), false);
+    assert_eq!(judge(&done, true, &of(1), &RolloutHistory::default(), now), RestartVerdict::Current);
+    assert_eq!(judge(&done, true, &of(2), &RolloutHistory::default(), now), RestartVerdict::Due);
+    assert_eq!(judge(&done, false, &of(2), &RolloutHistory::default(), now), RestartVerdict::Current);
+    let rolling = workload_in(Is::Rolling, Some(&of(1).text()), false);
+    assert_eq!(judge(&rolling, true, &of(2), &RolloutHistory::default(), now), RestartVerdict::Due);
 }
 
 #[test]
 fn a_restart_is_counted_as_done_once_also_by_an_operator_that_found_it_under_way() {
     let (mut history, now) = (RolloutHistory::default(), Instant::now());
-    history = history.observe(&workload_in(Is::Rolling, Some(MARK), false), MARK, now);
+    history = history.observe(&workload_in(Is::Rolling, Some(MARK), false), &mark(MARK), now);
     let done = workload_in(Is::Done, Some(MARK), false);
-    history = history.observe(&done, MARK, now);
-    let verdict = judge(&done, false, MARK, &history, now);
+    history = history.observe(&done, &mark(MARK), now);
+    let verdict = judge(&done, false, &mark(MARK), &history, now);
     let (history, first) = history.judged(&done, &verdict);
     assert_eq!((first, history.judged(&done, &verdict).1), (Some("done"), None));
 }

@@ -14,7 +14,7 @@ fn binding(restart: serde_json::Value) -> Binding {
     let mut manifest = SecretBinding::new("b", spec);
     manifest.metadata.namespace = Some("n".to_owned());
     manifest.metadata.generation = Some(3);
-    Binding::parse(&manifest, &[]).ok().unwrap()
+    Binding::parse(&manifest).ok().unwrap()
 }
 
 fn consumers() -> Binding {
@@ -42,20 +42,20 @@ fn desired(value: &str) -> BTreeMap<TargetKey, Value> {
     BTreeMap::from([(TargetKey::try_from("A").unwrap(), Value::from(value))])
 }
 
-struct Published {
+struct BeforeWrite {
     observed: ObservedTarget,
     meta: SecretMeta,
     data: BTreeMap<String, Value>,
 }
 
-impl Published {
+impl BeforeWrite {
     fn before(&self) -> PublishedBefore<'_> {
         PublishedBefore { observed: &self.observed, meta: &self.meta, data: &self.data }
     }
 }
 
 /// A Secret with the key `A` that Bindery, or somebody else, wrote.
-fn secret(manager: &str, changed: Option<&str>) -> Published {
+fn secret(manager: &str, changed: Option<&str>) -> BeforeWrite {
     let mut annotations = json!({"bindery.dev/inputs": "x"});
     if let Some(changed) = changed {
         annotations["bindery.dev/changed"] = json!(changed);
@@ -67,7 +67,7 @@ fn secret(manager: &str, changed: Option<&str>) -> Published {
         serde_json::from_value(json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata})).unwrap();
     let key = crate::domain::fingerprint::FingerprintKey::new(Zeroizing::new([7; 32]));
     let data = BTreeMap::from([("A".to_owned(), Value::from("1"))]);
-    Published { observed: ObservedSecret::new(&meta, &key).observed, meta, data }
+    BeforeWrite { observed: ObservedSecret::new(&meta, &key).observed, meta, data }
 }
 
 fn text(changes: Option<Changes>) -> Option<String> {

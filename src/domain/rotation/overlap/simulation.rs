@@ -1,4 +1,4 @@
-//! Programs that encrypt and decrypt with the keys of their pods, under random interleavings of rollouts, passes,
+//! Programs that encrypt and decrypt with the keys of their pods, under random interleavings of rollouts, reconciles,
 //! writes to the sources and people's commands: with a group of `Staged` bindings no pod ever meets a row that it
 //! cannot decrypt. With `Immediate`, and with `Staged` without a common group, some do: that is why both exist.
 

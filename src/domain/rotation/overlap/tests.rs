@@ -8,6 +8,7 @@ use crate::api::OverlapStrategy;
 use crate::domain::rotation::overlap::{Gate, Job, Member, OverlapCommand, OverlapSituation, OverlapStep, Wait};
 use crate::domain::rotation::record::{Flight, OverlapSettings, Phase, Print, Record};
 use crate::domain::rotation::rule::Overlap;
+use crate::settings::{Feature, FeatureOff};
 
 const HOLD: u64 = 60;
 
@@ -130,6 +131,7 @@ fn shown(step: &OverlapStep) -> String {
     match &step.waits {
         Some(Wait::For(_)) => shown.push_str(", waits"),
         Some(Wait::Blocked(_)) => shown.push_str(", blocked"),
+        Some(Wait::Off(_)) => shown.push_str(", off"),
         None => {}
     }
     if step.wake.is_some() {
@@ -141,7 +143,7 @@ fn shown(step: &OverlapStep) -> String {
 type Event = (&'static str, fn(&mut Case));
 
 /// Everything that can happen to a binding in a group.
-const EVENTS: [Event; 24] = [
+const EVENTS: [Event; 25] = [
     ("nothing", |_| {}),
     ("the source has a newer value", |case| case.source = print("newer")),
     ("the source has the old value again", |case| case.source = print("old")),
@@ -150,6 +152,7 @@ const EVENTS: [Event; 24] = [
     ("the Job is absent", |case| case.job = Job::Absent),
     ("the Job succeeded", |case| case.job = Job::Succeeded),
     ("the Job failed", |case| case.job = Job::Failed("why".to_owned())),
+    ("Jobs are off", |case| case.job = Job::Off(FeatureOff(Feature::Jobs))),
     ("somebody aborts", |case| case.command = Some(OverlapCommand::Abort)),
     ("somebody retires", |case| {
         case.command = Some(OverlapCommand::Retire);

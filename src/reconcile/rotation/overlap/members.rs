@@ -4,17 +4,18 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 
 use crate::api::{ConditionType, SecretBinding};
 use crate::domain::name::BindingName;
 use crate::domain::render::key::TargetKey;
+use crate::domain::rollout::consumers::{Uses, uses};
+use crate::domain::rollout::pod::PodManifest;
 use crate::domain::rotation::overlap::Member;
 use crate::domain::rotation::record::{Record, Records};
 use crate::domain::target::ObservedSecret;
 use crate::kubernetes::api_server::ReadClient;
-use crate::kubernetes::list::list_pods;
+use crate::kubernetes::list::{Listed, list_pods};
 use crate::kubernetes::read::read_secret_metadata;
 use crate::kubernetes::write_error::WriteError;
 use crate::reconcile::consistency::Consistency;
@@ -75,9 +76,11 @@ async fn records_of(
     Ok(own.and_then(|sighting| sighting.observed.rotation_state.as_deref().and_then(Records::parse)))
 }
 
-/// The pods of a namespace.
-pub(crate) async fn pods(client: ReadClient<'_>, namespace: &str) -> Result<Vec<Pod>, Error> {
-    list_pods(client, namespace, Some).await.map_err(|_| untold("the pods of", namespace))
+/// The pods of a namespace that use the Secret `target`.
+pub(crate) async fn pods(client: ReadClient<'_>, namespace: &str, target: &str) -> Result<Listed<PodManifest>, Error> {
+    let uses_target = |pod: &PodManifest| pod.spec().is_some_and(|spec| uses(spec, target) != Uses::Nothing);
+    let listed = list_pods(client, namespace, |pod| Some(pod).filter(uses_target)).await;
+    listed.map_err(|_| untold("the pods of", namespace))
 }
 
 fn untold(what: &str, name: &str) -> Error {

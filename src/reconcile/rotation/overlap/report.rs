@@ -32,6 +32,11 @@ pub fn activities(
                 trouble: Some((Reason::OverlapBlocked, why.clone())),
                 ..Activity::default()
             },
+            Some(Wait::Off(off)) => Activity {
+                under_way: Some(what(flight)),
+                trouble: Some((Reason::FeatureOff, format!("{off}; both values stay published until then"))),
+                ..Activity::default()
+            },
             Some(Wait::For(why)) => {
                 Activity { under_way: Some(format!("{}: {why}", what(flight))), ..Activity::default() }
             }

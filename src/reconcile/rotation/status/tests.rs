@@ -16,7 +16,7 @@ fn binding(rules: &serde_json::Value, command: Option<&str>) -> Binding {
     let spec: SecretBindingSpec = serde_json::from_value(spec).unwrap();
     let mut manifest = SecretBinding::new("worker", spec);
     manifest.metadata.annotations = command.map(|text| [("bindery.dev/rotation".to_owned(), text.to_owned())].into());
-    Binding::parse(&manifest, &[]).unwrap()
+    Binding::parse(&manifest).unwrap()
 }
 
 fn tiktok(clock: &serde_json::Value) -> serde_json::Value {

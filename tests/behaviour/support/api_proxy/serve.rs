@@ -4,7 +4,6 @@ use std::io;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
-use futures::StreamExt as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
@@ -12,9 +11,10 @@ use hyper::http::request::Parts;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use kube::client::Body as UpstreamBody;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+use super::relay::{altered, relay, with_pages_of_one};
 use super::request::{ApiRequest, Verb};
 use super::traffic::UnderWay;
 use super::{ApiFault, Shared};
@@ -33,11 +33,13 @@ pub async fn serve(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 async fn pass(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>, io::Error> {
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
     let asked = ApiRequest::of(&head);
     let under_way = shared.traffic.begin(asked.clone());
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
-    let mut loses = false;
+    let (mut loses, mut alters) = (false, None);
+    // What strikes after this is for the watch itself to see.
+    let changed = shared.changed.subscribe();
     if let Some((fault, mut held)) = shared.fault(&asked) {
         match fault {
             // Until the rule is gone.
@@ -45,6 +47,14 @@ async fn pass(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respons
             ApiFault::Delay(pause) => tokio::time::sleep(pause).await,
             ApiFault::Cut => return Err(io::Error::other("cut")),
             ApiFault::Lose => loses = true,
+            ApiFault::Alter(alter) => alters = Some(alter),
+            ApiFault::Pages(pause) if asked.verb == Verb::List => {
+                head.uri = with_pages_of_one(&head.uri);
+                if asked.query.contains("continue=") {
+                    tokio::time::sleep(pause).await;
+                }
+            }
+            ApiFault::Pages(_) | ApiFault::DropEvents | ApiFault::RepeatEvents => {}
             ApiFault::Status(code) => {
                 under_way.answered(code);
                 return Ok(refusal(code));
@@ -56,7 +66,11 @@ async fn pass(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respons
     if loses {
         return Err(io::Error::other("the answer is lost"));
     }
-    if asked.verb == Verb::Watch { Ok(stream(answer, under_way)) } else { whole(answer, under_way).await }
+    if asked.verb != Verb::Watch {
+        return whole(answer, under_way, alters).await;
+    }
+    let (head, body) = without_length(answer);
+    Ok(Response::from_parts(head, relay(shared, asked, changed, body, under_way)))
 }
 
 /// Passes a request on, with the rights of the operator.
@@ -70,20 +84,18 @@ async fn upstream(shared: &Shared, head: &Parts, body: Bytes) -> Result<Response
     shared.upstream.send(request.body(UpstreamBody::from(body)).unwrap()).await.map_err(io::Error::other)
 }
 
-/// The answer to a watch: each piece goes on as it comes. The request is under way until the watch ends.
-fn stream(answer: Response<UpstreamBody>, under_way: UnderWay) -> Response<Body> {
-    let (head, body) = without_length(answer);
-    let pieces = body.into_data_stream().inspect(move |_| {
-        let _held = &under_way;
-    });
-    Response::from_parts(head, Body::from_stream(pieces))
-}
-
 /// The answer to any other request. It has ended when the answer is complete here: so none counts as under way whose end
 /// the operator may have seen.
-async fn whole(answer: Response<UpstreamBody>, under_way: UnderWay) -> Result<Response<Body>, io::Error> {
+async fn whole(
+    answer: Response<UpstreamBody>,
+    under_way: UnderWay,
+    alters: Option<fn(&mut Value)>,
+) -> Result<Response<Body>, io::Error> {
     let (head, body) = without_length(answer);
-    let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    let mut body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    if let Some(alter) = alters {
+        body = altered(&body, alter);
+    }
     drop(under_way);
     Ok(Response::from_parts(head, Body::from(body)))
 }

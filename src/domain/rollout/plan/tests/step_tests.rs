@@ -21,8 +21,12 @@ fn digests() -> Digests {
     Digests::of("n", "s", &BTreeMap::from([("A".to_owned(), SecretValue::from("1"))]), &key())
 }
 
+fn current_mark() -> RestartMark {
+    digests().mark(&Uses::Whole, &changed("A", 10), &key())
+}
+
 fn current() -> String {
-    digests().mark(&Uses::Whole, &key())
+    current_mark().text()
 }
 
 fn named(name: &str, mut workload: Workload) -> Workload {
@@ -50,7 +54,8 @@ fn opted_out(name: &str) -> Workload {
 /// Workloads with one pod, created at this second.
 fn observed(workloads: Vec<Workload>, created: i64) -> ObservedWorkloads {
     let digests = SecretDigests { resource_version: "1".to_owned(), digests: digests() };
-    ObservedWorkloads { workloads, pods: vec![pod(&whole(), created)], digests: Some(digests) }
+    let pods = pod_of(&workloads, &whole(), created).into_iter().collect();
+    ObservedWorkloads { workloads, pods, unreadable: Vec::new(), digests: Some(digests) }
 }
 
 fn stale(workloads: Vec<Workload>) -> ObservedWorkloads {
@@ -212,7 +217,7 @@ fn each_step_has_its_report_and_its_pause() {
     for case in restarting() {
         let plan = plan_of(&case.start, &case.observed, Instant::now());
         assert_eq!(plan.restarts.len(), case.observed.workloads.len(), "{}", case.name);
-        assert!(plan.restarts.iter().all(|restart| restart.mark == current()), "{}", case.name);
+        assert!(plan.restarts.iter().all(|restart| restart.mark == current_mark()), "{}", case.name);
         check(case);
     }
 }
@@ -223,6 +228,14 @@ fn check(case: Case) {
     assert_eq!(progress.report.pending, case.pending, "{}", case.name);
     assert_eq!(progress.report.failed, case.failed, "{}", case.name);
     assert_eq!(progress.pause, case.pause, "{}", case.name);
+}
+
+#[test]
+fn what_cannot_be_read_is_named_and_stops_no_other() {
+    let observed = ObservedWorkloads { unreadable: vec!["Deployment odd".to_owned()], ..stale(vec![steady("a")]) };
+    let plan = plan_of(&start(), &observed, Instant::now());
+    assert_eq!(plan.restarts.len(), 1);
+    assert!(plan.report.pending[0].starts_with("Deployment odd: cannot be read"), "{:?}", plan.report.pending);
 }
 
 #[test]
@@ -257,7 +270,7 @@ fn a_step_without_an_answer_remembers_the_restarts_before() {
     let (now, due) = (Instant::now(), stale(vec![steady("a"), steady("b")]));
     let outcomes = vec![RestartOutcome::Started(now), RestartOutcome::Unanswered];
     let history = RolloutProgress::of(plan_of(&start(), &due, now), outcomes).history;
-    let known = |at: usize| history.attempt(&due.workloads[at].reference, &current()).is_some();
+    let known = |at: usize| history.attempt(&due.workloads[at].reference, &current_mark()).is_some();
     assert_eq!((known(0), known(1)), (true, false));
 }
 
@@ -313,7 +326,7 @@ fn a_finished_rollout_forgets_its_history_and_handles_the_changes() {
     let left = left();
     let now = Instant::now();
     let progress = |observed: &ObservedWorkloads| {
-        let history = RolloutHistory::default().restarted(&steady("a"), &current(), now);
+        let history = RolloutHistory::default().restarted(&steady("a"), &current_mark(), now);
         RolloutProgress::of(plan_of(&Start { history, ..start() }, observed, now), Vec::new())
     };
     for (observed, finished) in [
