@@ -19,6 +19,8 @@ demo: ## See Bindery at work on a real control plane (KEEP=1 leaves it running)
 test: ## All tests: unit, property, golden, and behaviour on a real control plane and moto
 	cargo build --locked --tests
 	$(CLUSTER) run --crds crds/ -- cargo test --locked --no-fail-fast
+	@# The benchmark still measures: twenty bindings, and what it claims of them but for times.
+	N=20 M=5 PHASES=cold STRICT=1 $(CLUSTER) run --crds crds/ -- cargo bench --quiet --locked --profile dev --bench scale
 
 soak: ## Rotations under random interleavings (SOAK=10 worlds of 10 pairs for each of two layouts), and the memory that LARGE=60 of the largest objects of each kind take
 	cargo build --locked --tests

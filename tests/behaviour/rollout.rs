@@ -546,8 +546,10 @@ async fn restarts_that_never_end_in_one_namespace_leave_a_slot_to_others() {
     other.end_without_records().await;
 }
 
+type Change = fn(&mut Value);
+
 /// What is done to the objects of each kind whose name begins with `odd`.
-const ODD: [(&str, fn(&mut Value)); 3] = [
+const ODD: [(&str, Change); 3] = [
     ("deployments", |object| {
         if is_odd(object) {
             object["spec"]["replicas"] = json!("as many as there are");

@@ -72,6 +72,7 @@ impl World {
                     "namespaces": {"names": [namespace]},
                     "secrets": [{"name": format!("{}/*", self.name)}],
                     "aws": {"region": "eu-west-1"},
+                    "targetMetadata": [LABEL],
                 },
             });
             grants.create(&PostParams::default(), &serde_json::from_value(grant).unwrap()).await.unwrap();
