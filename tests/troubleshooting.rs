@@ -33,7 +33,7 @@ use bindery::domain::target::withdrawal::Withdrawal;
 use bindery::domain::target::{ObservedSecret, TargetError};
 use bindery::kubernetes::write_error::WriteError;
 use bindery::reconcile::binding::attempt::{Attempt, GrantInUse, Integrity, Published, Reached};
-use bindery::reconcile::binding::status::{Findings, status, suspended};
+use bindery::reconcile::binding::status::{Findings, Report, status, suspended};
 use bindery::reconcile::error::Error;
 use bindery::reconcile::rotation::overlap::values::only_copy;
 use bindery::settings::{Feature, FeatureOff};
@@ -407,13 +407,36 @@ fn of_statuses() -> Vec<(String, String)> {
         let error = Error::Grant(GrantError::Expired { grant: "shop".to_owned(), at: at(0), delete: true });
         report(&first.status, &Attempt { withdrawal, ..Attempt::default() }, Some(&error), 60)
     });
-    let reports = [first, failed, stale, paused].into_iter().chain(withdrawn);
+    let reports = [first, failed, stale, paused, of_risky_key(&key)].into_iter().chain(withdrawn);
     let said = reports.flat_map(|report| {
         let conditions = report.status.conditions.into_iter().map(|condition| (condition.reason, condition.message));
         let notes = report.notes.into_iter().chain(report.commands).map(|note| (note.reason.to_string(), note.text));
         conditions.chain(notes).collect::<Vec<_>>()
     });
     said.collect()
+}
+
+/// The report on a Secret with a key that a pattern brought and that changes how programs run.
+fn of_risky_key(key: &FingerprintKey) -> Report {
+    let fields = serde_json::json!({"f:data": {"f:LD_PRELOAD": {}}});
+    let own = serde_json::json!({"manager": "bindery", "operation": "Apply", "fieldsV1": fields});
+    let meta = serde_json::json!({"metadata": {"name": "worker-env", "namespace": "shop", "managedFields": [own]}});
+    let observed = ObservedSecret::new(&serde_json::from_value(meta).unwrap(), key).observed;
+    let published = Published { name: "worker-env".to_owned(), observed, cleaned: None, binary: None };
+    let attempt = Attempt { reached: Reached::Applied, published: Some(Box::new(published)), ..Attempt::default() };
+    let spec = serde_json::json!({"dataFrom": [{"secret": "shop/app"}]});
+    let manifest = SecretBinding::new("worker", serde_json::from_value(spec).unwrap());
+    let binding = Binding::parse(&manifest).unwrap();
+    let interval = std::time::Duration::from_secs(60);
+    let findings = Findings {
+        binding: Some(&binding),
+        generation: 1,
+        attempt: &attempt,
+        error: None,
+        interval,
+        looks_again: true,
+    };
+    status(&SecretBindingStatus::default(), findings, k8s_openapi::jiff::Timestamp::UNIX_EPOCH)
 }
 
 /// The reasons whose messages depend on a run of rotations or restarts: their tests have them.

@@ -88,18 +88,20 @@ pub fn decide<'a, C: Into<GrantCandidate<'a>>>(
             names.extend(serving.map(|access| access.grant));
             Err(GrantError::Ambiguous(names))
         }
-        (None, _) => {
-            let first = || (requested.keys().next().map(ToString::to_string).unwrap_or_default(), Vec::new());
-            let (secret, keys) = refusal.unwrap_or_else(first);
-            Err(GrantError::AccessDenied {
-                namespace: requester.namespace.to_owned(),
-                secret,
-                keys,
-                grant: requester.grant.map(str::to_owned),
-                hint: Box::default(),
-            })
-        }
+        (None, _) => Err(denied(requester, requested, refusal)),
     }
+}
+
+/// The refusal of the secret that a grant refused, or of the first.
+fn denied(
+    requester: Requester<'_>,
+    requested: &BTreeMap<SecretId, RequestedKeys>,
+    refusal: Option<(String, Vec<String>)>,
+) -> GrantError {
+    let first = || (requested.keys().next().map(ToString::to_string).unwrap_or_default(), Vec::new());
+    let (secret, keys) = refusal.unwrap_or_else(first);
+    let (namespace, grant) = (requester.namespace.to_owned(), requester.grant.map(str::to_owned));
+    GrantError::AccessDenied { namespace, secret, keys, grant, hint: Box::default() }
 }
 
 /// Whether a grant may serve a binding, its secrets and its end aside.
