@@ -22,8 +22,8 @@ use row::Row;
 
 /// How often is looked: many worlds share the machine.
 pub const LOOK: Duration = Duration::from_secs(2);
-/// Within this time health says what is not seen.
-const TOLD: Duration = Duration::from_secs(75);
+/// Within this time health says what is not seen, on a machine with fifty operators.
+const TOLD: Duration = Duration::from_secs(240);
 /// Nothing that was revoked may be served from here on.
 const STALE: Duration = Duration::from_secs(60);
 

