@@ -61,8 +61,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 # Published Secrets: get shows what stands under a target's name before it is written, list and watch show drift, and a
 # server-side apply needs patch and, where it creates the Secret, create. Of published Secrets only metadata is asked
 # for, which RBAC cannot express; and the values of a binding's own target where it restarts workloads or has rotation
-# rules, to tell which keys a write changes and which value an overlap goes on with. Delete is for a Secret whose binding publishes under another name now; what a deleted
-# binding leaves is left to Kubernetes' garbage collection.
+# rules, to tell which keys a write changes and which value an overlap goes on with. Delete is for a Secret whose binding
+# publishes under another name now; what a deleted binding leaves is left to Kubernetes' garbage collection.
 # The same get and create serve the Secret of the operator's own fingerprint key.
 - apiGroups: [""]
   resources: [secrets]
@@ -89,6 +89,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   verbs: [list]
 - apiGroups: [gateway.networking.k8s.io]
   resources: [gateways, referencegrants]
+  verbs: [list]
+- apiGroups: [argoproj.io]
+  resources: [rollouts]
   verbs: [list]
 # A change of a condition is told as an Event, each a new object.
 - apiGroups: [events.k8s.io]
@@ -122,6 +125,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   verbs: [patch]
 - apiGroups: [argoproj.io]
   resources: [rollouts]
-  verbs: [list, patch]
+  verbs: [patch]
 {{- end }}
 {{- end -}}
