@@ -42,8 +42,10 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// After so many failures one after the other a watch begins with a list again, unless it is forbidden.
 const RELIST_AFTER: u32 = 3;
-/// A list of one page is made again after this time, at the next end of a request, so that what a watch kept back is
-/// known within a minute.
+/// A list of so many pages is short: of the objects of the first, whose size nobody knows, and one page by their size.
+const SHORT_LIST: u32 = 2;
+/// A short list is made again after this time, at the next end of a request, so that what a watch kept back is known
+/// within a minute.
 const RELIST_SHORT: Duration = Duration::from_secs(40);
 /// The same for a longer list.
 const RELIST_LONG: Duration = Duration::from_secs(600);
@@ -267,7 +269,8 @@ where
                     }
                     (None, Some(page), _) => self.phase = Phase::Page(Some(page), pages),
                     (None, None, Some(version)) => {
-                        self.relist = Some(Instant::now() + if pages > 1 { RELIST_LONG } else { RELIST_SHORT });
+                        self.relist =
+                            Some(Instant::now() + if pages > SHORT_LIST { RELIST_LONG } else { RELIST_SHORT });
                         self.phase = Phase::Start { version };
                         return Ok(Heard::Event(Event::InitDone));
                     }

@@ -65,7 +65,9 @@ async fn at_the_start_one_call_serves_twelve_secrets_and_sixty_bindings() {
         .await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let since: Vec<String> = world.proxy.calls().split_off(before).into_iter().map(|call| call.operation).collect();
-    assert_eq!(since, ["ListSecrets"], "nothing else is asked");
+    // Each process asks once as whom AWS knows it.
+    let of_secrets: Vec<&String> = since.iter().filter(|operation| *operation != "GetCallerIdentity").collect();
+    assert_eq!((of_secrets, since.len() <= 2), (vec!["ListSecrets"], true), "nothing else is asked: {since:?}");
     world.end().await;
 }
 
