@@ -7,7 +7,7 @@ use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
 use crate::restart::{audited_writes, versions};
-use crate::serving::get;
+use crate::support::serving::get;
 use crate::support::world::CANARY;
 use crate::support::{Fault, World, eventually};
 

@@ -19,7 +19,6 @@ mod ages;
 mod api_proxy;
 mod audit;
 mod concurrency;
-mod control_plane;
 mod double_write;
 mod enforced;
 mod faults;

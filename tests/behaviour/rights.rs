@@ -9,8 +9,8 @@ use kube::Api;
 use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use crate::serving::get;
 use crate::support::operator::{Setup, read_log};
+use crate::support::serving::get;
 use crate::support::world::{CANARY, DEFAULT_RIGHTS};
 use crate::support::{Operator, World, eventually, release, workloads};
 

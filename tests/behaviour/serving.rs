@@ -4,21 +4,11 @@ use std::time::Duration;
 
 use kube::api::DeleteParams;
 use serde_json::json;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::publishing::guide;
+use crate::support::serving::get;
 use crate::support::world::CANARY;
 use crate::support::{World, eventually};
-
-/// The status line and the body of an answer; nothing while the port is not open.
-pub async fn get(address: &str, path: &str) -> Option<(String, String)> {
-    let mut stream = tokio::net::TcpStream::connect(address).await.ok()?;
-    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: bindery\r\n\r\n").as_bytes()).await.ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.ok()?;
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    Some((head.lines().next()?.to_owned(), body.to_owned()))
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn metrics_and_probes_tell_what_is_and_hold_no_value() {

@@ -3,12 +3,14 @@
 //! and can fail.
 
 pub mod account;
+#[allow(dead_code, reason = "the matrix of the control plane uses the rest")]
 pub mod api_proxy;
 pub mod aws_proxy;
 pub mod board;
 pub mod iam;
 pub mod operator;
 pub mod release;
+pub mod serving;
 #[allow(dead_code, reason = "the tests of rights and packages use the rest")]
 pub mod workloads;
 pub mod world;

@@ -1,6 +1,20 @@
 //! Every kind that Bindery watches, every fault of the way to the API server, at the start and while it runs: what the
 //! API server holds is acted on, nothing that was revoked is served for longer than a minute, and health says so.
 
+#![allow(
+    clippy::too_many_arguments,
+    clippy::too_many_lines,
+    reason = "a test tells its story from start to end, and IAM decides by as many inputs as it does"
+)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::print_stdout, reason = "figures for those who read the output of a test")]
+
+#[path = "../standin/mod.rs"]
+mod standin;
+#[path = "../behaviour/support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "shared with the behaviour tests, which use all of it")]
+mod support;
+
 mod case;
 mod row;
 
@@ -13,9 +27,9 @@ use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-use crate::serving::get;
 use crate::support::api_proxy::{ApiRequest, Verb};
 use crate::support::operator::{Setup, read_log};
+use crate::support::serving::get;
 use crate::support::{ApiFault, ApiProxy, Operator, World, eventually};
 use case::{Case, Meanwhile};
 use row::Row;
