@@ -20,6 +20,7 @@ mod api_proxy;
 mod audit;
 mod concurrency;
 mod control_plane;
+mod credentials;
 mod double_write;
 mod enforced;
 mod faults;
