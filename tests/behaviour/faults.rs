@@ -76,7 +76,7 @@ async fn while_aws_cannot_be_reached_the_secret_stays_and_after_three_intervals_
     let mut operator = world.operator();
     world.bind("app", whole(&world.secret_id("app"))).await;
     let message = world.wait("app", "Fetched", "False/AwsUnavailable").await;
-    assert!(message.contains(&world.secret_id("app")) && message.contains("passes by itself"), "{message}");
+    assert!(message.contains(&world.secret_id("app")) && message.contains("if that lasts, check"), "{message}");
     world.wait("app", "Ready", "False/AwsUnavailable").await;
     assert!(world.data("app").await.is_none());
     world.proxy.resume();

@@ -110,7 +110,8 @@ async fn a_line_end_in_a_key_is_named_with_its_variable_and_never_called_passing
 
 #[tokio::test]
 async fn a_broken_key_of_any_other_link_is_named_with_its_link() {
-    let links: [(Link, &[(&str, &str)], &str); 4] = [
+    type Given = &'static [(&'static str, &'static str)];
+    let links: [(Link, Given, &str); 4] = [
         (
             Link::Profile,
             &[("AWS_SHARED_CREDENTIALS_FILE", "/aws/credentials")],

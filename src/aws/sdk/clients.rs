@@ -180,9 +180,8 @@ impl SdkClients {
         if let Some(fault) = self.route.fault(identity) {
             return SourceError { kind: SourceErrorKind::CredentialsFailed, fault: Some(fault), ..explained };
         }
-        let unanswered = matches!(error, SdkError::DispatchFailure(_) | SdkError::TimeoutError(_));
         match explained.kind {
-            SourceErrorKind::Unavailable if unanswered => explained.fault = self.route.unreached(identity),
+            SourceErrorKind::Unavailable => explained.fault = self.route.unreachable(identity, error),
             // A failure without an answer has named its link.
             SourceErrorKind::CredentialsFailed if error.raw_response().is_some() => {
                 let refused = || self.refused(identity);
@@ -268,9 +267,6 @@ impl SdkCall<'_> {
         E: ProvideErrorMetadata + StdError + 'static,
     {
         self.clients.count(self.operation, self.started, &result);
-        if result.as_ref().map_or_else(|error| error.raw_response().is_some(), |_| true) {
-            self.clients.route.reached(self.identity);
-        }
         result
             .map_err(|error| self.clients.explained(self.identity, secret, &error))
             .inspect_err(|error| self.clients.drop_refused(self.identity, error))

@@ -1,9 +1,9 @@
 //! The way to AWS: region, endpoint and proxy. What is wrong with them is told before the wrong thing is blamed.
 
-use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::error::Error as StdError;
 
 use aws_config::SdkConfig;
+use hyper_util::client::legacy::Error as HttpError;
 
 use crate::aws::own_credentials::link::Variables;
 use crate::aws::own_credentials::signs::{region_fault, url_fault};
@@ -18,14 +18,12 @@ const PROXIES: [&str; 6] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_prox
 pub(super) struct Route {
     region: Option<String>,
     variables: Variables,
-    /// The regions that have answered since the operator started.
-    reached: Mutex<BTreeSet<String>>,
 }
 
 impl Route {
     pub(super) fn new(config: &SdkConfig) -> Self {
         let region = config.region().map(ToString::to_string).filter(|region| !region.is_empty());
-        Self { region, variables: Variables::new(|name| std::env::var(name).ok()), reached: Mutex::default() }
+        Self { region, variables: Variables::new(|name| std::env::var(name).ok()) }
     }
 
     fn region<'a>(&'a self, identity: &'a Identity) -> Option<&'a str> {
@@ -48,21 +46,12 @@ impl Route {
         })
     }
 
-    /// Notes that AWS answered.
-    pub(super) fn reached(&self, identity: &Identity) {
-        let region = self.region(identity).unwrap_or_default();
-        let mut reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
-        if !reached.contains(region) {
-            reached.insert(region.to_owned());
-        }
-    }
-
-    /// What to check where AWS has never answered in this region: that may never pass.
-    pub(super) fn unreached(&self, identity: &Identity) -> Option<String> {
-        let region = self.region(identity).unwrap_or_default();
-        if self.reached.lock().unwrap_or_else(PoisonError::into_inner).contains(region) {
+    /// What to check where no connection could be opened: that may be an outage, or may never pass.
+    pub(super) fn unreachable(&self, identity: &Identity, error: &(dyn StdError + 'static)) -> Option<String> {
+        if !never_opened(error) {
             return None;
         }
+        let region = self.region(identity).unwrap_or_default();
         let endpoint = ENDPOINTS
             .into_iter()
             .find_map(|name| Some(format!("{} (the variable {name})", self.variables.get(name)?)))
@@ -70,7 +59,19 @@ impl Route {
         let proxy = PROXIES.into_iter().find(|name| self.variables.get(name).is_some());
         let proxy = proxy.map(|name| format!(", the proxy of the variable {name}")).unwrap_or_default();
         Some(format!(
-            "{endpoint} has not answered in the region {region} since the operator started; check the region, DNS, the network policy{proxy} and the VPC endpoint, and restart the operator where a variable was wrong"
+            "{endpoint} cannot be reached in the region {region}; if that lasts, check the region, DNS, the network policy{proxy} and the VPC endpoint, and restart the operator where a variable was wrong"
         ))
     }
+}
+
+/// Whether no connection opened: for want of a name, a listener, a certificate, or in time.
+fn never_opened(error: &(dyn StdError + 'static)) -> bool {
+    let mut current = Some(error);
+    while let Some(error) = current {
+        if error.downcast_ref::<HttpError>().is_some_and(HttpError::is_connect) {
+            return true;
+        }
+        current = error.source();
+    }
+    false
 }

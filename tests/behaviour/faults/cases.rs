@@ -227,7 +227,7 @@ fn states() -> Vec<Case> {
         |secret: &str| json!({"refreshInterval": "10s", "dataFrom": [{"secret": secret, "versionStage": "NEXT"}]});
     vec![
         Case { course: Course::UntilEdit, ..untaken },
-        Case { course: Course::UntilEdit, condition: "Granted", ..abroad },
+        Case { condition: "Granted", ..abroad },
         lasting("another secret", Edit(another_secret, Sent::Unusable), "InvalidReference", ANOTHER),
         lasting("another ARN", Edit(another_arn, Sent::Unusable), "InvalidReference", ANOTHER),
         lasting("no value", Edit(without_value, Sent::Nothing), "VersionNotFound", &["write a value"]).at_read(),
