@@ -226,7 +226,12 @@ fn failures() -> Vec<Error> {
         of_aws(Kind::VersionNotFound, None),
         of_aws(Kind::AccessDenied, Some("AccessDeniedException")),
         of_aws(Kind::DecryptionFailed, Some("AccessDeniedException")),
-        of_aws(Kind::CredentialsFailed, Some("ExpiredTokenException")),
+        Error::Source(SourceError {
+            code: Some("ExpiredTokenException".to_owned()),
+            request_id: Some("6b1c0b0e".to_owned()),
+            fault: Some("AWS refuses the credentials of the web identity of AWS_WEB_IDENTITY_TOKEN_FILE (\"/var/run/secrets/eks.amazonaws.com/serviceaccount/token\") and AWS_ROLE_ARN (arn:aws:iam::123456789012:role/bindery); correct it; it is read again by itself".to_owned()),
+            ..SourceError::new(Kind::CredentialsFailed, "shop/app")
+        }),
         of_aws(Kind::Throttled, Some("ThrottlingException")),
         of_aws(Kind::TenantLimit, None),
         of_aws(Kind::Unavailable, Some("InternalServiceError")),

@@ -3,8 +3,6 @@
 use std::error::Error as StdError;
 
 use aws_credential_types::provider::error::CredentialsError;
-use aws_sdk_sts::operation::assume_role::AssumeRoleError;
-use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::DateTime;
@@ -13,8 +11,8 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use aws_types::request_id::RequestId;
 use k8s_openapi::jiff::Timestamp;
 
-use crate::aws::credentials::CredentialsCause;
-use crate::aws::own_credentials::named_fault;
+use crate::aws::own_credentials::fault::named_fault;
+use crate::aws::sts_failure::StsFailure;
 use crate::domain::secret::error::{SourceError, SourceErrorKind};
 
 /// AWS takes requests whose time is off by less than five minutes, in seconds.
@@ -49,10 +47,10 @@ pub fn from_sdk<E>(secret: &str, error: &SdkError<E, HttpResponse>) -> SourceErr
 where
     E: ProvideErrorMetadata + StdError + 'static,
 {
-    let (of_credentials, credentials_request) = credentials_failure(error);
-    let code = error.code().or(of_credentials.as_deref()).map(bounded_code);
-    let request_id = error.request_id().or(credentials_request.as_deref()).map(bounded_code);
-    let fault = credentials_fault(error);
+    let of_sts = StsFailure::within(error).unwrap_or_default();
+    let code = error.code().or(of_sts.code).map(bounded_code);
+    let request_id = error.request_id().or(of_sts.request_id).map(bounded_code);
+    let fault = named_fault(error).map(ToString::to_string);
     let kind = match error {
         _ if fault.is_some() => SourceErrorKind::CredentialsFailed,
         SdkError::ServiceError(service) => {
@@ -65,36 +63,14 @@ where
         SdkError::ConstructionFailure(_) => SourceErrorKind::InvalidReference,
         _ => SourceErrorKind::Unavailable,
     };
-    let fault = fault.or_else(|| (kind == SourceErrorKind::CredentialsFailed).then(|| clock_fault(error)).flatten());
-    let fault = fault.or_else(|| (kind == SourceErrorKind::Unavailable && code.is_none()).then(unanswered));
-    let principal = error.message().and_then(principal).or_else(|| refused_by_sts(error));
+    let answer = error.raw_response().or(of_sts.answer);
+    let clock = answer.filter(|_| kind == SourceErrorKind::CredentialsFailed).and_then(clock_fault);
+    let fault = match (fault, clock) {
+        (Some(fault), Some(clock)) => Some(format!("{clock}; meanwhile {fault}")),
+        (fault, clock) => fault.or(clock),
+    };
+    let principal = error.message().or(of_sts.message).and_then(principal);
     SourceError { code, request_id, fault, ..SourceError::new(kind, secret) }.refused(principal)
-}
-
-/// What is said where nothing came back.
-fn unanswered() -> String {
-    let endpoint = ["AWS_ENDPOINT_URL_SECRETS_MANAGER", "AWS_ENDPOINT_URL"].into_iter().find_map(|name| {
-        let url = std::env::var(name).ok().filter(|url| !url.is_empty() && !url.contains('@') && url.len() <= 200)?;
-        Some(format!("the endpoint {} of {name}", url.escape_default()))
-    });
-    let endpoint = endpoint.unwrap_or_else(|| "the endpoint of Secrets Manager".to_owned());
-    format!("no answer came from {endpoint}: if it lasts, look at DNS, route, proxy, TLS and the VPC endpoint")
-}
-
-/// The principal that STS refused to let assume a role, from deep in the chain of causes.
-fn refused_by_sts(error: &(dyn StdError + 'static)) -> Option<String> {
-    let mut current = Some(error);
-    while let Some(error) = current {
-        let message = match error.downcast_ref::<AssumeRoleError>() {
-            Some(error) => error.message(),
-            None => error.downcast_ref::<AssumeRoleWithWebIdentityError>().and_then(ProvideErrorMetadata::message),
-        };
-        if let Some(principal) = message.and_then(principal) {
-            return Some(principal);
-        }
-        current = error.source();
-    }
-    None
 }
 
 /// The principal that a denial of AWS names. Nothing else of AWS's text is used.
@@ -114,21 +90,9 @@ fn principal(message: &str) -> Option<String> {
         .then(|| arn.to_owned())
 }
 
-/// What is wrong with the credentials, from deep in the chain of causes.
-fn credentials_fault(error: &(dyn StdError + 'static)) -> Option<String> {
-    let mut current = Some(error);
-    while let Some(error) = current {
-        if let Some(fault) = named_fault(error) {
-            return Some(fault.to_string());
-        }
-        current = error.source();
-    }
-    None
-}
-
 /// How far the clock is off, by the date of AWS's answer, where that is too far for AWS.
-fn clock_fault<E>(error: &SdkError<E, HttpResponse>) -> Option<String> {
-    let date = error.raw_response()?.headers().get("date")?;
+fn clock_fault(answer: &HttpResponse) -> Option<String> {
+    let date = answer.headers().get("date")?;
     let theirs = DateTime::from_str(date, Format::HttpDate).ok()?.secs();
     let ours = Timestamp::now().as_second();
     let off = ours.abs_diff(theirs);
@@ -179,24 +143,6 @@ fn has_credentials_error(error: &(dyn StdError + 'static)) -> bool {
         current = error.source();
     }
     false
-}
-
-/// The code and the request id of a credentials failure, from deep in the chain of causes.
-fn credentials_failure(error: &(dyn StdError + 'static)) -> (Option<String>, Option<String>) {
-    let mut current = Some(error);
-    while let Some(error) = current {
-        if let Some(error) = error.downcast_ref::<AssumeRoleError>() {
-            return (error.code().map(str::to_owned), error.meta().request_id().map(str::to_owned));
-        }
-        if let Some(error) = error.downcast_ref::<AssumeRoleWithWebIdentityError>() {
-            return (error.code().map(str::to_owned), error.meta().request_id().map(str::to_owned));
-        }
-        if let Some(CredentialsCause(code)) = error.downcast_ref::<CredentialsCause>() {
-            return (Some(code.clone()), None);
-        }
-        current = error.source();
-    }
-    (None, None)
 }
 
 /// The table of error codes. Codes are those of the [Secrets Manager API][api] and of [AWS's common errors][common].

@@ -11,6 +11,7 @@
 //! | [`own_credentials`] | the operator's own credentials, checked |
 //! | [`own_account`] | the account of the operator's own identity |
 //! | [`credentials`] | the credentials of other identities |
+//! | [`sts_failure`] | what STS answered, among the causes of a failure |
 //! | [`rate_limit`] | the rate limits of accounts and identities |
 //! | [`tenant_limit`] | the budgets of namespaces |
 //! | [`versions`] | the index of versions, filled without reading a value |
@@ -39,6 +40,7 @@ pub mod reader;
 mod record_file;
 pub mod sdk;
 pub mod shared_version;
+pub mod sts_failure;
 pub mod tenant_limit;
 pub mod versions;
 pub mod writer;

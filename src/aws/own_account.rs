@@ -101,7 +101,10 @@ impl OwnAccount {
 }
 
 fn late() -> SourceError {
-    let fault = format!("sts:GetCallerIdentity has not answered within {} s", LONGEST_WAIT.as_secs());
+    let fault = format!(
+        "sts:GetCallerIdentity, which tells the operator's account, has not answered within {} s; check that STS can be reached, or set accountId in the SecretGrant",
+        LONGEST_WAIT.as_secs()
+    );
     SourceError {
         fault: Some(fault),
         ..SourceError::new(SourceErrorKind::CredentialsFailed, "(the operator's identity)")

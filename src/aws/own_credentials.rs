@@ -1,271 +1,199 @@
-//! The operator's own credentials, checked as they are resolved: what cannot be sent is found before the signer meets it,
-//! and a failure names the variable, the file or the link of the chain that is at fault. No text here holds a value.
+//! The operator's own credentials: each link of the chain is judged before it is asked and by what it gives, so that a
+//! failure names the variable, the file or the link that is at fault, and a cure is seen. No text here holds a value.
+
+pub mod chain;
+pub mod fault;
+pub mod link;
+mod profile_file;
+pub mod signs;
+pub mod token_file;
 
 use std::fmt;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
+use aws_config::SdkConfig;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
-use aws_credential_types::provider::{ProvideCredentials, Result, SharedCredentialsProvider, future};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use k8s_openapi::jiff::Timestamp;
+use aws_credential_types::provider::{ProvideCredentials, Result, future};
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Shared};
+use tokio::time::{Instant, timeout};
 
-const KEY_ID: &str = "AWS_ACCESS_KEY_ID";
-const SECRET_KEY: &str = "AWS_SECRET_ACCESS_KEY";
-const SESSION_TOKEN: &str = "AWS_SESSION_TOKEN";
-const TOKEN_FILE: &str = "AWS_WEB_IDENTITY_TOKEN_FILE";
-const ROLE: &str = "AWS_ROLE_ARN";
-const POD_TOKEN_FILE: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
-/// The audience that STS takes.
-const AUDIENCE: &str = "sts.amazonaws.com";
-/// A token file is a few kilobytes; a longer file is none.
-const MAX_TOKEN: u64 = 64 * 1024;
+use crate::aws::own_credentials::chain::{Providers, providers};
+use crate::aws::own_credentials::fault::{CredentialsFault, FailedLink};
+use crate::aws::own_credentials::link::{Link, Variables, nothing};
 
-/// Why there are no credentials, as far as this side can tell.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CredentialsFault {
-    /// A part holds a sign that no credential has.
-    #[error("{from} holds {sign}, which no credential has; write it anew without that (printf %s instead of echo)")]
-    Malformed {
-        /// Where it is from.
-        from: String,
-        /// The sign.
-        sign: &'static str,
-    },
-    /// A variable that another one needs.
-    #[error("the variable {missing} is missing or empty, though {given} is set; set both")]
-    Half {
-        /// The variable that is set.
-        given: &'static str,
-        /// The one that is not.
-        missing: &'static str,
-    },
-    /// A token file that gives no token.
-    #[error("the token file {path:?} of the variable {variable} {what}")]
-    TokenFile {
-        /// The variable.
-        variable: &'static str,
-        /// The file.
-        path: String,
-        /// What is wrong.
-        what: String,
-    },
-    /// No link gave any.
-    #[error(
-        "no link of the credential chain gave any: neither the variable AWS_ACCESS_KEY_ID nor a profile file nor the variable AWS_WEB_IDENTITY_TOKEN_FILE nor a container endpoint (EKS Pod Identity) nor the instance metadata; give the operator's pod one of them"
-    )]
-    Nothing,
-    /// A link failed.
-    #[error("{0} gave none; check it")]
-    Link(String),
-}
+/// Nobody waits longer for a link, so that it is named before the call that waits for it runs out of time.
+const LONGEST_WAIT: Duration = Duration::from_secs(3);
+/// No read takes longer, so that the next one asks a link that has come back.
+const LONGEST_READ: Duration = Duration::from_secs(10);
+/// Credentials are renewed this long before their end.
+const BEFORE_END: Duration = Duration::from_secs(10);
+/// Credentials without an end are read anew after this time: somebody may have changed the file that they are from.
+const KEPT_WITHOUT_END: Duration = Duration::from_secs(300);
+/// What was read so recently is not read again because AWS refused it.
+const JUST_READ: Duration = Duration::from_secs(2);
 
-/// Where variables and files are read.
-type Variables = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+type Answer = std::result::Result<Credentials, FailedLink>;
+type Build = Arc<dyn Fn() -> BoxFuture<'static, Providers> + Send + Sync>;
 
-/// The credentials of the SDK's chain, checked.
+/// The credentials of the chain, checked and kept for all clients.
 #[derive(Clone)]
 pub struct OwnCredentials {
-    chain: SharedCredentialsProvider,
+    build: Build,
     variables: Variables,
+    region: String,
+    kept: Arc<Mutex<Kept>>,
+}
+
+#[derive(Default)]
+struct Kept {
+    providers: Option<Arc<Providers>>,
+    given: Option<Given>,
+    /// The read under way, for all who wait.
+    under_way: Option<Shared<BoxFuture<'static, Answer>>>,
+    /// The link that was asked last.
+    link: Option<Link>,
+}
+
+struct Given {
+    credentials: Credentials,
+    at: Instant,
+}
+
+impl Given {
+    fn is_fresh(&self) -> bool {
+        self.credentials
+            .expiry()
+            .map_or(self.at.elapsed() < KEPT_WITHOUT_END, |end| end > SystemTime::now() + BEFORE_END)
+    }
 }
 
 impl OwnCredentials {
-    /// Checks what `chain` gives, which reads the variables of the process.
+    /// The credentials of the process, by its variables and files.
     #[must_use]
-    pub fn new(chain: SharedCredentialsProvider) -> Self {
-        Self { chain, variables: Arc::new(|name| std::env::var(name).ok()) }
+    pub fn new(config: &SdkConfig) -> Self {
+        let region = config.region().map_or_else(|| "(none)".to_owned(), ToString::to_string);
+        let config = config.clone();
+        let build = move || {
+            let config = config.clone();
+            async move { providers(&config).await }.boxed()
+        };
+        Self::of(Arc::new(build), Variables::new(|name| std::env::var(name).ok()), region)
     }
 
-    fn variable(&self, name: &str) -> Option<String> {
-        (self.variables)(name).filter(|value| !value.trim().is_empty())
+    fn of(build: Build, variables: Variables, region: String) -> Self {
+        Self { build, variables, region, kept: Arc::default() }
+    }
+
+    /// The link that was asked last, as a message names it.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let link = self.kept().link;
+        link.map_or_else(|| "the operator's credential chain".to_owned(), |link| link.describe(&self.variables))
+    }
+
+    /// What to say of credentials that AWS refuses.
+    #[must_use]
+    pub fn refused(&self) -> String {
+        let cure = match self.kept().link {
+            Some(Link::Variables) => "correct them and restart the operator, which reads its variables once",
+            _ => "correct it; it is read again by itself",
+        };
+        format!("AWS refuses the credentials of {}; {cure}", self.describe())
+    }
+
+    /// Reads all anew, since AWS refuses what is kept.
+    pub fn forget(&self) {
+        let mut kept = self.kept();
+        if kept.given.as_ref().is_some_and(|given| given.at.elapsed() >= JUST_READ) {
+            (kept.given, kept.providers) = (None, None);
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn credentials(&self) -> Result {
-        // Before the chain, which would send a part that cannot be sent.
-        if let Some(fault) = self.variables_fault() {
-            return Err(CredentialsError::invalid_configuration(fault));
-        }
-        match self.chain.provide_credentials().await {
-            Ok(credentials) => match self.malformed(&credentials) {
-                Some(fault) => Err(CredentialsError::invalid_configuration(fault)),
-                None => Ok(credentials),
-            },
-            Err(error) => Err(self.explained(error)),
+        let under_way = {
+            let mut kept = self.kept();
+            if let Some(given) = kept.given.as_ref().filter(|given| given.is_fresh()) {
+                return Ok(given.credentials.clone());
+            }
+            // It goes on where those who wait for it give up.
+            let read = || tokio::spawn(self.clone().read()).map(|read| read.unwrap_or_else(|_| Err(ended()))).boxed();
+            kept.under_way.get_or_insert_with(|| read().shared()).clone()
+        };
+        match timeout(LONGEST_WAIT, under_way).await {
+            Ok(answer) => answer.map_err(CredentialsError::from),
+            Err(_) => Err(self.late(LONGEST_WAIT).into()),
         }
     }
 
-    /// What is wrong with the variables that the chain takes first.
-    fn variables_fault(&self) -> Option<CredentialsFault> {
-        if self.variable(KEY_ID).is_none() || self.variable(SECRET_KEY).is_none() {
-            return None;
-        }
-        [KEY_ID, SECRET_KEY, SESSION_TOKEN].into_iter().find_map(|name| {
-            let value = self.variable(name)?;
-            // The SDK trims this one.
-            let value = if name == SESSION_TOKEN { value.trim() } else { &value };
-            let sign = foreign_sign(value)?;
-            Some(CredentialsFault::Malformed { from: format!("the variable {name}"), sign })
-        })
+    fn late(&self, waited: Duration) -> FailedLink {
+        let what = format!("has not answered within {} s; check it and the network policy", waited.as_secs());
+        CredentialsFault::Link { link: self.describe(), what }.into()
     }
 
-    /// What is wrong with credentials that another link gave.
-    fn malformed(&self, credentials: &Credentials) -> Option<CredentialsFault> {
-        let parts = [
-            ("access key id", Some(credentials.access_key_id())),
-            ("secret access key", Some(credentials.secret_access_key())),
-            ("session token", credentials.session_token()),
-        ];
-        parts.into_iter().find_map(|(part, value)| {
-            let sign = foreign_sign(value?)?;
-            Some(CredentialsFault::Malformed { from: format!("the {part} of {}", self.link()), sign })
-        })
+    async fn read(self) -> Answer {
+        let answer = match timeout(LONGEST_READ, AssertUnwindSafe(self.ask()).catch_unwind()).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => {
+                let what = "ended the AWS SDK in a panic; check its variables and restart the operator".to_owned();
+                Err(CredentialsFault::Link { link: self.describe(), what }.into())
+            }
+            Err(_) => Err(self.late(LONGEST_READ)),
+        };
+        let mut kept = self.kept();
+        kept.under_way = None;
+        match &answer {
+            Ok(credentials) => {
+                // A provider keeps what it has read from a file for ever.
+                if credentials.expiry().is_none() {
+                    kept.providers = None;
+                }
+                kept.given = Some(Given { credentials: credentials.clone(), at: Instant::now() });
+            }
+            Err(_) => kept.providers = None,
+        }
+        drop(kept);
+        answer
     }
 
-    /// The link that is set up, in the order of the chain.
-    fn link(&self) -> String {
-        if self.variable(KEY_ID).is_some() && self.variable(SECRET_KEY).is_some() {
-            return format!("the variables {KEY_ID} and {SECRET_KEY}");
-        }
-        if let Some(path) = self.variable("AWS_SHARED_CREDENTIALS_FILE").or_else(|| self.variable("AWS_CONFIG_FILE")) {
-            return format!("the profile file {path:?}");
-        }
-        if self.variable(TOKEN_FILE).is_some() {
-            return format!("the web identity of {TOKEN_FILE} and {ROLE}");
-        }
-        for name in ["AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"] {
-            if self.variable(name).is_some() {
-                return format!("the container endpoint of {name} (EKS Pod Identity)");
+    async fn ask(&self) -> Answer {
+        let known = self.kept().providers.clone();
+        let providers = match known {
+            Some(providers) => providers,
+            None => Arc::new((self.build)().await),
+        };
+        self.kept().providers = Some(providers.clone());
+        for (link, provider) in &*providers {
+            self.kept().link = Some(*link);
+            if let Some(fault) = link.refused(&self.variables) {
+                return Err(fault.into());
+            }
+            match provider.provide_credentials().await {
+                Ok(credentials) => {
+                    let fault = link.unusable(&credentials, &self.variables);
+                    return fault.map_or(Ok(credentials), |fault| Err(fault.into()));
+                }
+                Err(CredentialsError::CredentialsNotLoaded(_)) => {}
+                Err(error) => {
+                    let fault = link.failed(&error, &self.variables, &self.region);
+                    return Err(FailedLink::new(fault, Some(error)));
+                }
             }
         }
-        "a profile file or the instance metadata".to_owned()
-    }
-
-    /// A failure of the chain with what can be found out about it.
-    fn explained(&self, error: CredentialsError) -> CredentialsError {
-        if let Some(fault) =
-            self.half().or_else(|| self.token_fault(TOKEN_FILE)).or_else(|| self.token_fault(POD_TOKEN_FILE))
-        {
-            return CredentialsError::invalid_configuration(fault);
-        }
-        match error {
-            CredentialsError::CredentialsNotLoaded(_) => CredentialsError::not_loaded(CredentialsFault::Nothing),
-            // AWS's own answer says more, and stands in the chain of causes.
-            error => CredentialsError::provider_error(FailedLink { fault: CredentialsFault::Link(self.link()), error }),
-        }
-    }
-
-    fn half(&self) -> Option<CredentialsFault> {
-        [(KEY_ID, SECRET_KEY), (SECRET_KEY, KEY_ID), (TOKEN_FILE, ROLE)]
-            .into_iter()
-            .find(|(given, missing)| self.variable(given).is_some() && self.variable(missing).is_none())
-            .map(|(given, missing)| CredentialsFault::Half { given, missing })
-    }
-
-    /// What is wrong with the token file that a variable names.
-    fn token_fault(&self, variable: &'static str) -> Option<CredentialsFault> {
-        let path = self.variable(variable)?;
-        let what = token_file_fault(&path, variable == TOKEN_FILE)?;
-        Some(CredentialsFault::TokenFile { variable, path, what })
+        self.kept().link = None;
+        Err(nothing(&self.variables).into())
     }
 }
 
-/// What is wrong with a token file.
-fn token_file_fault(path: &str, for_sts: bool) -> Option<String> {
-    if foreign_sign(path).is_some_and(|sign| sign != "a space") {
-        return Some("has a line end or another sign in its name that no file has; correct the variable".to_owned());
-    }
-    let token = match std::fs::metadata(path).and_then(|meta| {
-        if meta.len() > MAX_TOKEN {
-            Err(std::io::ErrorKind::FileTooLarge.into())
-        } else {
-            std::fs::read_to_string(path)
-        }
-    }) {
-        Ok(token) => token,
-        Err(error) => {
-            return Some(format!(
-                "cannot be read ({}); mount the token, or see why the EKS webhook did not",
-                error.kind()
-            ));
-        }
-    };
-    let token = token.trim();
-    if token.is_empty() {
-        return Some("is empty; the kubelet fills it".to_owned());
-    }
-    let Some(claims) = claims(token) else { return for_sts.then(|| "holds no token (no JWT)".to_owned()) };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let seconds = |name: &str| claims.get(name).and_then(serde_json::Value::as_u64).map(Duration::from_secs);
-    if let Some(ended) = seconds("exp").filter(|end| *end <= now) {
-        return Some(format!(
-            "holds a token that ended at {} by this node's clock; the kubelet renews it, so check the mount and the clock",
-            point(ended)
-        ));
-    }
-    if let Some(begins) = seconds("nbf").filter(|begin| *begin > now + Duration::from_secs(60)) {
-        return Some(format!("holds a token that begins at {} only; check the clock of this node", point(begins)));
-    }
-    let audiences = claims.get("aud").filter(|_| for_sts)?;
-    let is_for_sts = |one: &serde_json::Value| one.as_str().is_some_and(|one| one.starts_with(AUDIENCE));
-    let fits = is_for_sts(audiences) || audiences.as_array().is_some_and(|all| all.iter().any(is_for_sts));
-    (!fits).then(|| {
-        format!("holds a token for another audience than {AUDIENCE}; correct the audience of its projected volume")
-    })
-}
-
-/// A time since 1970 as people read it. It stays the same from one failure to the next.
-fn point(since: Duration) -> String {
-    let time = i64::try_from(since.as_secs()).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
-    time.map_or_else(|| "a time far away".to_owned(), |time| time.to_string())
-}
-
-/// The claims of a JSON Web Token. Its signature is for AWS to judge.
-fn claims(token: &str) -> Option<serde_json::Map<String, serde_json::Value>> {
-    let payload = token.split('.').nth(1)?;
-    let bytes = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
-    serde_json::from_slice(&bytes).ok()
-}
-
-/// The first sign that no credential has: those of AWS are of letters, digits and a few signs of ASCII.
-fn foreign_sign(value: &str) -> Option<&'static str> {
-    value.chars().find_map(|sign| match sign {
-        '\n' | '\r' => Some("a line end"),
-        '\t' => Some("a tab"),
-        ' ' => Some("a space"),
-        '"' | '\'' => Some("a quotation mark"),
-        sign if sign.is_ascii_graphic() => None,
-        sign if sign.is_control() => Some("a control character"),
-        _ => Some("a sign outside ASCII"),
-    })
-}
-
-/// A failure of a link, with the failure that the SDK reports.
-#[derive(Debug)]
-struct FailedLink {
-    fault: CredentialsFault,
-    error: CredentialsError,
-}
-
-impl fmt::Display for FailedLink {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.fault.fmt(f)
-    }
-}
-
-impl std::error::Error for FailedLink {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.error)
-    }
-}
-
-/// The fault that an error names itself, its causes left aside.
-#[must_use]
-pub fn named_fault<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a CredentialsFault> {
-    let fault = error.downcast_ref::<FailedLink>().map(|link| &link.fault);
-    fault.or_else(|| error.downcast_ref::<CredentialsFault>())
+fn ended() -> FailedLink {
+    CredentialsFault::Setting("the search for credentials ended; it is begun anew".to_owned()).into()
 }
 
 impl fmt::Debug for OwnCredentials {

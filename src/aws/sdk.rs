@@ -2,6 +2,7 @@
 
 mod clients;
 mod reads;
+mod route;
 mod writes;
 
 use std::sync::Arc;

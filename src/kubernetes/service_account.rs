@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 /// The annotation by which [IRSA] names the role of a ServiceAccount.
 ///
 /// [IRSA]: https://docs.aws.amazon.com/eks/latest/userguide/associate-service-account-role.html
-const ROLE_ANNOTATION: &str = "eks.amazonaws.com/role-arn";
+pub const ROLE_ANNOTATION: &str = "eks.amazonaws.com/role-arn";
 
 /// The role that the annotation of a ServiceAccount names; `None` where it names none.
 ///

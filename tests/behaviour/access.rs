@@ -260,7 +260,7 @@ async fn a_role_is_assumed_for_the_namespace_and_a_refusal_is_named_and_touches_
     world.wait_ready("by-role").await;
     assert_eq!(world.proxy.count("AssumeRole"), 1);
     let message = world.wait("by-account", "Fetched", "False/CredentialsFailed").await;
-    assert!(message.contains("ServiceAccount404"), "{message}");
+    assert!(message.contains(&format!("the ServiceAccount {}/reader does not exist", world.namespace)), "{message}");
     accounts.patch("reader", &kube::api::PatchParams::apply("test"), &kube::api::Patch::Apply(&account)).await.unwrap();
     world.wait_ready("by-account").await;
     assert_eq!(world.proxy.count("AssumeRoleWithWebIdentity"), 1);

@@ -19,6 +19,7 @@ mod ages;
 mod api_proxy;
 mod audit;
 mod concurrency;
+mod credentials;
 mod double_write;
 mod enforced;
 mod faults;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::credential_fn::provide_credentials_fn;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::config::IdentityCache;
@@ -26,8 +27,10 @@ use tokio::sync::{OnceCell, watch};
 
 use crate::aws::attempts::ThrottlingIsPaced;
 use crate::aws::classify::from_sdk;
-use crate::aws::credentials::{ServiceAccountCredentials, assume_role};
+use crate::aws::credentials::{RoleCredentials, ServiceAccountCredentials, link_of_account, link_of_role};
 use crate::aws::own_credentials::OwnCredentials;
+use crate::aws::own_credentials::fault::{CredentialsFault, FailedLink};
+use crate::aws::sdk::route::Route;
 use crate::domain::secret::error::{SourceError, SourceErrorKind};
 use crate::domain::secret::identity::Identity;
 use crate::metrics::Metrics;
@@ -36,6 +39,8 @@ use crate::metrics::Metrics;
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(3100);
 /// One attempt may take this long. Secrets Manager answers in tens of milliseconds.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Credentials may take this long: less than an attempt, which would end unnamed.
+const CREDENTIALS_TIMEOUT: Duration = Duration::from_millis(4500);
 /// All attempts of one call together may take this long.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// The attempts of one call. The controller makes further retries, with longer pauses.
@@ -47,6 +52,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 /// The clients of all identities.
 pub(super) struct SdkClients {
     config: SdkConfig,
+    own: OwnCredentials,
+    route: Route,
     clients: Mutex<HashMap<Identity, CachedClient>>,
     kubernetes: kube::Client,
     metrics: Arc<Metrics>,
@@ -89,14 +96,15 @@ impl SdkClients {
             loader = loader.region(Region::new(region));
         }
         let config = loader.load().await;
-        let config = match config.credentials_provider() {
-            Some(chain) => {
-                let own = OwnCredentials::new(chain);
-                config.to_builder().credentials_provider(SharedCredentialsProvider::new(own)).build()
-            }
-            None => config,
-        };
-        Self { config, clients: Mutex::default(), kubernetes, metrics, own_used: watch::channel(false).0 }
+        let (own, route) = (OwnCredentials::new(&config), Route::new(&config));
+        let config = config
+            .to_builder()
+            .credentials_provider(SharedCredentialsProvider::new(own.clone()))
+            // They are kept where they can be forgotten once AWS refuses them.
+            .identity_cache(IdentityCache::no_cache())
+            .build();
+        let own_used = watch::channel(false).0;
+        Self { config, own, route, clients: Mutex::default(), kubernetes, metrics, own_used }
     }
 
     /// Waits until the operator's own identity asks for a secret.
@@ -108,6 +116,11 @@ impl SdkClients {
     /// The operator's own configuration.
     pub(super) const fn config(&self) -> &SdkConfig {
         &self.config
+    }
+
+    /// The operator's own credentials, as a message names them.
+    pub(super) fn own(&self) -> String {
+        self.own.describe()
     }
 
     pub(super) fn metrics(&self) -> Arc<Metrics> {
@@ -162,19 +175,60 @@ impl SdkClients {
         cell.get_or_init(|| self.connect(identity)).await.clone()
     }
 
-    /// The error, where it is not that there is no region: without one no request can be made, now or later.
-    pub(super) fn with_region(&self, identity: &Identity, error: SourceError) -> SourceError {
-        if identity.region.is_some() || self.config.region().is_some() {
-            return error;
+    /// The error of a call, with what is at fault: the way to AWS, or the identity, by its name.
+    pub(super) fn explained<E>(
+        &self,
+        identity: &Identity,
+        secret: &str,
+        error: &SdkError<E, HttpResponse>,
+    ) -> SourceError
+    where
+        E: ProvideErrorMetadata + StdError + 'static,
+    {
+        let mut explained = from_sdk(secret, error);
+        if let Some(fault) = self.route.fault(identity) {
+            return SourceError { kind: SourceErrorKind::CredentialsFailed, fault: Some(fault), ..explained };
         }
-        let fault = "there is no region; set --aws-region, the variable AWS_REGION, or region in the SecretGrant";
-        SourceError { kind: SourceErrorKind::CredentialsFailed, fault: Some(fault.to_owned()), ..error }
+        match explained.kind {
+            SourceErrorKind::Unavailable => explained.fault = self.route.unreachable(identity, error),
+            // A failure without an answer has named its link.
+            SourceErrorKind::CredentialsFailed if error.raw_response().is_some() => {
+                let refused = || self.refused(identity);
+                // Where the clock is at fault, the credentials may be good.
+                let clock = |clock| format!("{clock} (asked with {})", self.link(identity));
+                explained.fault = Some(explained.fault.map_or_else(refused, clock));
+            }
+            _ => {}
+        }
+        explained
     }
 
-    /// Drops a client whose credentials AWS refuses, so that the next call gets new credentials.
+    /// What to say of credentials that AWS refuses.
+    fn refused(&self, identity: &Identity) -> String {
+        if identity.role.is_none() && identity.service_account.is_none() {
+            return self.own.refused();
+        }
+        format!("AWS refuses the session of {}; a new one is asked for", self.link(identity))
+    }
+
+    fn link(&self, identity: &Identity) -> String {
+        match (&identity.role, &identity.service_account) {
+            (Some(role), _) => link_of_role(role),
+            (None, Some(account)) => link_of_account(account),
+            (None, None) => self.own.describe(),
+        }
+    }
+
+    /// Drops what AWS refuses, so that the next call gets new credentials.
     fn drop_refused(&self, identity: &Identity, error: &SourceError) {
-        if error.kind == SourceErrorKind::CredentialsFailed {
-            self.clients.lock().unwrap_or_else(PoisonError::into_inner).remove(identity);
+        if error.kind != SourceErrorKind::CredentialsFailed {
+            return;
+        }
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner).remove(identity);
+        // Whether a role or a ServiceAccount is given says nothing of the operator's own credentials.
+        let of_another = identity.service_account.is_some() || error.code.as_deref() == Some("AccessDenied");
+        if error.code.is_some() && !of_another {
+            self.own.forget();
         }
     }
 
@@ -182,7 +236,16 @@ impl SdkClients {
         let config = self.config_of(identity);
         let mut builder = aws_sdk_secretsmanager::config::Builder::from(&config).retry_classifier(ThrottlingIsPaced);
         let provider = match (&identity.role, &identity.service_account) {
-            (Some(role), _) => assume_role(&config, role).await,
+            _ if self.route.fault(identity).is_some() => {
+                let fault = self.route.fault(identity).unwrap_or_default();
+                SharedCredentialsProvider::new(provide_credentials_fn(move || {
+                    let failed = FailedLink::from(CredentialsFault::Setting(fault.clone()));
+                    async move { Err(failed.into()) }
+                }))
+            }
+            (Some(role), _) => {
+                SharedCredentialsProvider::new(RoleCredentials::new(&config, self.own.clone(), role.clone()).await)
+            }
             (None, Some(account)) => SharedCredentialsProvider::new(ServiceAccountCredentials::new(
                 self.kubernetes.clone(),
                 &config,
@@ -199,7 +262,7 @@ impl SdkClients {
             .build();
         builder = builder
             .credentials_provider(provider)
-            .identity_cache(IdentityCache::lazy().load_timeout(CALL_TIMEOUT).build())
+            .identity_cache(IdentityCache::lazy().load_timeout(CREDENTIALS_TIMEOUT).build())
             .retry_partition(partition);
         Client::from_conf(builder.build())
     }
@@ -217,7 +280,7 @@ impl SdkCall<'_> {
     {
         self.clients.count(self.operation, self.started, &result);
         result
-            .map_err(|error| self.clients.with_region(self.identity, from_sdk(secret, &error)))
+            .map_err(|error| self.clients.explained(self.identity, secret, &error))
             .inspect_err(|error| self.clients.drop_refused(self.identity, error))
     }
 }

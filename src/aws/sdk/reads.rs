@@ -10,7 +10,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::aws::api::{Batch, SecretPage, VersionPage};
 use crate::aws::attempts::LostAttempts;
-use crate::aws::classify::{from_sdk, of_item};
+use crate::aws::classify::of_item;
 use crate::aws::sdk::clients::SdkClients;
 use crate::domain::payload::Payload;
 use crate::domain::secret::description::{Description, RotationDates};
@@ -174,8 +174,14 @@ pub(super) async fn caller(clients: &SdkClients, identity: &Identity) -> Result<
     clients.count("GetCallerIdentity", started, &result);
     let kind = SourceErrorKind::CredentialsFailed;
     let output = result.map_err(|error| {
-        let error = clients.with_region(identity, from_sdk(WHOSE, &error));
-        SourceError { kind, ..error }
+        let answered = error.raw_response().is_some();
+        let error = clients.explained(identity, WHOSE, &error);
+        let fault = error.fault.filter(|_| answered || error.kind == kind).unwrap_or_else(|| {
+            let how = if answered { "STS refused it or failed" } else { "STS cannot be reached; check the network, the proxy and the variable AWS_ENDPOINT_URL_STS" };
+            format!("{how} (asked with {})", clients.own())
+        });
+        let fault = format!("sts:GetCallerIdentity, which tells the operator's account, failed: {fault}; or set accountId in the SecretGrant");
+        SourceError { kind, fault: Some(fault), ..error }
     })?;
     let account = output.account.ok_or_else(|| SourceError::new(kind, WHOSE))?;
     Ok((account, output.arn.unwrap_or_default()))

@@ -30,7 +30,7 @@ pub enum GrantError {
     Ambiguous(Vec<String>),
     /// Neither the grant nor the operator says in which region the secrets are.
     #[error(
-        "the SecretGrant {0:?} names no region and the operator has none; set spec.aws.region in the grant, or --aws-region"
+        "the SecretGrant {0:?} names no region and the operator has none; set spec.aws.region in the grant, or --aws-region or the variable AWS_REGION of the operator"
     )]
     NoRegion(String),
     /// The named grant does not exist.

@@ -193,9 +193,13 @@ impl SourceError {
 
 impl fmt::Display for SourceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "secret {:?}: {}", self.secret, self.kind.says())?;
-        if let Some(fault) = &self.fault {
-            write!(f, "; {fault}")?;
+        write!(f, "secret {:?}: ", self.secret)?;
+        match (&self.fault, self.kind) {
+            (None, kind) => f.write_str(kind.says())?,
+            // What is known to be at fault is neither a guess nor something that passes.
+            (Some(fault), SourceErrorKind::CredentialsFailed) => write!(f, "no valid AWS credentials: {fault}")?,
+            (Some(fault), SourceErrorKind::Unavailable) => write!(f, "AWS did not answer or failed: {fault}")?,
+            (Some(fault), kind) => write!(f, "{}; {fault}", kind.says())?,
         }
         if let Some(place) = self.asked.as_ref().and_then(|asked| asked.place.as_ref()) {
             write!(f, "; asked {place}")?;

@@ -195,7 +195,7 @@ fn outages() -> Vec<Case> {
 
 /// AWS refuses the caller.
 fn refusals() -> Vec<Case> {
-    const CREDENTIALS: &[&str] = &["no valid AWS credentials", "check the operator's role", "its clock"];
+    const CREDENTIALS: &[&str] = &["no valid AWS credentials", "the variables AWS_ACCESS_KEY_ID"];
     const DENIED: &[&str] = &["or the secret does not exist", "allow secretsmanager:GetSecretValue"];
     const KMS: &[&str] = &["KMS", "allow kms:Decrypt"];
     let denied = |message| Error(400, "AccessDeniedException", message);

@@ -3,13 +3,15 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::iam::{Gate, Verdict};
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
 use axum::body::{Body, Bytes};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, DATE, HeaderMap, HeaderValue};
 use hyper::http::request;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::client::legacy::Client;
@@ -60,6 +62,10 @@ pub enum Sent {
 pub enum Fault {
     /// Answer with this status, error code and message.
     Error(u16, &'static str, &'static str),
+    /// Answer so as AWS does whose clock is this many seconds ahead of the operator's.
+    Skewed(u16, &'static str, i64),
+    /// Refuse what is not signed with this key id, as AWS does with a key that it does not know.
+    OnlyKey(&'static str),
     /// Answer with this status and text, as something on the way to AWS does.
     Text(u16, &'static str),
     /// Pass the call on and put this text in the place of the answer.
@@ -299,11 +305,29 @@ async fn pass(target: Target, request: Request<Incoming>) -> Result<Response<Bod
     let asked = Asked::of(&parts.headers, &body);
     let fault = target.shared.fault(&asked);
     let note = |status, sent, id: Option<&str>| target.shared.note(&asked, status, sent, id, Vec::new());
+    let json = parts.headers.contains_key("x-amz-target");
     match &fault {
         Some(Fault::Error(status, code, message)) => {
             let status = StatusCode::from_u16(*status).unwrap();
             let id = note(status, Sent::Nothing, None);
-            return Ok(error(status, code, message, &id, parts.headers.contains_key("x-amz-target")));
+            return Ok(error(status, code, message, &id, json));
+        }
+        Some(Fault::Skewed(status, code, ahead)) => {
+            let status = StatusCode::from_u16(*status).unwrap();
+            let id = note(status, Sent::Nothing, None);
+            let mut answer = error(status, code, "Signature expired", &id, json);
+            let date = DateTime::from_secs(DateTime::from(SystemTime::now()).secs() + ahead);
+            answer.headers_mut().insert(DATE, date.fmt(Format::HttpDate).unwrap().parse().unwrap());
+            return Ok(answer);
+        }
+        Some(Fault::OnlyKey(key)) if !signed_with(&parts.headers, key) => {
+            let (status, code) = if json {
+                (StatusCode::BAD_REQUEST, "UnrecognizedClientException")
+            } else {
+                (StatusCode::FORBIDDEN, "InvalidClientTokenId")
+            };
+            let id = note(status, Sent::Nothing, None);
+            return Ok(error(status, code, "The security token included in the request is invalid.", &id, json));
         }
         Some(Fault::Text(status, text)) => {
             let status = StatusCode::from_u16(*status).unwrap();
@@ -368,6 +392,12 @@ async fn pass(target: Target, request: Request<Incoming>) -> Result<Response<Bod
             Ok(Response::from_parts(head, Body::from(body)))
         }
     }
+}
+
+/// Whether a request is signed with the key of this id. A call of STS with a token is not signed at all.
+fn signed_with(headers: &HeaderMap, key: &str) -> bool {
+    let signed = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    signed.is_none_or(|signed| signed.contains(&format!("Credential={key}/")))
 }
 
 /// The ARNs of the secrets whose values an answer holds.

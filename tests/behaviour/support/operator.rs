@@ -32,6 +32,8 @@ pub struct Setup {
     pub flags: Vec<String>,
     /// Further variables.
     pub variables: Vec<(String, String)>,
+    /// Variables of the test that it does not get.
+    pub without: Vec<&'static str>,
     /// When operators of this world were killed.
     pub kills: Kills,
 }
@@ -75,10 +77,11 @@ impl Operator {
             .env("POD_NAMESPACE", &setup.home)
             .env("POD_NAME", &setup.pod)
             .env("AWS_ENDPOINT_URL", &setup.aws_endpoint)
-            .envs(setup.variables.iter().cloned())
-            .stdin(Stdio::null())
-            .stdout(log("audit.jsonl"))
-            .stderr(log("operator.log"));
+            .envs(setup.variables.iter().cloned());
+        for name in &setup.without {
+            command.env_remove(name);
+        }
+        command.stdin(Stdio::null()).stdout(log("audit.jsonl")).stderr(log("operator.log"));
         Self { child: command.spawn().unwrap(), setup, address }
     }
 

@@ -148,6 +148,7 @@ impl World {
             log_level: "trace",
             flags: vec![],
             kills: self.kills.clone(),
+            without: vec![],
             variables: vec![("KUBECONFIG".to_owned(), self.kubeconfig.display().to_string())],
         }
     }
