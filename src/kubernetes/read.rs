@@ -123,7 +123,6 @@ impl<'de> Deserialize<'de> for DecodedValue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kube::core::PartialObjectMeta;
     use serde_json::json;
 
     #[test]

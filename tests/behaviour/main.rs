@@ -31,6 +31,7 @@ mod mark_copies;
 mod marks;
 mod memory;
 mod metadata;
+mod namespaces;
 mod overlap;
 mod publishing;
 mod repair;
