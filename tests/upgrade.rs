@@ -2,7 +2,12 @@
 //! objects of a newer release, and two releases side by side. The tests change the kinds for the whole cluster, so they
 //! run one after the other, and the API server that is stopped is one of its own.
 
-#![allow(clippy::too_many_lines, reason = "a test tells its story from start to end")]
+#![allow(
+    clippy::too_many_arguments,
+    clippy::too_many_lines,
+    reason = "a test tells its story from start to end, and IAM decides by as many inputs as it does"
+)]
+#![allow(clippy::needless_pass_by_value, reason = "it is given json! literals")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 #![allow(clippy::print_stdout, reason = "figures for those who read the output of a test")]
 

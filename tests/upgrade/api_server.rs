@@ -44,7 +44,8 @@ pub fn stop() -> Stopped {
     Stopped { folder, command }
 }
 
-/// Starts it again, and records it for the end of the cluster.
+/// Starts it again, and records it for the end of the cluster, which stops it.
+#[allow(clippy::zombie_processes, reason = "it outlives the test, and the cluster stops it")]
 pub fn start(stopped: Stopped) {
     let Stopped { folder, command } = stopped;
     let log = std::fs::File::options().append(true).open(folder.join("kube-apiserver.log")).unwrap();
