@@ -135,8 +135,8 @@ fn text(first: &str, lines: &[String]) -> String {
 }
 
 async fn exposition(State(shared): State<Shared>) -> impl IntoResponse {
-    for (kind, age) in shared.readiness.watches.ages() {
-        shared.metrics.watch_age(kind, age);
+    for (kind, namespace, age) in shared.readiness.watches.ages() {
+        shared.metrics.watch_age(kind, namespace, age);
     }
     match shared.metrics.encode() {
         Ok(text) => {

@@ -38,6 +38,12 @@ struct KindLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WatchLabels {
+    kind: &'static str,
+    namespace: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PolicyLabel {
     policy: &'static str,
 }
@@ -101,7 +107,7 @@ pub struct Metrics {
     rotation_next: Family<BindingLabels, Gauge>,
     rotation_times: Mutex<RotationTimes>,
     watch_errors: Family<KindLabel, Counter>,
-    watch_age: Family<KindLabel, Seconds>,
+    watch_age: Family<WatchLabels, Seconds>,
     propagation: Histogram,
     events: Family<ResultLabel, Counter>,
     events_last: Family<QueueLabels, Gauge>,
@@ -257,9 +263,9 @@ impl Metrics {
         }
     }
 
-    /// Sets how long ago the watches of a kind were last heard of.
-    pub fn watch_age(&self, kind: &'static str, age: Duration) {
-        self.watch_age.get_or_create(&KindLabel { kind }).set(age.as_secs_f64());
+    /// Sets how long ago the watch of a kind in a namespace (none = all) was last heard of.
+    pub fn watch_age(&self, kind: &'static str, namespace: String, age: Duration) {
+        self.watch_age.get_or_create(&WatchLabels { kind, namespace }).set(age.as_secs_f64());
     }
 
     /// Counts one failure of a watch.

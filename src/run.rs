@@ -146,8 +146,7 @@ impl Process {
 /// Puts the operator together, watches, and leads while it holds the lease.
 async fn work(args: &RunArgs, process: &Process, led: &AtomicBool) -> Result<(), RunError> {
     let Process { audit, client, home, metrics, readiness, .. } = process;
-    let first = args.watch_namespaces.first().map(String::as_str);
-    wait_for_kinds(client, first, |problem| readiness.waits_for(problem)).await;
+    wait_for_kinds(client, &args.watch_namespaces, |problem| readiness.waits_for(problem)).await;
     readiness.kinds_are_served();
     let key = fingerprint_key(client, home, &format!("{}-fingerprint-key", args.name)).await?;
     let aws = SecretsManager::from_environment(args.aws_region.clone(), client.clone(), metrics.clone()).await;

@@ -823,6 +823,14 @@ async fn the_holder_of_the_operators_token_can_do_what_the_operator_does_and_nob
     apply(&roles, &neighbours, RBAC, json!({"roleRef": role, "subjects": subjects})).await;
     let neighbour = installation.client("neighbour").await;
 
+    // The policies take hold one after the other.
+    eventually("all policies to stand", Duration::from_secs(60), || async {
+        for (what, _) in &refused_attempts(&owners) {
+            attempt(&operator, &world.namespace, what).await.err()?;
+        }
+        Some(())
+    })
+    .await;
     let mut wrong = Vec::new();
     for (number, (what, words)) in refused_attempts(&owners).iter().enumerate() {
         match attempt(&operator, &world.namespace, what).await {
@@ -874,6 +882,69 @@ async fn the_holder_of_the_operators_token_can_do_what_the_operator_does_and_nob
     }
     roles.delete(&neighbours, &DeleteParams::default()).await.unwrap();
     Api::<ClusterRole>::all(home.client.clone()).delete(&neighbours, &DeleteParams::default()).await.unwrap();
+    installation.end().await;
+    world.end_without_records().await;
+    home.end_without_records().await;
+}
+
+/// The entry of Bindery's field manager, as anybody can write it into the managed fields of what he may change.
+fn forged_entry() -> Value {
+    let fields = json!({"f:data": {"f:A": {}}});
+    json!({"metadata": {"managedFields": [{"manager": "bindery", "operation": "Apply", "apiVersion": "v1",
+        "fieldsType": "FieldsV1", "time": "2026-01-01T00:00:00Z", "fieldsV1": fields}]}})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_forges_the_entry_of_bindery_gains_nothing_beyond_what_he_may_do_himself() {
+    let (home, world) = (World::without_grant("forge-home").await, World::without_grant("forge").await);
+    let installation = Installation::fenced(&home).await;
+    let operator = installation.client("bindery").await;
+    // Somebody who may change Secrets in one namespace, and delete none.
+    let accounts: Api<ServiceAccount> = Api::namespaced(home.client.clone(), &home.namespace);
+    apply(&accounts, "editor", "v1", json!({})).await;
+    let verbs = json!(["get", "create", "update", "patch"]);
+    let rules = json!([{"apiGroups": [""], "resources": ["secrets"], "verbs": verbs}]);
+    let namespaced = |namespace: &str| -> Api<Role> { Api::namespaced(home.client.clone(), namespace) };
+    apply(&namespaced(&world.namespace), "editor", RBAC, json!({"rules": rules})).await;
+    let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "editor"});
+    let subjects = json!([{"kind": "ServiceAccount", "name": "editor", "namespace": home.namespace}]);
+    let roles: Api<RoleBinding> = Api::namespaced(home.client.clone(), &world.namespace);
+    apply(&roles, "editor", RBAC, json!({"roleRef": role, "subjects": subjects})).await;
+    let editor = installation.client("editor").await;
+    let make = async |of: &World, name: &str| {
+        let object = json!({"metadata": {"name": name}, "stringData": {"A": "a"}});
+        of.secrets().create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap()
+    };
+    for name in ["forged", "left", "collected"] {
+        make(&world, name).await;
+    }
+    let elsewhere = make(&home, "elsewhere").await;
+    let refused =
+        |result: Result<(), kube::Error>| matches!(result, Err(kube::Error::Api(status)) if status.code == 403);
+    let forge = |name: &'static str| Attempt::Change(name, forged_entry());
+
+    // Where he may not write he cannot forge it, nor can the thief of the operator's token, anywhere.
+    assert!(refused(attempt(&editor, &home.namespace, &forge("elsewhere")).await));
+    assert!(refused(attempt(&operator, &home.namespace, &forge("elsewhere")).await));
+    assert!(refused(attempt(&operator, &world.namespace, &forge("left")).await));
+    // What he forges it on, a thief of the token may change and delete then, and nothing else.
+    let secrets: Api<Secret> = Api::namespaced(editor.clone(), &world.namespace);
+    secrets.patch("forged", &PatchParams::default(), &Patch::Merge(&forged_entry())).await.unwrap();
+    attempt(&operator, &world.namespace, &Attempt::Delete("forged")).await.unwrap();
+    for name in ["left", "collected"] {
+        assert!(refused(attempt(&operator, &world.namespace, &Attempt::Delete(name)).await), "{name}");
+        assert!(refused(attempt(&operator, &world.namespace, &Attempt::Apply(name, marks("worker"))).await), "{name}");
+    }
+    assert!(refused(attempt(&operator, &home.namespace, &Attempt::Delete("elsewhere")).await));
+    // That is no more than he may do himself: he may not delete, but Kubernetes does it for who may change.
+    assert!(refused(attempt(&editor, &world.namespace, &Attempt::Delete("collected")).await));
+    let of_nobody = json!({"metadata": owned_by("v1", "ConfigMap", "nobody", "00000000-0000-0000-0000-000000000000")});
+    secrets.patch("collected", &PatchParams::default(), &Patch::Merge(&of_nobody)).await.unwrap();
+    eventually("Kubernetes to delete it", Duration::from_secs(60), || async {
+        world.secrets().get_opt("collected").await.unwrap().is_none().then_some(())
+    })
+    .await;
+    assert_eq!(home.secrets().get("elsewhere").await.unwrap(), elsewhere);
     installation.end().await;
     world.end_without_records().await;
     home.end_without_records().await;

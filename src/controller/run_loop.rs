@@ -129,7 +129,14 @@ fn forget_panicked(context: &Context, binding: &BindingName) {
 async fn is_complete(context: &Context) -> bool {
     // A binding decided on before the grants are known would be refused for a moment.
     let mut known = context.authorization.wait_until_ready().await;
-    known &= context.state.bindings.wait_until_ready().await;
+    let left = context.state.bindings.wait_until_ready().await;
+    known &= left.is_some();
+    for namespace in left.into_iter().flatten() {
+        tracing::warn!(
+            %namespace,
+            "the bindings of a namespace cannot be listed, so it is not served until they can; the others are served"
+        );
+    }
     // A target that is not known yet would be read by itself.
     let complete = context.state.targets.wait_until_complete(context.state.bindings.scopes().len());
     if timeout(TARGETS_TIMEOUT, complete).await.is_err() {

@@ -115,7 +115,8 @@ where
             Err(error) => {
                 context.metrics.watch_error(clock.kind());
                 clock.failed();
-                tracing::warn!(kind = %name, %error, "a watch failed and is taken up again");
+                let namespace = clock.namespace().unwrap_or_default();
+                tracing::warn!(kind = %name, %namespace, %error, "a watch failed and is taken up again");
             }
         }
     }

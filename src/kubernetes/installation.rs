@@ -1,12 +1,14 @@
 //! What the installation itself needs of the API server: its kinds, and the Secret of its fingerprint key.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::time::Duration;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ListParams, ObjectMeta, PostParams};
 use kube::{Api, Client};
+use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
@@ -24,41 +26,52 @@ const KINDS_PAUSE: Duration = Duration::from_secs(5);
 /// The longest pause for the key.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Waits until the API server serves the kinds and lets the operator read them. `tell` is told what it waits for.
-pub async fn wait_for_kinds(client: &Client, namespace: Option<&str>, tell: impl Fn(String)) {
-    let bindings: Api<BindingObject> = match namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    };
+/// Waits until the API server serves the kinds and lets the operator read them, the bindings in one of `namespaces` at
+/// least (none = all). `tell` is told what it waits for.
+pub async fn wait_for_kinds(client: &Client, namespaces: &[String], tell: impl Fn(String)) {
     let grants: Api<GrantObject> = Api::all(client.clone());
-    let one = ListParams::default().limit(1);
+    let bindings: Vec<Api<BindingObject>> = match namespaces {
+        [] => vec![Api::all(client.clone())],
+        some => some.iter().map(|namespace| Api::namespaced(client.clone(), namespace)).collect(),
+    };
     let mut pause = FIRST_PAUSE;
     loop {
-        let listed = timeout(REQUEST_TIMEOUT, async {
-            bindings.list(&one).await.map(|_| ())?;
-            grants.list(&one).await.map(|_| ())
-        });
-        let problem = match listed.await {
-            // An object that does not parse is the watch's concern; that it was served is what matters here.
-            Ok(Ok(()) | Err(kube::Error::SerdeError(_))) => return,
-            Ok(Err(kube::Error::Api(status))) if status.code == 404 => {
-                "the CustomResourceDefinitions of bindery.dev are missing; apply crds/".to_owned()
+        let mut problem = listed(&grants).await;
+        if problem.is_none() {
+            for bindings in &bindings {
+                problem = listed(bindings).await;
+                if problem.is_none() {
+                    return;
+                }
             }
-            Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
-                "the operator may not list secretbindings and secretgrants; apply its RBAC".to_owned()
-            }
-            Ok(Err(kube::Error::Api(status))) => {
-                format!("the list of secretbindings and secretgrants is answered {} {}", status.code, status.reason)
-            }
-            Ok(Err(error)) => format!("the API server does not answer: {error}"),
-            Err(_) => "the API server does not answer".to_owned(),
-        };
+        }
+        let problem = problem.unwrap_or_default();
         if pause == FIRST_PAUSE {
             tracing::warn!("{problem}; waiting");
         }
         tell(problem);
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(KINDS_PAUSE);
+    }
+}
+
+/// What keeps a kind from being listed; `None` where nothing does.
+async fn listed<K: Clone + DeserializeOwned + Debug>(api: &Api<K>) -> Option<String> {
+    let one = ListParams::default().limit(1);
+    match timeout(REQUEST_TIMEOUT, api.list(&one)).await {
+        // An object that does not parse is the watch's concern; that it was served is what matters here.
+        Ok(Ok(_) | Err(kube::Error::SerdeError(_))) => None,
+        Ok(Err(kube::Error::Api(status))) if status.code == 404 => {
+            Some("the CustomResourceDefinitions of bindery.dev are missing; apply crds/".to_owned())
+        }
+        Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
+            Some("the operator may not list secretbindings and secretgrants; apply its RBAC".to_owned())
+        }
+        Ok(Err(kube::Error::Api(status))) => {
+            Some(format!("the list of secretbindings and secretgrants is answered {} {}", status.code, status.reason))
+        }
+        Ok(Err(error)) => Some(format!("the API server does not answer: {error}")),
+        Err(_) => Some("the API server does not answer".to_owned()),
     }
 }
 

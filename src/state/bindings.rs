@@ -1,12 +1,20 @@
 //! The bindings as the watches show them, one store for each watched namespace.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures::future::ready;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
 use kube::ResourceExt as _;
 use kube::runtime::reflector::{ObjectRef, Store};
+use tokio::time::timeout;
 
 use crate::domain::name::BindingName;
 use crate::kubernetes::binding_object::BindingObject;
+
+/// So long the other namespaces are waited for once one is listed.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The part of the cluster that one set of watches covers.
 pub struct Scope {
@@ -73,13 +81,27 @@ impl Bindings {
         })
     }
 
-    /// Waits until all watches have listed their bindings. False where one never will.
-    pub async fn wait_until_ready(&self) -> bool {
-        let mut ready = true;
-        for scope in &self.0 {
-            ready &= scope.bindings.wait_until_ready().await.is_ok();
+    /// Waits until all watches have listed their bindings, or for [`PATIENCE`] once one has: a namespace that cannot be
+    /// listed keeps no other from being served. Answers the namespaces that are left; `None` where no watch ever lists.
+    pub async fn wait_until_ready(&self) -> Option<Vec<&str>> {
+        let stores = self.0.iter().map(|scope| &scope.bindings);
+        let mut waiting: FuturesUnordered<_> =
+            stores.map(|store| store.wait_until_ready().map(|ready| ready.is_ok())).collect();
+        let first = waiting.by_ref().any(ready).await;
+        if !first {
+            return None;
         }
-        ready
+        // Who is late joins when it is listed.
+        let _ = timeout(PATIENCE, waiting.collect::<Vec<bool>>()).await;
+        let left = self.0.iter().filter(|scope| !scope.is_listed());
+        Some(left.filter_map(|scope| scope.namespace.as_deref()).collect())
+    }
+}
+
+impl Scope {
+    /// Whether its bindings were listed.
+    fn is_listed(&self) -> bool {
+        self.bindings.wait_until_ready().now_or_never().is_some()
     }
 }
 
@@ -87,4 +109,28 @@ impl Bindings {
 #[must_use]
 pub fn name_of(binding: &BindingObject) -> BindingName {
     BindingName::new(&binding.namespace().unwrap_or_default(), &binding.name_any())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::runtime::reflector::store;
+    use kube::runtime::watcher::Event;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_namespace_that_is_not_listed_is_named_and_keeps_no_other_waiting() {
+        let (mut writers, mut scopes) = (Vec::new(), Vec::new());
+        for name in ["a", "b", "c"] {
+            let (bindings, writer) = store();
+            writers.push(writer);
+            scopes.push(Scope { namespace: Some(name.to_owned()), bindings });
+        }
+        let bindings = Bindings::new(scopes);
+        assert!(timeout(PATIENCE * 10, bindings.wait_until_ready()).await.is_err(), "nothing is known");
+        for (writer, left) in [(1, vec!["a", "c"]), (0, vec!["c"]), (2, vec![])] {
+            writers[writer].apply_watcher_event(&Event::Init);
+            writers[writer].apply_watcher_event(&Event::InitDone);
+            assert_eq!(bindings.wait_until_ready().await, Some(left));
+        }
+    }
 }

@@ -50,6 +50,12 @@ impl WatchClock {
         self.health.lock().get(self.index).map_or("", |watch| watch.kind)
     }
 
+    /// The namespace that is watched; `None` = all.
+    #[must_use]
+    pub fn namespace(&self) -> Option<String> {
+        self.health.lock().get(self.index).and_then(|watch| watch.namespace.clone())
+    }
+
     fn update(&self, update: impl FnOnce(&mut WatchState)) {
         if let Some(watch) = self.health.lock().get_mut(self.index) {
             update(watch);
@@ -76,15 +82,17 @@ impl WatchState {
         self.heard.elapsed()
     }
 
-    /// Whether nothing can be decided without it. Without the right to watch namespaces, grants by name still work.
-    fn is_required(&self) -> bool {
-        self.listed || self.kind != "Namespace"
+    /// Whether nothing can be decided without it. Without the right to watch namespaces, grants by name still work. One
+    /// of several namespaces that was never listed is not served, and the others are.
+    fn is_required(&self, all: &[Self]) -> bool {
+        let spared = |other: &Self| other.listed && other.kind == self.kind;
+        self.listed || (self.kind != "Namespace" && (self.namespace.is_none() || !all.iter().any(spared)))
     }
 
     /// Whether what it shows may have been revoked. Of published Secrets nothing is revoked.
-    fn is_blind(&self) -> bool {
+    fn is_blind(&self, all: &[Self]) -> bool {
         let bound = if self.listed { BLIND_AFTER } else { FIRST_LIST };
-        self.kind != "Secret" && self.is_required() && self.age() > bound
+        self.kind != "Secret" && self.is_required(all) && self.age() > bound
     }
 }
 
@@ -95,9 +103,11 @@ impl fmt::Display for WatchState {
             write!(f, " in {namespace}")?;
         }
         match self.failing_since {
-            Some(since) => write!(f, " fails since {} s", since.elapsed().as_secs()),
-            None => write!(f, " was last heard of {} s ago", self.age().as_secs()),
+            Some(since) => write!(f, " fails since {} s", since.elapsed().as_secs())?,
+            None => write!(f, " was last heard of {} s ago", self.age().as_secs())?,
         }
+        let unserved = !self.listed && self.failing_since.is_some() && self.kind == "SecretBinding";
+        f.write_str(if unserved { ", so what it would show is not served" } else { "" })
     }
 }
 
@@ -120,24 +130,19 @@ impl WatchHealth {
         told.map(ToString::to_string).collect()
     }
 
-    /// How long ago the watches of each kind were last heard of; of several of one kind the longest.
+    /// How long ago each watch was last heard of, by kind and namespace; none = all namespaces.
     #[must_use]
-    pub fn ages(&self) -> Vec<(&'static str, Duration)> {
-        let mut ages: Vec<(&'static str, Duration)> = Vec::new();
-        for watch in self.lock().iter() {
-            match ages.iter_mut().find(|(kind, _)| *kind == watch.kind) {
-                Some((_, age)) => *age = watch.age().max(*age),
-                None => ages.push((watch.kind, watch.age())),
-            }
-        }
-        ages
+    pub fn ages(&self) -> Vec<(&'static str, String, Duration)> {
+        let watches = self.lock();
+        watches.iter().map(|watch| (watch.kind, watch.namespace.clone().unwrap_or_default(), watch.age())).collect()
     }
 
     /// The watch of grants, bindings or namespaces that was not heard of for so long that this process may serve what
     /// was revoked.
     #[must_use]
     pub fn blind(&self) -> Option<String> {
-        self.lock().iter().find(|watch| watch.is_blind()).map(ToString::to_string)
+        let watches = self.lock();
+        watches.iter().find(|watch| watch.is_blind(&watches)).map(ToString::to_string)
     }
 
     /// Waits until this process is blind. Answers what it does not see.
@@ -153,7 +158,8 @@ impl WatchHealth {
     /// Whether a watch was not heard of for so long that a new process may do better.
     #[must_use]
     pub fn is_wedged(&self) -> bool {
-        self.lock().iter().any(|watch| watch.is_required() && watch.age() > UNHEALTHY_AFTER)
+        let watches = self.lock();
+        watches.iter().any(|watch| watch.is_required(&watches) && watch.age() > UNHEALTHY_AFTER)
     }
 }
 
@@ -194,7 +200,8 @@ mod tests {
         clocks[0].heard();
         let line = "the watch of SecretGrant in b was last heard of 56 s ago";
         assert_eq!((health.blind(), health.lines()), (Some(line.to_owned()), vec![line.to_owned()]));
-        assert_eq!(health.ages(), [("SecretGrant", Duration::from_secs(56))]);
+        let age = |namespace: &str, seconds| ("SecretGrant", namespace.to_owned(), Duration::from_secs(seconds));
+        assert_eq!(health.ages(), [age("a", 0), age("b", 56)]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -215,5 +222,27 @@ mod tests {
         pass(56).await;
         clocks[0].heard();
         assert_eq!(health.blind().as_deref(), Some("the watch of Namespace was last heard of 56 s ago"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_of_several_namespaces_that_is_never_listed_is_told_and_ends_nothing() {
+        let health = Arc::new(WatchHealth::default());
+        let clocks = ["a", "b"].map(|name| WatchClock::new(&health, "SecretBinding", Some(name.to_owned())));
+        for _ in 0..30 {
+            pass(30).await;
+            clocks[0].heard();
+            clocks[1].failed();
+        }
+        assert!(health.blind().is_none() && !health.is_wedged());
+        let line = "the watch of SecretBinding in b fails since 870 s, so what it would show is not served";
+        pass(0).await;
+        assert_eq!(health.lines(), [line]);
+        clocks[1].heard();
+        for _ in 0..30 {
+            pass(30).await;
+            clocks[0].heard();
+            clocks[1].failed();
+        }
+        assert!(health.blind().is_some() && health.is_wedged(), "what was served may be revoked");
     }
 }

@@ -32,6 +32,7 @@ mod marks;
 mod memory;
 mod messages;
 mod metadata;
+mod namespaces;
 mod overlap;
 mod publishing;
 mod repair;

@@ -27,22 +27,33 @@ fn spec(world: &World, target: &str) -> Value {
 
 /// Another namespace in which the operator of the world has the same rights.
 async fn other_namespace(world: &World) -> String {
+    let name = bare_namespace(world).await;
+    copy_rights(world, &name).await;
+    name
+}
+
+/// Another namespace in which the operator of the world has no rights.
+pub async fn bare_namespace(world: &World) -> String {
     let name = format!("{}-b", world.namespace);
     let metadata = ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() };
     let namespace = Namespace { metadata, ..Namespace::default() };
     Api::all(world.client.clone()).create(&PostParams::default(), &namespace).await.unwrap();
+    name
+}
+
+/// Gives the operator of the world the rights that it has there in another namespace too.
+pub async fn copy_rights(world: &World, name: &str) {
     let bare = |metadata: &ObjectMeta| ObjectMeta { name: metadata.name.clone(), ..ObjectMeta::default() };
     let roles: Api<Role> = Api::namespaced(world.client.clone(), &world.namespace);
     for role in roles.list(&ListParams::default()).await.unwrap() {
         let copy = Role { metadata: bare(&role.metadata), ..role };
-        Api::namespaced(world.client.clone(), &name).create(&PostParams::default(), &copy).await.unwrap();
+        Api::namespaced(world.client.clone(), name).create(&PostParams::default(), &copy).await.unwrap();
     }
     let bound: Api<RoleBinding> = Api::namespaced(world.client.clone(), &world.namespace);
     for binding in bound.list(&ListParams::default()).await.unwrap() {
         let copy = RoleBinding { metadata: bare(&binding.metadata), ..binding };
-        Api::namespaced(world.client.clone(), &name).create(&PostParams::default(), &copy).await.unwrap();
+        Api::namespaced(world.client.clone(), name).create(&PostParams::default(), &copy).await.unwrap();
     }
-    name
 }
 
 /// An entry of the field manager, as an apply of other keys leaves it.
@@ -220,5 +231,70 @@ async fn a_secret_that_somebody_applies_as_bindery_under_an_earlier_name_is_not_
     })
     .await;
     assert_eq!(world.secrets().get("first").await.unwrap(), theirs);
+    world.end().await;
+}
+
+/// A copy as `kubectl get -o yaml | kubectl create -f -` makes it, with a key of somebody.
+async fn kubectl_copy(secrets: &Api<Secret>, name: &str, published: &Secret) -> Secret {
+    let metadata = json!({"labels": published.metadata.labels, "annotations": published.metadata.annotations,
+        "ownerReferences": published.metadata.owner_references});
+    copy(secrets, name, &metadata, published).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_was_copied_to_where_a_binding_of_its_name_is_made_later_keeps_its_keys_until_somebody_consents()
+{
+    let world = World::new("copied-to").await;
+    let other = other_namespace(&world).await;
+    world.put("app", &payload(1)).await;
+    let mut setup = world.setup();
+    setup.namespaces.push(other.clone());
+    let _operator = Operator::start(Setup { log_level: "info", ..setup });
+    let grant = json!({"namespaces": {"names": [world.namespace, other]}, "secrets": [{"name": world.secret_id("app")}],
+        "aws": {"region": "eu-west-1"}});
+    world.grant_with(&world.namespace, grant).await;
+    let mut retained = spec(&world, "app");
+    retained["target"]["deletionPolicy"] = json!("Retain");
+    world.bind("app", retained.clone()).await;
+    world.wait_ready("app").await;
+    let published = world.secrets().get("app").await.unwrap();
+
+    // In another namespace, whose binding of the same name publishes a part of the keys.
+    let there: Api<Secret> = Api::namespaced(world.client.clone(), &other);
+    let bindings: Api<SecretBinding> = Api::namespaced(world.client.clone(), &other);
+    let theirs = kubectl_copy(&there, "app", &published).await;
+    let source = json!({"key": "B", "from": {"secret": world.secret_id("app"), "key": "B"}});
+    let part = json!({"refreshInterval": "10s", "data": [source], "target": {"deletionPolicy": "Retain"}});
+    let object = json!({"apiVersion": "bindery.dev/v1alpha1", "kind": "SecretBinding", "metadata": {"name": "app"}, "spec": part});
+    bindings.patch("app", &PatchParams::apply("test").force(), &Patch::Apply(&object)).await.unwrap();
+    let told = async |bindings: &Api<SecretBinding>, expected: &str| {
+        let what = format!("the copy to be told of: {expected}");
+        eventually(&what, LIMIT, || async {
+            let conditions = bindings.get("app").await.unwrap().status?.conditions;
+            let applied = conditions.into_iter().find(|condition| condition.type_ == "Applied")?;
+            applied.message.contains(expected).then_some(())
+        })
+        .await;
+    };
+    told(&bindings, "was made for another Secret, from which it was copied").await;
+    assert_eq!(there.get("app").await.unwrap(), theirs);
+
+    // Here, under another name, to which the binding is renamed.
+    let backup = kubectl_copy(&world.secrets(), "app-backup", &published).await;
+    let mut renamed = retained;
+    renamed["target"]["name"] = json!("app-backup");
+    world.bind("app", renamed).await;
+    told(&world.bindings(), "was made for another Secret, from which it was copied").await;
+    assert_eq!(world.secrets().get("app-backup").await.unwrap(), backup);
+    assert_eq!(world.secrets().get("app").await.unwrap().data, published.data, "nothing of Bindery's is lost");
+
+    // Who consents gets what the binding publishes, and keeps the rest.
+    let unmark = json!({"metadata": {"annotations": {"bindery.dev/inputs": null}}});
+    there.patch("app", &PatchParams::default(), &Patch::Merge(&unmark)).await.unwrap();
+    told(&bindings, "it also holds A, MINE, which Bindery did not publish").await;
+    let after = there.get("app").await.unwrap();
+    assert_eq!((after.data, after.metadata.uid), (theirs.data, theirs.metadata.uid));
+    let namespaces: Api<Namespace> = Api::all(world.client.clone());
+    namespaces.delete(&other, &DeleteParams::background()).await.unwrap();
     world.end().await;
 }

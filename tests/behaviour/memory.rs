@@ -40,11 +40,17 @@ where
         let object = make(number);
         let request = list.create(&PostParams::default(), object.to_string().into_bytes()).unwrap();
         async move {
-            match world.client.request_text(request).await {
-                Ok(_) => {}
-                // The client asks again where the API server is too slow.
-                Err(kube::Error::Api(status)) if status.code == 409 => {}
-                Err(error) => panic!("number {number} of {}: {error}", object["kind"]),
+            for tries in 0.. {
+                match world.client.request_text(request.clone()).await {
+                    Ok(_) => return,
+                    // It was asked for before.
+                    Err(kube::Error::Api(status)) if status.code == 409 => return,
+                    // So much is more than the store of the API server writes in time.
+                    Err(kube::Error::Api(status)) if status.code >= 500 && tries < 10 => {
+                        tokio::time::sleep(Duration::from_secs(2)).await;
+                    }
+                    Err(error) => panic!("number {number} of {}: {error}", object["kind"]),
+                }
             }
         }
     });

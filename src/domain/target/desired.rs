@@ -9,7 +9,7 @@ use crate::api::{ANNOTATION_BINDING, ANNOTATION_INPUTS, DeletionPolicy, LABEL_MA
 use crate::domain::binding::Binding;
 use crate::domain::fingerprint::FingerprintKey;
 use crate::domain::render::key::TargetKey;
-use crate::domain::target::mark::{fields_digest, mark};
+use crate::domain::target::mark::{fields_digest, mark, place_digest};
 use crate::domain::target::record::data_digest;
 use crate::domain::value::Value;
 
@@ -57,8 +57,7 @@ impl Desired {
             owner: (target.deletion_policy == DeletionPolicy::Delete).then(|| owner_reference(binding)),
             data,
         };
-        let mark = mark(inputs, &fields_digest(&desired.fields(), key));
-        desired.annotations.insert(ANNOTATION_INPUTS.to_owned(), mark);
+        desired.sign(inputs, key);
         desired
     }
 
@@ -66,9 +65,14 @@ impl Desired {
     #[must_use]
     pub fn without_owner(mut self, inputs: &str, key: &FingerprintKey) -> Self {
         self.owner = None;
-        let mark = mark(inputs, &fields_digest(&self.fields(), key));
-        self.annotations.insert(ANNOTATION_INPUTS.to_owned(), mark);
+        self.sign(inputs, key);
         self
+    }
+
+    fn sign(&mut self, inputs: &str, key: &FingerprintKey) {
+        let place = place_digest((&self.namespace, &self.name), key);
+        let mark = mark(&place, inputs, &fields_digest(&self.fields(), key));
+        self.annotations.insert(ANNOTATION_INPUTS.to_owned(), mark);
     }
 
     /// The digest of the data.

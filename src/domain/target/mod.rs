@@ -23,6 +23,7 @@ pub mod withdrawal;
 
 pub use crate::domain::target::desired::{Desired, owner_reference};
 pub use crate::domain::target::error::TargetError;
+pub use crate::domain::target::mark::MarkPlace;
 pub use crate::domain::target::meta::SecretMeta;
 pub use crate::domain::target::observed::{Comparison, ObservedSecret, ObservedTarget, compare, is_intact, owned_keys};
 pub use crate::domain::target::ownership::{TargetState, judge};

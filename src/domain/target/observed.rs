@@ -10,7 +10,7 @@ use crate::api::{
     FIELD_MANAGER,
 };
 use crate::domain::fingerprint::FingerprintKey;
-use crate::domain::target::mark::{fields_digest, mark};
+use crate::domain::target::mark::{MarkPlace, fields_digest, fields_of, is_of, place_of};
 use crate::domain::target::meta::SecretMeta;
 use crate::domain::target::risky::is_risky;
 
@@ -66,6 +66,8 @@ pub struct ObservedSecret {
     pub binding: Option<String>,
     /// The binding that may adopt it.
     pub adopt_by: Option<String>,
+    /// For which Secret its mark was made.
+    pub place: MarkPlace,
     /// Whether it is being deleted.
     pub ends: bool,
 }
@@ -76,7 +78,9 @@ impl ObservedSecret {
     pub fn new(meta: &SecretMeta, key: &FingerprintKey) -> Self {
         let owner = meta.owner_references().iter().find(|owner| owner.controller == Some(true));
         let annotation = |name: &str| kept(meta, name, MAX_TEXT).map(str::to_owned);
+        let (namespace, name) = (meta.namespace().unwrap_or_default(), meta.name_any());
         Self {
+            place: place_of(kept(meta, ANNOTATION_INPUTS, MAX_TEXT), (&namespace, &name), key),
             observed: observe(meta, key),
             owner: owner.cloned().map(Box::new),
             binding: annotation(ANNOTATION_BINDING),
@@ -195,7 +199,7 @@ pub enum Comparison {
 pub fn compare(observed: &ObservedTarget, inputs: &str) -> Comparison {
     if !is_intact(observed) {
         Comparison::Drifted
-    } else if observed.mark.as_deref() == Some(&mark(inputs, &observed.fields)) {
+    } else if observed.mark.as_deref().is_some_and(|mark| is_of(mark, inputs, &observed.fields)) {
         Comparison::Current
     } else {
         Comparison::Outdated
@@ -205,5 +209,5 @@ pub fn compare(observed: &ObservedTarget, inputs: &str) -> Comparison {
 /// Whether Bindery still owns each field that it published.
 #[must_use]
 pub fn is_intact(observed: &ObservedTarget) -> bool {
-    observed.mark.as_deref().and_then(|mark| mark.rsplit(':').next()) == Some(&observed.fields)
+    observed.mark.as_deref().and_then(fields_of) == Some(&observed.fields)
 }

@@ -12,14 +12,14 @@ use serde_json::{Map, Value as Json, json};
 use crate::api::{ANNOTATION_INPUTS, FIELD_MANAGER, GROUP, SecretBindingStatus};
 use crate::domain::fingerprint::FingerprintKey;
 use crate::domain::target::desired::Desired;
-use crate::domain::target::mark::fields_digest;
+use crate::domain::target::mark::{MarkPlace, fields_digest, fields_of, place_of};
 use crate::domain::target::meta::SecretMeta;
 use crate::domain::target::record::data_digest;
 use crate::domain::value::Value;
 
 /// The keys of a Secret that are proven to be published by Bindery: all of them, or at least those that it still
 /// publishes. The proof is a keyed digest, of the data in the status or of the fields in the annotation
-/// `bindery.dev/inputs`. Empty where neither proves anything.
+/// `bindery.dev/inputs`, where that was made for this Secret and no other. Empty where neither proves anything.
 #[must_use]
 pub fn proven_keys(
     status: &SecretBindingStatus,
@@ -31,12 +31,14 @@ pub fn proven_keys(
     let all: BTreeSet<String> = data.keys().cloned().collect();
     let wanted: BTreeSet<String> =
         all.iter().filter(|key| desired.data.keys().any(|wanted| wanted.as_str() == **key)).cloned().collect();
+    let place = (&*desired.namespace, &*desired.name);
     let recorded = status.target.as_ref().filter(|record| record.name == desired.name);
     let by_data = |keys: &BTreeSet<String>| {
         let data = data.iter().filter(|(key, _)| keys.contains(*key)).map(|(key, value)| (key.as_str(), value));
-        recorded.is_some_and(|record| record.digest == data_digest((&desired.namespace, &desired.name), data, key))
+        recorded.is_some_and(|record| record.digest == data_digest(place, data, key))
     };
-    let mark = meta.annotations().get(ANNOTATION_INPUTS).and_then(|mark| mark.rsplit(':').next());
+    let mark = meta.annotations().get(ANNOTATION_INPUTS).map(String::as_str);
+    let mark = mark.filter(|mark| place_of(Some(mark), place, key) == MarkPlace::Here).and_then(fields_of);
     let by_fields = |keys: &BTreeSet<String>| mark == Some(&fields_digest(&published_fields(desired, meta, keys), key));
     [all, wanted].into_iter().find(|keys| by_data(keys) || by_fields(keys)).unwrap_or_default()
 }

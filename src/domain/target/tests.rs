@@ -32,6 +32,10 @@ fn meta(metadata: serde_json::Value) -> ObservedSecret {
 }
 
 fn observed(metadata: &serde_json::Value, key: &FingerprintKey) -> ObservedSecret {
+    let (mut metadata, at) = (metadata.clone(), simple());
+    for (field, value) in [("namespace", at.namespace), ("name", at.target.name)] {
+        metadata.as_object_mut().unwrap().entry(field).or_insert(value.into());
+    }
     let meta = serde_json::from_value(json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata}));
     ObservedSecret::new(&meta.unwrap(), key)
 }
@@ -86,6 +90,7 @@ fn adopting_needs_the_consent_of_both_sides() {
     }
 }
 
+/// The metadata of a Secret as published.
 fn published(desired: &Desired) -> serde_json::Value {
     let set = |keys: Vec<String>| -> serde_json::Value {
         keys.into_iter().map(|key| (format!("f:{key}"), json!({}))).collect::<serde_json::Map<_, _>>().into()
@@ -145,4 +150,39 @@ fn the_number_of_keys_and_the_last_other_writer_are_read_from_metadata() {
     let TargetState::Owned(observed) = judge(&simple(), Some(&meta(metadata)), false) else { panic!() };
     assert_eq!(observed.keys, 2);
     assert_eq!(observed.other_manager.as_deref(), Some("kubectl-edit"));
+}
+
+#[test]
+fn the_mark_of_another_secret_is_no_claim_until_somebody_consents() {
+    let marked = |name: &str, namespace: &str, adopt_by: Option<&str>| {
+        let mut metadata = json!({"name": name, "namespace": namespace, "annotations": desired().annotations});
+        if let Some(binding) = adopt_by {
+            metadata["annotations"]["bindery.dev/adopt-by"] = json!(binding);
+        }
+        metadata
+    };
+    let asks = binding(json!({"dataFrom": [{"secret": "a"}], "target": {"adopt": true, "deletionPolicy": "Retain"}}));
+    let plain = simple();
+    let (name, namespace) = (&*plain.target.name, &*plain.namespace);
+    let state = |binding: &Binding, metadata, published| judge(binding, Some(&meta(metadata)), published);
+    assert!(matches!(state(&plain, marked(name, namespace, None), false), TargetState::Owned(_)));
+    for (there, of) in [("other", namespace), (name, "elsewhere")] {
+        assert!(matches!(state(&plain, marked(there, of, None), false), TargetState::Foreign(_)), "{there} {of}");
+        assert!(matches!(state(&asks, marked(there, of, None), false), TargetState::Foreign(_)));
+        assert!(matches!(state(&asks, marked(there, of, Some("worker")), false), TargetState::Adoptable(_)));
+        assert!(matches!(state(&plain, marked(there, of, None), true), TargetState::Owned(_)), "it is on record");
+        let mut owned = marked(there, of, None);
+        owned["ownerReferences"] = owner("SecretBinding", "worker", "uid-1", true);
+        assert!(matches!(state(&plain, owned, false), TargetState::Foreign(_)), "a copied owner reference");
+    }
+    // A mark of an older release does not say where it was made.
+    let mut old = marked("other", "elsewhere", None);
+    let mark = old["annotations"]["bindery.dev/inputs"].as_str().unwrap().to_owned();
+    let old_mark = format!("v1:{}", mark.splitn(3, ':').nth(2).unwrap());
+    old["annotations"]["bindery.dev/inputs"] = json!(old_mark);
+    assert!(matches!(state(&plain, old, false), TargetState::Owned(_)));
+    let mut metadata = published(&desired());
+    metadata["annotations"]["bindery.dev/inputs"] = json!(old_mark);
+    let TargetState::Owned(observed) = state(&plain, metadata, false) else { panic!() };
+    assert_eq!(compare(&observed, "inputs"), Comparison::Current, "nothing is written again for it");
 }
