@@ -39,6 +39,11 @@ pub enum RunError {
     /// The variable by which the SDK logs values.
     #[error("LOG_SENSITIVE_BODIES is set, which makes the AWS SDK log secret values; unset it")]
     SensitiveBodies,
+    /// A variable of the AWS SDK that it takes, and fails of at each call.
+    #[error(
+        "the variable {0} is no URL such as https://vpce-1.secretsmanager.eu-west-1.vpce.amazonaws.com; correct it, or unset it"
+    )]
+    Endpoint(&'static str),
     /// The audit log.
     #[error("the audit log cannot be opened: {0}; correct --audit-log or the permissions of its folder")]
     Audit(#[source] std::io::Error),
@@ -69,6 +74,9 @@ pub enum RunError {
 pub fn run(args: &RunArgs) -> Result<(), RunError> {
     if std::env::var_os("LOG_SENSITIVE_BODIES").is_some() {
         return Err(RunError::SensitiveBodies);
+    }
+    if let Some(name) = wrong_endpoint(|name| std::env::var(name).ok()) {
+        return Err(RunError::Endpoint(name));
     }
     telemetry::start(args.log_format, args.log_level);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(RunError::Runtime)?;
@@ -150,7 +158,7 @@ async fn work(args: &RunArgs, process: &Process, led: &AtomicBool) -> Result<(),
     wait_for_kinds(client, first, |problem| readiness.waits_for(problem)).await;
     readiness.kinds_are_served();
     let key = fingerprint_key(client, home, &format!("{}-fingerprint-key", args.name)).await?;
-    let aws = SecretsManager::from_environment(args.aws_region.clone(), client.clone(), metrics.clone()).await;
+    let aws = SecretsManager::from_environment(args.region(), client.clone(), metrics.clone()).await;
     let (identity, region) = (identity(), aws.default_region().map(str::to_owned));
     let settings = Arc::new(args.settings(region.clone(), identity.clone()));
     let queues = args.events_queue_urls.iter().map(|url| aws.event_consumer(url, readiness.queues.clone()));
@@ -251,4 +259,36 @@ fn identity() -> String {
         let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "bindery".to_owned());
         format!("{host}-{:08x}", fastrand::u32(..))
     })
+}
+
+/// The first variable with an endpoint that is none: the AWS SDK takes it and panics at each call.
+fn wrong_endpoint(variable: impl Fn(&str) -> Option<String>) -> Option<&'static str> {
+    const NAMES: [&str; 4] =
+        ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SECRETS_MANAGER", "AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL_SQS"];
+    let is_url = |url: &str| {
+        let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+        rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/') && !rest.contains(char::is_whitespace))
+    };
+    NAMES.into_iter().find(|name| variable(name).is_some_and(|url| !is_url(&url)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_that_is_no_url_is_named() {
+        for (url, found) in [
+            (None, None),
+            (Some("https://vpce-1.example.com"), None),
+            (Some("http://127.0.0.1:4566/"), None),
+            (Some(""), Some("AWS_ENDPOINT_URL_STS")),
+            (Some("localhost:4566"), Some("AWS_ENDPOINT_URL_STS")),
+            (Some("https:///x"), Some("AWS_ENDPOINT_URL_STS")),
+            (Some("https://a\n"), Some("AWS_ENDPOINT_URL_STS")),
+        ] {
+            let variable = |name: &str| url.filter(|_| name == "AWS_ENDPOINT_URL_STS").map(str::to_owned);
+            assert_eq!(wrong_endpoint(variable), found, "{url:?}");
+        }
+    }
 }

@@ -78,7 +78,9 @@ fn unanswered() -> String {
         Some(format!("the endpoint {} of {name}", url.escape_default()))
     });
     let endpoint = endpoint.unwrap_or_else(|| "the endpoint of Secrets Manager".to_owned());
-    format!("no answer came from {endpoint}: if it lasts, look at DNS, route, proxy, TLS and the VPC endpoint")
+    format!(
+        "no answer came from {endpoint}: if it lasts, look at the name of the region, DNS, route, proxy, TLS and the VPC endpoint"
+    )
 }
 
 /// The principal that STS refused to let assume a role, from deep in the chain of causes.

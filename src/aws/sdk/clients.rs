@@ -89,6 +89,11 @@ impl SdkClients {
             loader = loader.region(Region::new(region));
         }
         let config = loader.load().await;
+        // A variable that is set and empty names no region.
+        let config = match config.region() {
+            Some(region) if region.as_ref().trim().is_empty() => config.into_builder().region(None).build(),
+            _ => config,
+        };
         let config = match config.credentials_provider() {
             Some(chain) => {
                 let own = OwnCredentials::new(chain);
