@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use crate::aws::own_credentials::signs::region_fault;
 use crate::aws::rate_limit::Rates;
 use crate::domain::duration::Span;
 use crate::domain::target::metadata::MetadataPattern;
@@ -25,7 +26,7 @@ pub struct RunArgs {
     pub concurrency: u16,
 
     /// Watch only this namespace (repeatable; with none, all)
-    #[arg(long = "watch-namespace", env = "BINDERY_WATCH_NAMESPACE", value_delimiter = ',')]
+    #[arg(long = "watch-namespace", env = "BINDERY_WATCH_NAMESPACE", value_delimiter = ',', value_parser = namespace)]
     pub watch_namespaces: Vec<String>,
 
     /// Take events of Secrets Manager from this SQS queue (repeatable; one queue for each installation, region and
@@ -34,7 +35,7 @@ pub struct RunArgs {
     pub events_queue_urls: Vec<String>,
 
     /// The AWS region where a grant names none (default: as the AWS SDK finds it)
-    #[arg(long, env = "BINDERY_AWS_REGION")]
+    #[arg(long, env = "BINDERY_AWS_REGION", value_parser = region)]
     pub aws_region: Option<String>,
 
     /// How many values are read, or secrets described, a second at most, for each AWS account and region
@@ -150,6 +151,12 @@ impl RunArgs {
         }
     }
 
+    /// The region of the flag, unless it is empty.
+    #[must_use]
+    pub fn region(&self) -> Option<String> {
+        self.aws_region.clone().filter(|region| !region.is_empty())
+    }
+
     /// The settings that the flags give, with what only the environment tells.
     #[must_use]
     pub fn settings(&self, region: Option<String>, identity: String) -> Settings {
@@ -197,6 +204,25 @@ impl FromStr for AuditTarget {
     }
 }
 
+/// A region as the CRD of grants takes it, or none.
+fn region(text: &str) -> Result<String, String> {
+    if text.is_empty() || region_fault(text).is_none() {
+        Ok(text.to_owned())
+    } else {
+        Err("give the region as AWS writes it, such as eu-west-1".to_owned())
+    }
+}
+
+fn namespace(text: &str) -> Result<String, String> {
+    let is_part = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let valid = !text.is_empty() && text.len() <= 63 && text.bytes().all(is_part);
+    if valid && !text.starts_with('-') && !text.ends_with('-') {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("{text:?} is no name of a namespace; separate several by a comma alone"))
+    }
+}
+
 fn queue_url(text: &str) -> Result<String, String> {
     let valid = (text.starts_with("https://") || text.starts_with("http://")) && text.matches('/').count() >= 4;
     if valid {
@@ -221,4 +247,41 @@ fn interval(text: &str) -> Result<Duration, String> {
         return Err("must be 0s (never by the clock) or at least 10s".to_owned());
     }
     Ok(interval)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: RunArgs,
+    }
+
+    fn parsed(flag: &str) -> Result<RunArgs, String> {
+        Line::try_parse_from(["bindery", flag]).map(|line| line.args).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_region_that_cannot_be_is_refused_and_an_empty_one_is_none() {
+        assert_eq!(parsed("--aws-region=eu-west-1").unwrap().region().as_deref(), Some("eu-west-1"));
+        assert_eq!(parsed("--aws-region=us-gov-east-1").unwrap().region().as_deref(), Some("us-gov-east-1"));
+        assert_eq!(parsed("--aws-region=").unwrap().region(), None);
+        for wrong in ["eu-west1", "eu-west-1a", "EU-WEST-1", "eu-west-1\n", "Ireland"] {
+            let refusal = parsed(&format!("--aws-region={wrong}")).unwrap_err();
+            assert!(refusal.contains("give the region as AWS writes it, such as eu-west-1"), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_no_namespace_has_is_refused() {
+        assert_eq!(parsed("--watch-namespace=a,b-1").unwrap().watch_namespaces, ["a", "b-1"]);
+        for wrong in ["My_NS", "a, b", "a,", "-a"] {
+            let refusal = parsed(&format!("--watch-namespace={wrong}")).unwrap_err();
+            assert!(refusal.contains("is no name of a namespace"), "{refusal}");
+        }
+    }
 }

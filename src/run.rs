@@ -149,7 +149,7 @@ async fn work(args: &RunArgs, process: &Process, led: &AtomicBool) -> Result<(),
     wait_for_kinds(client, &args.watch_namespaces, |problem| readiness.waits_for(problem)).await;
     readiness.kinds_are_served();
     let key = fingerprint_key(client, home, &format!("{}-fingerprint-key", args.name)).await?;
-    let aws = SecretsManager::from_environment(args.aws_region.clone(), client.clone(), metrics.clone()).await;
+    let aws = SecretsManager::from_environment(args.region(), client.clone(), metrics.clone()).await;
     let (identity, region) = (identity(), aws.default_region().map(str::to_owned));
     let settings = Arc::new(args.settings(region.clone(), identity.clone()));
     let queues = args.events_queue_urls.iter().map(|url| aws.event_consumer(url, readiness.queues.clone()));

@@ -186,6 +186,7 @@ fn metadata(key: &str, needs_flag: bool) -> Error {
         field: "spec.target.labels",
         key: key.to_owned(),
         needs_flag,
+        others: if needs_flag { Vec::new() } else { vec!["spec.target.annotations: \"team\"".to_owned()] },
     })
 }
 

@@ -127,10 +127,10 @@ pub enum OnExpiry {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.names) != has(self.selector)").message("give exactly one of names and selector"))]
 pub struct GrantedNamespaces {
-    /// Names of namespaces.
+    /// Names of namespaces, in full. Wildcards are refused; a selector is for many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1000), inner(length(min = 1, max = 63)))]
-    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[x_kube(merge_strategy = ListMerge::Set, validation = Rule::new("self.all(name, name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$'))").message("not names of namespaces (a-z, 0-9, -): write each in full, or choose namespaces by their labels with selector"))]
     pub names: Option<Vec<String>>,
 
     /// Labels of namespaces. An empty selector, which would mean every namespace, is refused.

@@ -108,6 +108,11 @@ fn status(
         (Some(fault), _) => ("False", Reason::InvalidSpec, fault),
         (None, _) if ended => ("False", Reason::GrantExpired, "the grant has ended and serves nobody".to_owned()),
         (None, Some(off)) => ("False", Reason::FeatureOff, format!("spec.aws.serviceAccountName: {off}")),
+        (None, None) if served == 0 => (
+            "True",
+            Reason::Allowed,
+            "the grant serves the bindings that it allows; none reads through it now".to_owned(),
+        ),
         (None, None) => ("True", Reason::Allowed, "the grant serves the bindings that it allows".to_owned()),
     };
     let same = before.conditions.iter().find(|condition| condition.type_ == "Ready" && condition.status == ready);

@@ -30,7 +30,7 @@ const KINDS: [(&str, &str, &str, &str); 15] = [
 ];
 
 /// The objects that are named at most. The rest of the kinds is not looked at then.
-const MOST: usize = 3;
+pub const MOST: usize = 3;
 
 /// Why the list of a kind failed.
 #[derive(Debug, thiserror::Error)]

@@ -185,13 +185,22 @@ impl Authorization {
     fn check_metadata(&self, target: &BindingTarget, access: &Access) -> Result<(), GrantError> {
         let labels = target.labels.keys().map(|key| ("spec.target.labels", key));
         let annotations = target.annotations.keys().map(|key| ("spec.target.annotations", key));
-        for (field, key) in labels.chain(annotations) {
-            if let Err(refusal) = judge_metadata(key, &self.metadata, &access.metadata) {
-                let needs_flag = refusal == MetadataRefusal::NeedsFlag;
-                return Err(GrantError::Metadata { grant: access.grant.clone(), field, key: key.clone(), needs_flag });
-            }
-        }
-        Ok(())
+        let judged = labels.chain(annotations).filter_map(|(field, key)| {
+            judge_metadata(key, &self.metadata, &access.metadata).err().map(|refusal| (field, key, refusal))
+        });
+        let mut refused: Vec<_> = judged.collect();
+        // What only the flag allows is said first, since another sentence stands for it.
+        refused.sort_by_key(|(.., refusal)| *refusal != MetadataRefusal::NeedsFlag);
+        let Some(((field, key, refusal), others)) = refused.split_first() else { return Ok(()) };
+        let needs_flag = *refusal == MetadataRefusal::NeedsFlag;
+        let others = others.iter().filter(|(.., other)| other == refusal).take(10);
+        Err(GrantError::Metadata {
+            grant: access.grant.clone(),
+            field,
+            key: (*key).clone(),
+            needs_flag,
+            others: others.map(|(field, key, _)| format!("{field}: {key:?}")).collect(),
+        })
     }
 
     /// Whether a namespace consents to Jobs of Bindery.

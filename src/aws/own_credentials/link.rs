@@ -58,6 +58,12 @@ impl Variables {
         (self.0)(name).filter(|value| !value.trim().is_empty())
     }
 
+    /// Whether a variable is set and holds nothing.
+    #[must_use]
+    pub fn is_empty(&self, name: &str) -> bool {
+        (self.0)(name).is_some_and(|value| value.trim().is_empty())
+    }
+
     fn fault(&self, name: &'static str, judge: impl Fn(&str) -> Option<String>) -> Option<CredentialsFault> {
         let what = judge(&self.get(name)?)?;
         Some(CredentialsFault::Variable { name, what })

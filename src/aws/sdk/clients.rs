@@ -96,6 +96,11 @@ impl SdkClients {
             loader = loader.region(Region::new(region));
         }
         let config = loader.load().await;
+        // A variable that is set and empty names no region.
+        let config = match config.region() {
+            Some(region) if region.as_ref().trim().is_empty() => config.into_builder().region(None).build(),
+            _ => config,
+        };
         let (own, route) = (OwnCredentials::new(&config), Route::new(&config));
         let config = config
             .to_builder()

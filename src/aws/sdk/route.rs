@@ -41,8 +41,13 @@ impl Route {
             ));
         }
         ENDPOINTS.into_iter().chain([STS_ENDPOINT]).find_map(|name| {
-            let what = url_fault(&self.variables.get(name)?)?;
-            Some(format!("the variable {name} {what}; correct it and restart the operator"))
+            // The AWS SDK takes an empty one for an endpoint and panics at each call.
+            let what = if self.variables.is_empty(name) {
+                "is empty".to_owned()
+            } else {
+                url_fault(&self.variables.get(name)?)?
+            };
+            Some(format!("the variable {name} {what}; correct or unset it, and restart the operator"))
         })
     }
 

@@ -21,6 +21,9 @@ use crate::domain::secret::reference::SecretId;
 /// The most bytes of a proposed grant. A message has room for 2,048.
 const MAX_PROPOSAL: usize = 1200;
 
+/// What a second grant for a namespace can bring about.
+const SEVERAL: &str = "; a binding that several grants then allow has to name one in spec.grant";
+
 /// A refusal, with what nearly fits and what to ask for.
 #[must_use]
 pub fn explained<'a>(
@@ -34,19 +37,42 @@ pub fn explained<'a>(
         GrantError::AccessDenied { namespace, secret, keys, grant, .. } => {
             let grants: Vec<&SecretGrant> = grants.into_iter().collect();
             let refused = requested.keys().find(|id| id.to_string() == secret);
-            let own =
-                grants.iter().filter(|grant| covers(&grant.spec.namespaces, requester.namespace, requester.labels));
-            let near =
-                refused.and_then(|refused| own.into_iter().find_map(|grant| nearly(grant, requester, refused, now)));
-            let proposal = match (&grant, refused) {
+            let covering =
+                |grant: &&&SecretGrant| covers(&grant.spec.namespaces, requester.namespace, requester.labels);
+            let own: Vec<&SecretGrant> = grants.iter().filter(covering).copied().collect();
+            let near = refused.and_then(|refused| own.iter().find_map(|grant| nearly(grant, requester, refused, now)));
+            let by_operator = |refused| own.iter().find_map(|grant| of_operator(grant, requester, refused));
+            let near = near.or_else(|| refused.filter(|_| keys.is_empty()).and_then(by_operator));
+            let growing = grant.clone().or_else(|| sole_grant(&own, requester.namespace, refused?));
+            let proposal = match (&growing, refused) {
                 (Some(grant), Some(refused)) => addition(grant, refused, &keys),
-                _ => proposal(requester.namespace, &free_name(requester.namespace, &grants), requested),
+                _ => {
+                    let name = free_name(requester.namespace, &grants);
+                    let warning = if own.is_empty() { "" } else { SEVERAL };
+                    proposal(requester.namespace, &name, requested) + warning
+                }
             };
             let near = near.map(|near| format!("{near}; ")).unwrap_or_default();
             GrantError::AccessDenied { namespace, secret, keys, grant, hint: Box::new(DenialHint { near, proposal }) }
         }
         error => error,
     }
+}
+
+/// The grant to add the secret to: the only one of the namespace, which is for no other, has no end and reads as the
+/// operator where the secret is. A second one for the same secrets would make their bindings ambiguous.
+fn sole_grant(own: &[&SecretGrant], namespace: &str, secret: &SecretId) -> Option<String> {
+    let [grant] = own else { return None };
+    let names = grant.spec.namespaces.names.as_ref()?;
+    let aws = grant.spec.aws.clone().unwrap_or_default();
+    let agrees = |of_grant: Option<String>, of_arn: &str| of_grant.is_some_and(|of_grant| of_grant == of_arn);
+    let is_there = match secret {
+        SecretId::Name(_) => true,
+        SecretId::Arn(arn) => agrees(aws.region, &arn.region) && agrees(aws.account_id, &arn.account),
+    };
+    let as_operator = aws.role_arn.is_none() && aws.service_account_name.is_none();
+    let is_for_it = names.iter().all(|name| name == namespace) && grant.spec.expires_at.is_none();
+    (is_for_it && as_operator && is_there).then(|| grant.name_any())
 }
 
 /// Why a grant of the namespace that looks as if it allowed the secret does not.
@@ -70,7 +96,7 @@ fn nearly(grant: &SecretGrant, requester: Requester<'_>, secret: &SecretId, now:
         let place: Vec<String> = place.into_iter().flatten().collect();
         if !place.is_empty() {
             return Some(format!(
-                "the SecretGrant {name:?} allows this name in {}, and the ARN is of another",
+                "the SecretGrant {name:?} allows this name in {}, and the ARN is of another; correct it if that is a slip",
                 place.join(", ")
             ));
         }
@@ -80,6 +106,24 @@ fn nearly(grant: &SecretGrant, requester: Requester<'_>, secret: &SecretId, now:
     Some(format!(
         "the SecretGrant {name:?} allows it and {ended} at {end}; one with an end serves only bindings that name it in spec.grant"
     ))
+}
+
+/// Said where a grant allows the name of an ARN and leaves its place to the operator.
+fn of_operator(grant: &SecretGrant, requester: Requester<'_>, secret: &SecretId) -> Option<String> {
+    let (name, allowed) = (grant.name_any(), secret_names(grant, requester.namespace));
+    let is_asked = requester.grant.is_none_or(|named| named == name);
+    let allows = names(secret).iter().any(|name| allowed.iter().any(|glob| glob.matches(name)));
+    let aws = grant.spec.aws.clone().unwrap_or_default();
+    let place = match (aws.region, aws.account_id.or(aws.role_arn)) {
+        (Some(_), Some(_)) => return None,
+        (Some(_), None) => "account",
+        (None, Some(_)) => "region",
+        (None, None) => "region and account",
+    };
+    let is_arn = matches!(secret, SecretId::Arn(_));
+    (is_arn && is_asked && allows).then(|| {
+        format!("the SecretGrant {name:?} allows this name only in the operator's own {place}; correct the ARN if it is of another by a slip")
+    })
 }
 
 /// The names that a reference can mean, the likeliest last.
@@ -92,7 +136,9 @@ fn names(secret: &SecretId) -> Vec<String> {
 
 /// What to add to the grant that the binding names.
 fn addition(grant: &str, secret: &SecretId, keys: &[String]) -> String {
-    let keys: Vec<&String> = keys.iter().filter(|key| !key.starts_with('(')).collect();
+    // Who may read the whole payload may read every key.
+    let whole = keys.iter().any(|key| key.starts_with('('));
+    let keys: Vec<&String> = keys.iter().filter(|_| !whole).collect();
     let name = names(secret).pop().unwrap_or_default();
     let entry = if keys.is_empty() { json!({"name": name}) } else { json!({"name": name, "keys": keys}) };
     let entry = entry.to_string();
@@ -177,6 +223,34 @@ mod tests {
         }
     }
 
+    /// A second grant for the same secrets would make every binding of them `AmbiguousGrant`.
+    #[test]
+    fn where_the_namespace_has_a_grant_of_its_own_the_proposal_adds_to_it() {
+        let own = |spec: Value| {
+            let mut all = json!({"namespaces": {"names": ["shop"]}, "secrets": [{"name": "shop/app", "keys": ["A"]}]});
+            all.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+            grant("mine", all)
+        };
+        let adds = r#" to add this to spec.secrets of "mine": {"name":"shop/worker"}"#;
+        let said_of_own = said(&[own(json!({}))], None, &["shop/worker"]);
+        assert!(said_of_own.ends_with(adds), "{said_of_own}");
+        let warns = "; a binding that several grants then allow has to name one in spec.grant";
+        for further in [
+            json!({"expiresAt": "2030-01-01T00:00:00Z", "reason": "x"}),
+            json!({"namespaces": {"names": ["shop", "other"]}}),
+            json!({"aws": {"roleArn": "arn:aws:iam::123456789012:role/r"}}),
+        ] {
+            let said = said(&[own(further)], None, &["shop/worker"]);
+            assert!(said.contains("kubectl apply -f - takes: {") && said.ends_with(warns), "{said}");
+        }
+        let two =
+            [own(json!({})), grant("more", json!({"namespaces": {"names": ["shop"]}, "secrets": [{"name": "x"}]}))];
+        let said_of_two = said(&two, None, &["shop/worker"]);
+        assert!(said_of_two.ends_with(warns), "{said_of_two}");
+        let said_of_none = said(&[], None, &["shop/worker"]);
+        assert!(!said_of_none.contains("several grants"), "{said_of_none}");
+    }
+
     #[test]
     fn a_proposed_grant_replaces_none_that_exists() {
         let taken = ["shop", "shop-2"]
@@ -219,6 +293,11 @@ mod tests {
             let said = said(&[found], None, &[secret]);
             assert!(said.contains(words), "{said}");
         }
+        let said_of_account = said(&[own("shop/*", json!({"aws": {"region": "eu-central-1"}}))], None, &[arn]);
+        assert!(
+            said_of_account.contains("\"mine\" allows this name only in the operator's own account; correct the ARN"),
+            "{said_of_account}"
+        );
         let other = grant("theirs", json!({"namespaces": {"names": ["other"]}, "secrets": [{"name": "shop/App"}]}));
         let said_of_others = said(&[other], None, &["shop/app"]);
         assert!(!said_of_others.contains("theirs") && !said_of_others.contains("App"), "{said_of_others}");

@@ -34,7 +34,9 @@ pub enum GrantError {
     )]
     NoRegion(String),
     /// The named grant does not exist.
-    #[error("spec.grant names {0:?}, but there is no SecretGrant of this name")]
+    #[error(
+        "spec.grant names {0:?}, but there is no SecretGrant of this name; correct it, remove it, or ask whoever manages the SecretGrants of the cluster"
+    )]
     NotFound(String),
     /// The named grant cannot be read.
     #[error(
@@ -52,7 +54,7 @@ pub enum GrantError {
         delete: bool,
     },
     /// The binding puts a label or annotation on its Secret that nobody allows.
-    #[error("{}", refused_metadata(.grant, .field, .key, *.needs_flag))]
+    #[error("{}{}", refused_metadata(.grant, .field, .key, *.needs_flag), also_refused(.others))]
     Metadata {
         /// The grant.
         grant: String,
@@ -62,6 +64,8 @@ pub enum GrantError {
         key: String,
         /// Whether only the flag can allow it.
         needs_flag: bool,
+        /// The others that nobody allows, each with its field.
+        others: Vec<String>,
     },
     /// The grant needs what the installation has switched off.
     #[error("the SecretGrant {grant:?} has secrets read as the ServiceAccount {account:?}, but {off}")]
@@ -119,4 +123,8 @@ fn refused_metadata(grant: &str, field: &str, key: &str, needs_flag: bool) -> St
     format!(
         "{field}: {key:?} is allowed neither by spec.targetMetadata of the SecretGrant {grant:?} nor by {flag}; remove it, or ask whoever manages the SecretGrants of the cluster"
     )
+}
+
+fn also_refused(others: &[String]) -> String {
+    if others.is_empty() { String::new() } else { format!("; the same holds for {}", others.join(", ")) }
 }

@@ -30,8 +30,7 @@ pub enum KeyError {
     },
     /// The key has a character outside the allowed set.
     #[error(
-        "{} cannot be in a key (allowed are letters A-Z a-z, digits, `-`, `_` and `.`): \
-         rename it with a `data` entry, or leave it out with `exclude`",
+        "{} cannot be in a key (allowed are letters A-Z a-z, digits, `-`, `_` and `.`)",
         Quoted(.character.encode_utf8(&mut [0; 4]))
     )]
     Character {

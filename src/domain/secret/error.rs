@@ -95,7 +95,7 @@ impl SourceErrorKind {
                 "AWS answered for another secret than the one that is meant, and the answer was dropped; name the secret by its name or its full ARN"
             }
             Self::NotGranted => {
-                "the SecretGrant does not allow the secret that AWS answered for this reference, or was changed during the read; correct the reference or the grant"
+                "the SecretGrant does not allow the name, region or account of the secret that AWS answered for this reference, or was changed during the read; correct the reference or the grant"
             }
             Self::AuditFailed => {
                 "the read could not be recorded in the audit log, so the value was dropped; check the disk and path of --audit-log"
@@ -201,6 +201,9 @@ impl fmt::Display for SourceError {
             (Some(fault), SourceErrorKind::Unavailable) => write!(f, "AWS did not answer or failed: {fault}")?,
             (Some(fault), kind) => write!(f, "{}; {fault}", kind.says())?,
         }
+        if let Some(suffix) = (self.kind == SourceErrorKind::SecretNotFound).then(|| suffix(&self.secret)).flatten() {
+            write!(f, "; if {suffix:?} is the random suffix of its ARN, leave it out, since a name has none")?;
+        }
         if let Some(place) = self.asked.as_ref().and_then(|asked| asked.place.as_ref()) {
             write!(f, "; asked {place}")?;
         }
@@ -218,3 +221,35 @@ impl fmt::Display for SourceError {
 }
 
 impl StdError for SourceError {}
+
+/// What ends a name as the random suffix ends an ARN: a dash and six letters and digits that are no word.
+fn suffix(secret: &str) -> Option<&str> {
+    let at = secret.len().checked_sub(7).filter(|_| !secret.starts_with("arn:"))?;
+    let suffix = secret.get(at..)?;
+    let random = suffix.strip_prefix('-')?;
+    let no_word = random.bytes().any(|b| b.is_ascii_digit() || b.is_ascii_uppercase());
+    (no_word && random.bytes().all(|b| b.is_ascii_alphanumeric())).then_some(suffix)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_ends_as_an_arn_does_is_told() {
+        let said = |secret: &str| SourceError::new(SourceErrorKind::SecretNotFound, secret).to_string();
+        assert!(
+            said("shop/app-AbCdEf")
+                .ends_with("; if \"-AbCdEf\" is the random suffix of its ARN, leave it out, since a name has none")
+        );
+        for other in [
+            "shop/app-worker",
+            "shop/app",
+            "-",
+            "é-AbCdE",
+            "arn:aws:secretsmanager:eu-west-1:123456789012:secret:app-AbCdEf",
+        ] {
+            assert!(!said(other).contains("suffix"), "{other}");
+        }
+    }
+}

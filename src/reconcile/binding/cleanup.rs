@@ -7,7 +7,7 @@ use crate::domain::target::record::former_targets;
 use crate::domain::target::referrer::SoughtSecret;
 use crate::kubernetes::api_server::{Permit, ReadClient};
 use crate::kubernetes::read::read_secret_metadata;
-use crate::kubernetes::referrers::find_referrers;
+use crate::kubernetes::referrers::{MOST, find_referrers};
 use crate::kubernetes::write::delete_secret;
 use crate::reconcile::cause::cause;
 use crate::reconcile::context::Context;
@@ -96,7 +96,10 @@ async fn delete(cx: &Context, at: &Subject<'_>, former: &FormerTarget, permit: &
 async fn use_of(client: ReadClient<'_>, sought: SoughtSecret<'_>) -> Option<String> {
     match find_referrers(client, sought).await {
         Ok(found) if found.is_empty() => None,
-        Ok(found) => Some(format!("as long as something refers to it: {}", found.join(", "))),
+        Ok(found) => {
+            let others = if found.len() < MOST { "" } else { ", and perhaps others" };
+            Some(format!("as long as something refers to it: {}{others}", found.join(", ")))
+        }
         Err(error) => {
             let SoughtSecret { namespace, name } = sought;
             tracing::warn!(%namespace, secret = %name, %error, "whether a Secret is in use cannot be told, so it stays");

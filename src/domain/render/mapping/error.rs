@@ -61,7 +61,7 @@ pub enum RenderError {
         member: String,
     },
     /// The name of a JSON member cannot be the name of a key.
-    #[error("the key {} of the secret {secret} cannot be published under this name ({at}): {problem}", Quoted(.key))]
+    #[error("the key {} of the secret {secret} cannot be published under this name ({at}): {problem}{}", Quoted(.key), cure(.problem))]
     InvalidKey {
         /// The field of the binding.
         at: String,
@@ -219,5 +219,13 @@ impl fmt::Display for Lacking<'_> {
             0 => Ok(()),
             more => write!(f, " and {more} more are"),
         }
+    }
+}
+
+/// What cures a name that `dataFrom` makes, where the problem does not say it itself.
+const fn cure(problem: &KeyError) -> &'static str {
+    match problem {
+        KeyError::Character { .. } => ": rename it with a `data` entry, or leave it out with `exclude`",
+        KeyError::Empty | KeyError::TooLong { .. } | KeyError::Directory => "",
     }
 }

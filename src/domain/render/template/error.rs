@@ -16,7 +16,7 @@ pub const MAX_OUTPUT_BYTES: usize = 1_048_576;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateSyntaxError {
     /// The name of a template is no key of a Kubernetes Secret.
-    #[error("{} is not a key that a Secret can have: {problem}", Quoted(.key))]
+    #[error("{} is not a key that a Secret can have: {problem}; a template has the name of the key that it gives: rename it", Quoted(.key))]
     Key {
         /// The name.
         key: String,

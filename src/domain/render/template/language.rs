@@ -178,7 +178,10 @@ impl<'a> TemplateReader<'a> {
         } else {
             let c = rest.chars().next().unwrap_or_default();
             return self.refuse(match c {
-                '{' | '}' => "maps and braces are not part of the template language of bindings".to_owned(),
+                '{' | '}' => {
+                    "maps and braces are not part of the template language of bindings, and a tag ends with `}}`"
+                        .to_owned()
+                }
                 '+' | '*' | '/' | '%' => format!("there is no arithmetic (`{c}`); `~` joins texts"),
                 c => format!("`{}` cannot stand here", c.escape_debug()),
             });
@@ -286,7 +289,8 @@ impl<'a> TemplateReader<'a> {
                 Text(_) | Number if !read.after_value => read.after_value = true,
                 other => {
                     let at = tokens.len() - rest.len() - 1;
-                    return self.refuse(dashed_name(tokens, at).unwrap_or_else(|| unexpected(other)));
+                    let known = || dashed_name(tokens, at).or_else(|| dotted_name(tokens, at));
+                    return self.refuse(known().unwrap_or_else(|| unexpected(other)));
                 }
             }
         }
@@ -401,6 +405,18 @@ fn dashed_name(tokens: &[Token<'_>], at: usize) -> Option<String> {
             "there is no arithmetic (`-`); if `{name}` is the name of a key, write {{{{ bindery.keys['{name}'] }}}}"
         )
     })
+}
+
+/// What to say of a name with a dot before it, as the templates of Go and Helm have it.
+fn dotted_name(tokens: &[Token<'_>], at: usize) -> Option<String> {
+    let [Token::Symbol("."), after @ ..] = tokens.get(at..)? else { return None };
+    let name = after.iter().map_while(|token| match token {
+        Token::Name(name) if !is_reserved(name) => Some(name),
+        Token::Symbol(".") => Some(&""),
+        _ => None,
+    });
+    let name = name.last().filter(|name| !name.is_empty())?;
+    Some(format!("`.` cannot stand here; names have no dot before them: write {{{{ {name} }}}}"))
 }
 
 fn unexpected(token: Token<'_>) -> String {

@@ -14,11 +14,14 @@ pub fn all() -> Vec<Row> {
 fn region() -> Vec<Row> {
     let of = |way| Row { grant: json!({}), ..Row::of("region", way).with_keys() };
     let named = |way, name: &str| of(way).set("AWS_REGION", name).says(&["AWS_REGION"]);
-    let absent = Row { condition: "Granted", reason: "AccessDenied", ..of("absent").unset("AWS_REGION") };
-    let absent = absent.says(&["names no region", "AWS_REGION", "--aws-region"]);
+    let absent = |row: Row| {
+        let row = Row { condition: "Granted", reason: "AccessDenied", ..row };
+        let row = row.says(&["names no region", "AWS_REGION", "--aws-region"]);
+        row.cured_by(Cure::Grant(json!({"region": "eu-west-1"})))
+    };
     vec![
-        absent.cured_by(Cure::Grant(json!({"region": "eu-west-1"}))),
-        named("empty", "").says(&["there is no region"]),
+        absent(of("absent").unset("AWS_REGION")),
+        absent(named("empty", "")),
         named("line end", "eu-west-1\n").says(&["a line end"]),
         named("space behind", "eu-west-1 ").says(&["a space"]),
         named("space before", " eu-west-1").says(&["a space"]),
@@ -73,6 +76,7 @@ fn endpoint() -> Vec<Row> {
     let of = |way, url: &str| Row::of("endpoint", way).with_keys().set(URL, url).says(&[URL]);
     let away = |way, url: &str| Row { reason: "AwsUnavailable", ..of(way, url) };
     vec![
+        of("empty", "").says(&["is empty"]),
         of("line end", "{aws}\n").says(&["a line end"]),
         of("space before", " {aws}").says(&["a space"]),
         of("no URL", "localhost").says(&["\"localhost\""]),
