@@ -40,6 +40,7 @@ mod record_file;
 pub mod sdk;
 pub mod shared_version;
 pub mod tenant_limit;
+pub mod value_memory;
 pub mod versions;
 pub mod writer;
 
