@@ -42,6 +42,7 @@ pub mod sdk;
 pub mod shared_version;
 pub mod sts_failure;
 pub mod tenant_limit;
+pub mod value_memory;
 pub mod versions;
 pub mod writer;
 

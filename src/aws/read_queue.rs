@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use crate::aws::api::BATCH_LIMIT;
 use crate::aws::read_request::ReadRequest;
 use crate::aws::shared_version::SharedVersion;
+use crate::aws::value_memory::MemoryPermit;
 use crate::domain::secret::error::SourceError;
 use crate::domain::secret::reference::Source;
 
@@ -38,6 +39,8 @@ pub struct ReadGroup {
     pub number: u64,
     /// The pending reads.
     pub reads: Vec<PendingRead>,
+    /// The memory that its value takes of the share of a namespace.
+    pub share: Option<MemoryPermit>,
 }
 
 /// A read in flight.
@@ -117,7 +120,7 @@ impl ReadQueue {
                 self.last += 1;
                 let number = self.last;
                 self.in_flight.insert(source.clone(), ReadInFlight { number, joined: Vec::new() });
-                groups.push(ReadGroup { source, number, reads });
+                groups.push(ReadGroup { source, number, reads, share: None });
             }
         }
         self.order = skipped;

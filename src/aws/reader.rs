@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, sleep};
 
 use crate::aws::api::{BATCH_LIMIT, Batch, SecretsApi};
 use crate::aws::audit::AuditLog;
@@ -17,6 +17,7 @@ use crate::aws::read_queue::{PendingRead, ReadAnswer, ReadGroup, ReadQueue};
 use crate::aws::read_record::{RecordedVersion, record_read};
 use crate::aws::read_request::ReadRequest;
 use crate::aws::shared_version::SharedVersion;
+use crate::aws::value_memory::{MemoryPermit, ValueMemory, split};
 use crate::aws::versions::Versions;
 use crate::domain::inputs::source_text;
 use crate::domain::secret::description::answers;
@@ -33,12 +34,6 @@ const MAX_DELAY: Duration = Duration::from_millis(250);
 const WORKERS: usize = 64;
 /// Bindery repeats a batch that IAM denied after this time.
 const DENIED_RETRY: Duration = Duration::from_secs(3600);
-/// The most memory that values occupy, in KiB.
-const MEMORY_LIMIT_KIB: u32 = 64 * 1024;
-/// The largest value, in KiB (AWS: 65,536 bytes).
-const MAX_VALUE_KIB: u32 = 64;
-/// How long a read waits for memory.
-const MEMORY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Reads values through a [`SecretsApi`] and writes the audit log.
 #[derive(Clone)]
@@ -50,7 +45,7 @@ struct ReaderInner {
     limits: Arc<RateLimits>,
     versions: Arc<Versions>,
     queues: Mutex<HashMap<Identity, IdentityQueue>>,
-    memory: Arc<Semaphore>,
+    memory: ValueMemory,
     /// Whether reads may begin. Where not, requests collect.
     open: watch::Sender<bool>,
 }
@@ -105,16 +100,13 @@ impl Worker {
             if groups.is_empty() {
                 return;
             }
-            let begun: Vec<(Source, u64)> = groups.iter().map(|group| (group.source.clone(), group.number)).collect();
-            let served = AssertUnwindSafe(reader.serve(&self.identity, groups)).catch_unwind().await;
-            if served.is_err() {
-                // Nobody else would end these reads, and later requests would join them for ever.
-                tracing::error!(identity = %self.identity.describe(), "a read ended by a fault of Bindery; its bindings ask again");
-                let mut queues = reader.queues();
-                let queue = queues.entry(self.identity.clone()).or_default();
-                for (source, number) in &begun {
-                    queue.reads.abandon(source, *number);
-                }
+            let (now, later): (Vec<_>, Vec<_>) =
+                groups.into_iter().map(|group| reader.with_share(group)).partition(|group| group.share.is_some());
+            for group in later {
+                tokio::spawn(serve_later(reader.clone(), self.identity.clone(), group));
+            }
+            if !now.is_empty() {
+                serve_or_abandon(&reader, &self.identity, now).await;
             }
         }
     }
@@ -137,6 +129,40 @@ impl Worker {
     }
 }
 
+/// Serves reads, and ends them where that panics.
+async fn serve_or_abandon(reader: &ReaderInner, identity: &Identity, groups: Vec<ReadGroup>) {
+    let begun: Vec<(Source, u64)> = groups.iter().map(|group| (group.source.clone(), group.number)).collect();
+    let served = AssertUnwindSafe(reader.serve(identity, groups)).catch_unwind().await;
+    if served.is_err() {
+        // Nobody else would end these reads, and later requests would join them for ever.
+        tracing::error!(identity = %identity.describe(), "a read ended by a fault of Bindery; its bindings ask again");
+        let mut queues = reader.queues();
+        let queue = queues.entry(identity.clone()).or_default();
+        for (source, number) in &begun {
+            queue.reads.abandon(source, *number);
+        }
+    }
+}
+
+/// Serves a read once its namespace has memory for it. No other read waits for that.
+async fn serve_later(reader: Arc<ReaderInner>, identity: Identity, group: ReadGroup) {
+    let namespace = group.reads.first().map(|read| read.request.binding.namespace.clone()).unwrap_or_default();
+    if let Some(share) = reader.memory.wait_for_share(&namespace).await {
+        serve_or_abandon(&reader, &identity, vec![ReadGroup { share: Some(share), ..group }]).await;
+    } else {
+        let error = no_memory().about(&group.source.secret.to_string());
+        reader.finish(&identity, group, Err(error));
+    }
+}
+
+/// Bindings that have values wait for more of them: an error lets them drop theirs and retry.
+fn no_memory() -> SourceError {
+    SourceError {
+        code: Some("MemoryLimit".to_owned()),
+        ..SourceError::new(SourceErrorKind::Unavailable, String::new())
+    }
+}
+
 impl Reader {
     /// A reader that records in `audit`.
     #[must_use]
@@ -146,7 +172,7 @@ impl Reader {
         limits: Arc<RateLimits>,
         versions: Arc<Versions>,
     ) -> Self {
-        let memory = Arc::new(Semaphore::new(MEMORY_LIMIT_KIB as usize));
+        let memory = ValueMemory::default();
         let (open, _) = watch::channel(true);
         Self(Arc::new(ReaderInner { api, audit, limits, versions, queues: Mutex::default(), memory, open }))
     }
@@ -229,8 +255,8 @@ impl ReaderInner {
         if groups.len() > 1 {
             return self.serve_batch(identity, groups).await;
         }
-        if let Some(group) = groups.pop() {
-            let result = self.read(identity, &group.source).await;
+        if let Some(mut group) = groups.pop() {
+            let result = self.read(identity, &group.source, group.share.take()).await;
             self.finish(identity, group, result);
         }
     }
@@ -276,11 +302,11 @@ impl ReaderInner {
         identity: &Identity,
         groups: Vec<ReadGroup>,
         mut batch: Batch,
-        mut memory: OwnedSemaphorePermit,
+        mut memory: MemoryPermit,
     ) -> Vec<ReadGroup> {
         let mut unanswered = Vec::new();
         let lost_attempts = batch.lost_attempts;
-        for group in groups {
+        for mut group in groups {
             let secret = &group.source.secret;
             let id = secret.to_string();
             let version = batch.versions.iter().position(|v| answers(secret, &v.arn, &v.name));
@@ -288,8 +314,9 @@ impl ReaderInner {
             let result = match (version, failure) {
                 (Some(index), _) => {
                     let version = SecretVersion { lost_attempts, ..batch.versions.swap_remove(index) };
-                    let permit = memory.split(kibibytes(&version));
-                    Ok(SharedVersion::new(version, permit))
+                    let bytes = version.payload.len();
+                    let share = group.share.as_mut().and_then(|share| split(share, bytes));
+                    Ok(SharedVersion::new(version, [split(&mut memory, bytes), share]))
                 }
                 (None, Some(index)) => Err(SourceError { lost_attempts, ..batch.failures.swap_remove(index).1 }),
                 (None, None) => {
@@ -302,38 +329,36 @@ impl ReaderInner {
         unanswered
     }
 
-    async fn read_batch(
-        &self,
-        identity: &Identity,
-        ids: &[SecretId],
-    ) -> Result<(Batch, OwnedSemaphorePermit), SourceError> {
-        let memory = self.reserve(u32::try_from(ids.len().min(BATCH_LIMIT)).unwrap_or_default()).await?;
+    async fn read_batch(&self, identity: &Identity, ids: &[SecretId]) -> Result<(Batch, MemoryPermit), SourceError> {
+        let values = u32::try_from(ids.len().min(BATCH_LIMIT)).unwrap_or_default();
+        let memory = self.memory.take(values).await.ok_or_else(no_memory)?;
         let batch = self.limits.send(identity, RateClass::Batch, || self.api.read_batch(identity, ids)).await?;
         Ok((batch, memory))
     }
 
-    async fn read(&self, identity: &Identity, source: &Source) -> Result<SharedVersion, SourceError> {
-        let mut memory = self.reserve(1).await.map_err(|error| error.about(&source.secret.to_string()))?;
+    async fn read(
+        &self,
+        identity: &Identity,
+        source: &Source,
+        mut share: Option<MemoryPermit>,
+    ) -> Result<SharedVersion, SourceError> {
+        let memory = self.memory.take(1).await;
+        let mut memory = memory.ok_or_else(|| no_memory().about(&source.secret.to_string()))?;
         let read = || self.api.read(identity, &source.secret, &source.version);
         let named = |error: SourceError| match error.kind {
             SourceErrorKind::VersionNotFound => SourceError { secret: source_text(source), ..error },
             _ => error,
         };
         let version = self.limits.send(identity, RateClass::Read, read).await.map_err(named)?;
-        let permit = memory.split(kibibytes(&version));
-        Ok(SharedVersion::new(version, permit))
+        let bytes = version.payload.len();
+        let share = share.as_mut().and_then(|share| split(share, bytes));
+        Ok(SharedVersion::new(version, [split(&mut memory, bytes), share]))
     }
 
-    /// Reserves memory for this number of values.
-    async fn reserve(&self, values: u32) -> Result<OwnedSemaphorePermit, SourceError> {
-        match timeout(MEMORY_TIMEOUT, self.memory.clone().acquire_many_owned(values * MAX_VALUE_KIB)).await {
-            Ok(Ok(permit)) => Ok(permit),
-            // Bindings that have values wait for more of them: an error lets them drop theirs and retry.
-            _ => Err(SourceError {
-                code: Some("MemoryLimit".to_owned()),
-                ..SourceError::new(SourceErrorKind::Unavailable, String::new())
-            }),
-        }
+    /// A read with memory of the share of a namespace that asks for it, where one of them has it now.
+    fn with_share(&self, group: ReadGroup) -> ReadGroup {
+        let share = self.memory.share(group.reads.iter().map(|read| &*read.request.binding.namespace));
+        ReadGroup { share, ..group }
     }
 
     /// Records a read and answers its requests.
@@ -365,11 +390,6 @@ impl ReaderInner {
             }
         }
     }
-}
-
-/// The memory of a value, in KiB.
-fn kibibytes(version: &SecretVersion) -> usize {
-    version.payload.len().div_ceil(1024).clamp(1, MAX_VALUE_KIB as usize)
 }
 
 #[cfg(test)]

@@ -2,20 +2,19 @@
 
 use std::ops::Deref;
 
-use tokio::sync::OwnedSemaphorePermit;
-
+use crate::aws::value_memory::MemoryPermit;
 use crate::domain::secret::version::SecretVersion;
 
-/// A secret version that several bindings share. It keeps its memory permit until the last of them drops it.
+/// A secret version that several bindings share. It keeps its memory permits until the last of them drops it.
 pub struct SharedVersion {
     version: SecretVersion,
-    _permit: Option<OwnedSemaphorePermit>,
+    _memory: [Option<MemoryPermit>; 2],
 }
 
 impl SharedVersion {
-    /// Shares `version`, which occupies the memory of `permit`.
-    pub(crate) fn new(version: SecretVersion, permit: Option<OwnedSemaphorePermit>) -> Self {
-        Self { version, _permit: permit }
+    /// Shares `version`, which occupies this memory of the whole and of the share of a namespace.
+    pub(crate) const fn new(version: SecretVersion, memory: [Option<MemoryPermit>; 2]) -> Self {
+        Self { version, _memory: memory }
     }
 }
 

@@ -47,18 +47,23 @@ impl TenantLimits {
 
     /// Takes one call from the budget of the first of these namespaces that has one. False where none has.
     pub fn pay<'a>(&self, namespaces: impl IntoIterator<Item = &'a str>) -> bool {
+        self.pay_for(1.0, namespaces)
+    }
+
+    /// The same for a call that is as scarce as this number of others.
+    pub fn pay_for<'a>(&self, calls: f64, namespaces: impl IntoIterator<Item = &'a str>) -> bool {
         let (rate, now) = (self.rate, Instant::now());
         let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
         namespaces.into_iter().any(|namespace| {
             let has = budgets.get(namespace).map_or(most(rate), |budget| budget.now(rate, now));
-            if has < 1.0 {
+            if has < calls {
                 return false;
             }
             if !budgets.contains_key(namespace) {
                 // A full budget is as good as none, so namespaces that are gone leave nothing behind.
                 budgets.retain(|_, budget| budget.now(rate, now) < most(rate));
             }
-            budgets.insert(namespace.to_owned(), Budget { calls: has - 1.0, at: now });
+            budgets.insert(namespace.to_owned(), Budget { calls: has - calls, at: now });
             true
         })
     }

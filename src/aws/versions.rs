@@ -137,12 +137,17 @@ impl Versions {
     }
 
     /// All versions of a secret, with and without a version stage, the newest first. The answer carries no ARN: it is
-    /// the history of the intended secret where it contains a version that was read.
+    /// the history of the intended secret where it contains a version that was read. One of the namespaces pays for it.
     ///
     /// # Errors
-    /// What AWS refuses.
-    pub async fn history(&self, identity: &Identity, secret: &SecretId) -> Result<Vec<ListedVersion>, SourceError> {
-        version_history(&*self.api, &self.limits, identity, secret).await
+    /// What AWS refuses, and where none of the namespaces has a call left.
+    pub async fn history(
+        &self,
+        identity: &Identity,
+        secret: &SecretId,
+        payers: &BTreeSet<&str>,
+    ) -> Result<Vec<ListedVersion>, SourceError> {
+        version_history(&*self.api, &self.limits, identity, secret, payers).await
     }
 
     /// Describes one secret after the list of all failed, while the others wait. If AWS answers that, each of them is

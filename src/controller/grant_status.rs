@@ -52,7 +52,7 @@ pub async fn keep_current(context: &Context) {
             if after == before || pauses {
                 continue;
             }
-            let permit = context.clients.kubernetes.permit();
+            let permit = context.clients.kubernetes.permit(None);
             match write_grant_status(permit.writes().await, &grant.metadata, &after).await {
                 // What changed meanwhile is seen in the next round.
                 Ok(()) | Err(StatusError::Gone | StatusError::Conflict) => {
@@ -72,7 +72,7 @@ pub async fn keep_current(context: &Context) {
 /// Says of a grant that this version cannot read that it allows nothing.
 async fn tell_unreadable(context: &Context, grant: &Unreadable) {
     let Some(said) = conditions(grant, &[(ConditionType::Ready, "False")], Timestamp::now()) else { return };
-    let permit = context.clients.kubernetes.permit();
+    let permit = context.clients.kubernetes.permit(None);
     if let Err(error) = write_conditions::<GrantObject>(permit.writes().await, &grant.metadata, &said).await {
         let name = grant.metadata.name.as_deref().unwrap_or_default();
         tracing::warn!(grant = %name, fault = %grant.fault, %error, "a grant cannot be read, and its status could not be written");

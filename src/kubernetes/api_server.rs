@@ -5,26 +5,29 @@
 //! [`ReadClient`], which can only read, or a [`Permit`], which gives a [`WriteClient`].
 
 use kube::Client;
-use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
+use tokio::sync::OnceCell;
+
+use crate::kubernetes::places::{RequestPlace, RequestPlaces};
 
 /// The API server, with the bound on requests under way (`--concurrency`).
 ///
 /// Watches, the lease, Events and tokens of ServiceAccounts are not counted: they have no reconcile that could wait.
 pub struct ApiServer {
     client: Client,
-    requests: Semaphore,
+    requests: RequestPlaces,
     /// Lists have a bound of their own, since anybody can make them large.
-    lists: Semaphore,
+    lists: RequestPlaces,
 }
 
 /// How many lists are read at once.
 const LISTS: usize = 4;
 
 impl ApiServer {
-    /// An API server to which at most `concurrency` requests are under way at once.
+    /// An API server to which at most `concurrency` requests are under way at once, and for one namespace no more than its
+    /// share of them.
     #[must_use]
     pub fn new(client: Client, concurrency: usize) -> Self {
-        Self { client, requests: Semaphore::new(concurrency), lists: Semaphore::new(LISTS) }
+        Self { client, requests: RequestPlaces::new(concurrency), lists: RequestPlaces::new(LISTS) }
     }
 
     /// The client of the watches, which are no requests of a reconcile.
@@ -33,44 +36,45 @@ impl ApiServer {
         &self.client
     }
 
-    /// A client that reads, and holds a permit for each request only. Who holds a [`Permit`] takes [`Permit::reads`]
+    /// A client that reads for a namespace, and holds a permit for each request only. Who holds a [`Permit`] takes [`Permit::reads`]
     /// instead: to wait for a second permit while holding one may wait for ever.
     #[must_use]
-    pub const fn reads(&self) -> ReadClient<'_> {
-        ReadClient { client: &self.client, requests: Some(&self.requests), lists: &self.lists }
+    pub const fn reads<'a>(&'a self, namespace: &'a str) -> ReadClient<'a> {
+        let of = Some(namespace);
+        ReadClient { client: &self.client, requests: Some(&self.requests), lists: &self.lists, of }
     }
 
-    /// A permit that is taken when it is first needed, and held until it is dropped.
+    /// A permit that is taken when it is first needed, and held until it is dropped. What is done for no namespace has no
+    /// share that bounds it.
     #[must_use]
-    pub const fn permit(&self) -> Permit<'_> {
-        Permit { server: self, held: OnceCell::const_new() }
+    pub const fn permit<'a>(&'a self, namespace: Option<&'a str>) -> Permit<'a> {
+        Permit { server: self, of: namespace, held: OnceCell::const_new() }
     }
 
     /// Whether no further request can begin at present.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        self.requests.available_permits() == 0
+        self.requests.are_taken()
     }
 }
 
 /// One place among the requests under way. It is taken at the first request and held until the permit is dropped.
 pub struct Permit<'a> {
     server: &'a ApiServer,
-    held: OnceCell<Option<SemaphorePermit<'a>>>,
+    of: Option<&'a str>,
+    held: OnceCell<Option<RequestPlace<'a>>>,
 }
 
 impl Permit<'_> {
     /// Waits for the place, if it is not held yet.
     pub async fn acquire(&self) {
-        // The semaphore is never closed.
-        let acquire = || async { self.server.requests.acquire().await.ok() };
-        self.held.get_or_init(acquire).await;
+        self.held.get_or_init(|| self.server.requests.take(self.of)).await;
     }
 
     /// A client that reads under this permit.
     pub async fn reads(&self) -> ReadClient<'_> {
         self.acquire().await;
-        ReadClient { client: &self.server.client, requests: None, lists: &self.server.lists }
+        ReadClient { client: &self.server.client, requests: None, lists: &self.server.lists, of: self.of }
     }
 
     /// A client that writes under this permit.
@@ -117,15 +121,17 @@ impl Permit<'_> {
 pub struct ReadClient<'a> {
     client: &'a Client,
     /// Where the permit of each request comes from; `None` where a [`Permit`] is held.
-    requests: Option<&'a Semaphore>,
-    lists: &'a Semaphore,
+    requests: Option<&'a RequestPlaces>,
+    lists: &'a RequestPlaces,
+    /// The namespace that it reads for.
+    of: Option<&'a str>,
 }
 
 impl<'a> ReadClient<'a> {
     /// A client for one request. The permit goes with it.
     pub(super) async fn request(self) -> Request<'a> {
         let permit = match self.requests {
-            Some(requests) => requests.acquire().await.ok(),
+            Some(requests) => requests.take(self.of).await,
             None => None,
         };
         Request { client: self.client, _permit: permit, _list: None }
@@ -134,15 +140,15 @@ impl<'a> ReadClient<'a> {
     /// A client for one list. It waits until few others are read. Nothing waits for a permit while it reads a list.
     pub(super) async fn list(self) -> Request<'a> {
         let request = self.request().await;
-        Request { _list: self.lists.acquire().await.ok(), ..request }
+        Request { _list: self.lists.take(self.of).await, ..request }
     }
 }
 
 /// The client for one request.
 pub(super) struct Request<'a> {
     pub(super) client: &'a Client,
-    _permit: Option<SemaphorePermit<'a>>,
-    _list: Option<SemaphorePermit<'a>>,
+    _permit: Option<RequestPlace<'a>>,
+    _list: Option<RequestPlace<'a>>,
 }
 
 /// A client that writes. It is given by a [`Permit`] only.

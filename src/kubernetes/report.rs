@@ -13,21 +13,18 @@ use kube::{Api, Client, Resource};
 use serde::Serialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
-use tokio::sync::{Mutex, mpsc};
 use tokio::time::{sleep, timeout};
 
 use crate::api::{STATUS_FIELD_MANAGER, SecretBinding, SecretBindingStatus, SecretGrant, SecretGrantStatus};
 use crate::domain::name::BindingName;
 use crate::domain::note::Note;
 use crate::kubernetes::api_server::WriteClient;
+use crate::kubernetes::event_queue::EventQueue;
 
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The API server takes notes of at most this many bytes.
 const MAX_NOTE: usize = 1024;
-
-/// Events that wait beyond this number are given up.
-const MAX_WAITING: usize = 20_000;
 
 /// How long an Event waits at a time where there is more important work.
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
@@ -191,8 +188,7 @@ fn refusal(error: &kube::Error) -> String {
 pub struct Events {
     client: Client,
     reporter: String,
-    queue: mpsc::Sender<Queued>,
-    waiting: Mutex<mpsc::Receiver<Queued>>,
+    waiting: EventQueue<Queued>,
 }
 
 struct Queued {
@@ -206,22 +202,22 @@ impl Events {
     /// Events that `reporter` publishes.
     #[must_use]
     pub fn new(client: Client, reporter: String) -> Self {
-        let (queue, waiting) = mpsc::channel(MAX_WAITING);
-        Self { client, reporter, queue, waiting: Mutex::new(waiting) }
+        Self { client, reporter, waiting: EventQueue::default() }
     }
 
     /// Lets an Event about a binding be published.
     pub fn note(&self, binding: &BindingName, uid: &str, note: Note, time: Timestamp) {
         let event = Queued { binding: binding.clone(), uid: uid.to_owned(), note, time };
-        if self.queue.try_send(event).is_err() {
-            tracing::warn!("an Event was not published, since {MAX_WAITING} others wait; conditions tell all the same");
+        if !self.waiting.push(&binding.namespace, event) {
+            let namespace = &binding.namespace;
+            tracing::warn!(%namespace, "an Event was not published, since too many others wait; conditions tell all the same");
         }
     }
 
     /// Publishes Events, for ever. While there is more important work, as `busy` says, they wait for a while.
     pub async fn publish(&self, busy: impl Fn() -> bool) {
-        let mut waiting = self.waiting.lock().await;
-        while let Some(event) = waiting.recv().await {
+        loop {
+            let event = self.waiting.wait().await;
             let old = |event: &Queued| Timestamp::now().duration_since(event.time) > LONGEST_WAIT;
             while busy() && !old(&event) {
                 sleep(BUSY_PAUSE).await;
@@ -233,8 +229,7 @@ impl Events {
     /// Publishes what waits, for a moment.
     pub async fn flush(&self) {
         let all = async {
-            let mut waiting = self.waiting.lock().await;
-            while let Ok(event) = waiting.try_recv() {
+            while let Some(event) = self.waiting.next() {
                 self.send(event).await;
             }
         };

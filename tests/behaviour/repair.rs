@@ -180,7 +180,7 @@ async fn a_secret_that_appears_between_the_look_and_the_write_is_not_touched() {
     // The look found nothing; the Secret appeared; the write rests on the look.
     let (binding, wanted) = desired(&world, "c");
     let server = ApiServer::new(world.client.clone(), 1);
-    let permit = server.permit();
+    let permit = server.permit(None);
     let client = permit.writes().await;
     assert_eq!(apply_secret(client, &wanted, None).await.err(), Some(WriteError::Raced));
     assert_eq!(world.secrets().get("raced").await.unwrap(), before);

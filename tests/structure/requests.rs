@@ -190,7 +190,7 @@ fn calls(module: &Module, counts: impl Fn(&&Call) -> bool) -> Vec<(String, Act)>
 
 /// Where a permit is asked for.
 pub fn permits_taken(program: &Program) -> Vec<(String, Act)> {
-    let taken = |call: &&Call| call.method == "permit" && call.arguments == 0;
+    let taken = |call: &&Call| call.method == "permit" && call.arguments == 1;
     let mut acts: Vec<_> = program.modules.values().flat_map(|module| calls(module, taken)).collect();
     acts.extend(functions_of_api_server(program, "permit"));
     acts

@@ -17,10 +17,14 @@ struct Reading {
 
 impl Reading {
     fn new() -> Self {
+        Self::at_rate(0.1)
+    }
+
+    fn at_rate(tenant: f64) -> Self {
         let fake = FakeSecretsManager::default();
         fake.add_text("app", r#"{"A":"b"}"#);
         let log = std::env::temp_dir().join(format!("bindery-reader-{:016x}.jsonl", fastrand::u64(..)));
-        let limits = Arc::new(RateLimits::new(Rates { tenant: 0.1, ..Rates::default() }));
+        let limits = Arc::new(RateLimits::new(Rates { tenant, ..Rates::default() }));
         let audit = Arc::new(AuditLog::file(log.clone()).unwrap());
         let (versions, _) = Versions::new(Arc::new(fake.clone()), limits.clone(), None);
         let reader = Reader::new(Arc::new(fake.clone()), audit, limits, Arc::new(versions));
@@ -38,16 +42,21 @@ impl Reading {
         version: Option<&str>,
         check: AnswerCheck,
     ) -> Result<String, SourceErrorKind> {
-        let source = Source { secret: "app".parse().unwrap(), version: VersionSelector::default() };
-        let request = ReadRequest {
-            binding: BindingName::new(namespace, binding),
-            grant: "g".to_owned(),
-            reason: ReadReason::Changed,
-            version_id: version.map(str::to_owned),
-            check,
-        };
-        let answer = self.reader.read(&Identity::default(), &source, request).await;
+        let answer = self.value_of("app", BindingName::new(namespace, binding), version, check).await;
         answer.map(|version| version.version_id.clone()).map_err(|error| error.kind)
+    }
+
+    async fn value_of(
+        &self,
+        secret: &str,
+        binding: BindingName,
+        version: Option<&str>,
+        check: AnswerCheck,
+    ) -> ReadAnswer {
+        let source = Source { secret: secret.parse().unwrap(), version: VersionSelector::default() };
+        let (grant, version_id) = ("g".to_owned(), version.map(str::to_owned));
+        let request = ReadRequest { binding, grant, reason: ReadReason::Changed, version_id, check };
+        self.reader.read(&Identity::default(), &source, request).await
     }
 
     fn served(&self) -> BTreeSet<String> {
@@ -80,7 +89,7 @@ async fn a_read_that_panics_is_answered_and_later_requests_are_served() {
     assert_eq!(first, Err(SourceErrorKind::Unavailable));
     // It joined the read that panicked, or came after it.
     assert!(matches!(joined.as_deref(), Ok("v0") | Err(SourceErrorKind::Unavailable)), "{joined:?}");
-    let later = timeout(Duration::from_secs(60), at.read("later", Some("v0"), allows())).await;
+    let later = tokio::time::timeout(Duration::from_secs(60), at.read("later", Some("v0"), allows())).await;
     assert_eq!(later.expect("an answer"), Ok("v0".to_owned()));
 }
 
@@ -109,4 +118,26 @@ async fn a_namespace_that_reads_again_and_again_runs_out_and_shares_what_another
         tokio::join!(at.read_in("quiet", "q", None, allows()), at.read_in("noisy", "b", None, allows()));
     assert_eq!((quiet, noisy), (Ok("v0".to_owned()), Ok("v0".to_owned())));
     assert_eq!(at.fake.take_requests().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_that_holds_its_values_leaves_memory_for_those_of_others() {
+    let at = Reading::at_rate(10.0);
+    let large = format!(r#"{{"A":"{}"}}"#, "x".repeat(65_000));
+    let mut held = Vec::new();
+    for number in 0..770 {
+        let name = format!("s{number}");
+        at.fake.add_text(&name, &large);
+        held.push(at.value_of(&name, BindingName::new("noisy", &name), None, allows()).await);
+    }
+    assert_eq!(held.iter().filter(|answer| answer.is_ok()).count(), 768);
+    let refused = held.iter().find_map(|answer| answer.as_ref().err()).unwrap();
+    assert_eq!((refused.kind, refused.code.as_deref()), (SourceErrorKind::Unavailable, Some("MemoryLimit")));
+
+    let began = Instant::now();
+    assert_eq!(at.read_in("quiet", "q", None, allows()).await, Ok("v0".to_owned()));
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    // What is let go is there for the next.
+    drop(held);
+    assert!(at.value_of("s769", BindingName::new("noisy", "again"), None, allows()).await.is_ok());
 }

@@ -70,3 +70,23 @@ async fn a_namespace_that_floods_runs_out_alone_and_the_changes_of_another_are_f
     assert_eq!(known(versions.snapshot(&identity, &name(1500).parse().unwrap(), &request).await), Ok(()));
     assert_eq!(known(versions.snapshot(&identity, &secret, &request).await), Ok(()), "no failure is left to share");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_that_asks_for_all_versions_again_and_again_runs_out_alone() {
+    let fake = FakeSecretsManager::default();
+    fake.state().history = vec![Vec::new()];
+    let (versions, _changes) = Versions::new(Arc::new(fake.clone()), Arc::default(), Some("eu-west-1".to_owned()));
+    let (identity, secret) = (Identity::default(), name(0).parse().unwrap());
+    let ask = async |payers: &[&str]| {
+        let payers = payers.iter().copied().collect();
+        versions.history(&identity, &secret, &payers).await.map(|_| ()).map_err(|error| error.kind)
+    };
+    let mut answered = 0;
+    while ask(&["noisy"]).await.is_ok() {
+        answered += 1;
+        assert!(answered < 100_000, "nothing stops it");
+    }
+    assert_eq!(ask(&["noisy"]).await, Err(SourceErrorKind::TenantLimit));
+    assert_eq!(ask(&["quiet"]).await, Ok(()));
+    assert_eq!(ask(&["noisy", "quiet"]).await, Ok(()), "one that can pays for both");
+}

@@ -3,7 +3,7 @@ use crate::aws::events::message::NamedSecret;
 use crate::aws::fake::{FakeSecretsManager, description, version_of};
 use crate::aws::versions::index::DENIED_RETRY;
 use crate::domain::secret::reference::VersionSelector;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const MAX_AGE: Duration = Duration::from_secs(270);
 
@@ -409,7 +409,8 @@ async fn the_versions_of_a_secret_come_from_all_pages_the_newest_first() {
     fake.state().history =
         vec![vec![version("b", 20), version("d", 40)], vec![], vec![version("a", 10), version("c", 30)]];
     let (versions, _changes) = versions(&fake);
-    let found = versions.history(&Identity::default(), &name(0).parse().unwrap()).await.unwrap();
+    let found =
+        versions.history(&Identity::default(), &name(0).parse().unwrap(), &BTreeSet::from(["n"])).await.unwrap();
     assert_eq!(found.iter().map(|version| version.id.as_str()).collect::<Vec<_>>(), ["d", "c", "b", "a"]);
     assert_eq!(fake.take_requests(), ["versions 0", "versions 1", "versions 2"]);
 }

@@ -32,6 +32,8 @@ pub enum Absence {
         /// What is wrong, and where in the text.
         error: PayloadError,
     },
+    /// The texts that the JSON Pointer leads into are longer than may be read.
+    TooCostly,
 }
 
 impl fmt::Display for Absence {
@@ -40,6 +42,7 @@ impl fmt::Display for Absence {
             Self::Nothing { alike: None } => Ok(()),
             Self::Nothing { alike: Some(alike) } => write!(f, ", but {}, which looks alike", Quoted(alike)),
             Self::Null => f.write_str(", for its value is null"),
+            Self::TooCostly => f.write_str(", for it takes too long to find"),
             Self::InText { pointer, is_json: false, .. } => {
                 write!(f, ", for {} is a text that is not JSON", Quoted(pointer))
             }

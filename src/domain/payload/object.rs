@@ -1,12 +1,14 @@
 //! The JSON object of a payload, read by key.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
+use std::rc::Rc;
 
 use crate::domain::alike::alike;
 use crate::domain::payload::absence::Absence;
 use crate::domain::payload::error::PayloadError;
-use crate::domain::payload::json::{self, Members, Node};
+use crate::domain::payload::json::{self, Fault, Members, Node};
 use crate::domain::payload::pointer::{pointer_root, pointer_to, unescape_token};
 use crate::domain::value::Value;
 
@@ -49,6 +51,16 @@ impl<'a> Object<'a> {
     ///
     /// Why the key selects nothing.
     pub fn find(&self, key: &str) -> Result<Value, Absence> {
+        self.find_within(key, &mut ReadTexts::default(), &mut { u64::MAX })
+    }
+
+    /// The same in at most as many steps as are left, each of which reads a byte of a text that is JSON. What earlier keys of
+    /// this object had read is not read again.
+    ///
+    /// # Errors
+    ///
+    /// Why the key selects nothing, or that the steps do not suffice.
+    pub fn find_within(&self, key: &str, texts: &mut ReadTexts, steps: &mut u64) -> Result<Value, Absence> {
         if let Some((_, node)) = self.members.get(self.text, key) {
             return node.value(self.text).ok_or(Absence::Null);
         }
@@ -56,7 +68,7 @@ impl<'a> Object<'a> {
         let Some(tokens): Option<Vec<String>> = tokens else { return Err(Absence::Nothing { alike: None }) };
         let first = tokens.first().and_then(|first| self.members.get(self.text, first));
         let Some((_, node)) = first else { return Err(Absence::Nothing { alike: None }) };
-        descend(self.text, node, Walk { tokens: &tokens, done: 1, text: None })
+        descend((self.text, node), Walk { tokens: &tokens, done: 1, text: None, depth: 0 }, texts, steps)
     }
 
     /// The value that a JSON key selects, as [`Object::find`].
@@ -120,13 +132,42 @@ struct Walk<'t> {
     done: usize,
     /// How many tokens lead to the last text that was entered.
     text: Option<usize>,
+    /// How many texts were entered.
+    depth: usize,
+}
+
+/// Texts of one object that are JSON, each read once however many keys lie in it: by their JSON Pointers and by the number
+/// of texts that they lie in, since a text can be that of a text.
+#[derive(Default)]
+pub struct ReadTexts(BTreeMap<(String, usize), Rc<ReadText>>);
+
+struct ReadText {
+    text: Value,
+    node: Result<Node, Fault>,
+}
+
+impl ReadText {
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(self.text.expose()).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for ReadTexts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ReadTexts(..)")
+    }
 }
 
 /// Follows the rest of a JSON Pointer from a node.
-fn descend<'a>(text: &'a str, mut node: &'a Node, mut walk: Walk<'_>) -> Result<Value, Absence> {
+fn descend(
+    (text, mut node): (&str, &Node),
+    mut walk: Walk<'_>,
+    texts: &mut ReadTexts,
+    steps: &mut u64,
+) -> Result<Value, Absence> {
     while let Some(token) = walk.tokens.get(walk.done) {
         if node.inside().is_some() {
-            return enter(text, node, walk);
+            return enter((text, node), walk, texts, steps);
         }
         let Some(child) = node.child(text, token) else {
             let names = match node {
@@ -147,19 +188,33 @@ fn descend<'a>(text: &'a str, mut node: &'a Node, mut walk: Walk<'_>) -> Result<
 }
 
 /// Goes on in the JSON that a string is. Each level doubles the escapes of its text, so there are few.
-fn enter(text: &str, node: &Node, walk: Walk<'_>) -> Result<Value, Absence> {
-    let inside = node.value(text).unwrap_or_default();
-    let inside = std::str::from_utf8(inside.expose()).unwrap_or_default();
-    match json::parse_value(inside) {
-        Ok(node) => descend(inside, &node, Walk { text: Some(walk.done), ..walk }),
+fn enter(
+    (text, node): (&str, &Node),
+    walk: Walk<'_>,
+    texts: &mut ReadTexts,
+    steps: &mut u64,
+) -> Result<Value, Absence> {
+    let pointer = pointer_to(&walk.tokens[..walk.done]);
+    let place = (pointer.clone(), walk.depth);
+    let read = if let Some(read) = texts.0.get(&place) {
+        read.clone()
+    } else {
+        let length = node.inside().map_or(0, |inside| inside.len());
+        *steps = steps.checked_sub(length as u64).ok_or(Absence::TooCostly)?;
+        let text = node.value(text).unwrap_or_default();
+        let node = json::parse_value(std::str::from_utf8(text.expose()).unwrap_or_default());
+        let read = Rc::new(ReadText { text, node });
+        texts.0.insert(place, read.clone());
+        read
+    };
+    match &read.node {
+        Ok(node) => {
+            descend((read.as_str(), node), Walk { text: Some(walk.done), depth: walk.depth + 1, ..walk }, texts, steps)
+        }
+        Err(fault) if fault.problem.is_no_json() => Err(Absence::InText { pointer, is_json: false, alike: None }),
         Err(fault) => {
-            let pointer = pointer_to(&walk.tokens[..walk.done]);
-            let error = PayloadError::at(inside, fault.at, fault.problem);
-            Err(if fault.problem.is_no_json() {
-                Absence::InText { pointer, is_json: false, alike: None }
-            } else {
-                Absence::Malformed { pointer, error }
-            })
+            let error = PayloadError::at(read.as_str(), fault.at, fault.problem);
+            Err(Absence::Malformed { pointer, error })
         }
     }
 }

@@ -44,11 +44,19 @@ impl Glob {
     /// Whether the pattern matches the whole text.
     #[must_use]
     pub fn matches(&self, text: &str) -> bool {
+        self.matches_within(text, &mut { u64::MAX }).unwrap_or_default()
+    }
+
+    /// The same in at most as many steps as are left, each of which looks at one character. `None` where they do not
+    /// suffice.
+    #[must_use]
+    pub fn matches_within(&self, text: &str, steps: &mut u64) -> Option<bool> {
         let (mut pattern, mut rest) = (&*self.0, text);
         // Only the last `*` seen ever needs to take more: what stood before it is matched as early as possible,
         // so giving an earlier `*` more text cannot help.
         let mut last_star: Option<(&str, &str)> = None;
         loop {
+            *steps = steps.checked_sub(1)?;
             let mut pattern_chars = pattern.chars();
             let mut rest_chars = rest.chars();
             match (pattern_chars.next(), rest_chars.next()) {
@@ -57,7 +65,7 @@ impl Glob {
                     last_star = Some((pattern, rest));
                     continue;
                 }
-                (None, None) => return true,
+                (None, None) => return Some(true),
                 (Some('?'), Some(_)) => {
                     (pattern, rest) = (pattern_chars.as_str(), rest_chars.as_str());
                     continue;
@@ -68,12 +76,10 @@ impl Glob {
                 }
                 _ => {}
             }
-            let Some((after_star, run_start)) = last_star else {
-                return false;
-            };
+            let Some((after_star, run_start)) = last_star else { return Some(false) };
             let mut run = run_start.chars();
             if run.next().is_none() {
-                return false;
+                return Some(false);
             }
             (pattern, rest) = (after_star, run.as_str());
             last_star = Some((after_star, rest));

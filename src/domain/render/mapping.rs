@@ -21,7 +21,7 @@ use std::fmt;
 use crate::domain::alike::alike;
 use crate::domain::payload::Payload;
 use crate::domain::payload::absence::Absence;
-use crate::domain::payload::object::Object;
+use crate::domain::payload::object::{Field, Object, ReadTexts};
 use crate::domain::render::encoding::Encoding;
 use crate::domain::render::glob::Glob;
 use crate::domain::render::key::{KeyFormat, TargetKey};
@@ -34,6 +34,10 @@ use crate::domain::value::Value;
 /// Raised whenever the same mapping and payloads give another result than before, so that what was published by an
 /// older program is rendered anew.
 pub const RENDER_REVISION: u32 = 2;
+
+/// The steps that a mapping may take to find what it takes, about a twentieth of a second: a character that a pattern is
+/// compared with, or a byte of a text that is JSON, each text once. As people write them they take a thousandth of that.
+const MAX_STEPS: u64 = 20_000_000;
 
 /// The sources of the keys of the target Secret.
 #[derive(Clone, Debug, Default)]
@@ -157,16 +161,21 @@ impl Mapping {
         payload: impl Fn(&Source) -> Option<&'p Payload>,
         allowed: &Allowed<'_>,
     ) -> Result<Rendered, RenderError> {
-        let mut selected = Rendered::default();
+        let (mut selected, mut steps) = (Rendered::default(), MAX_STEPS);
+        let mut texts: BTreeMap<&Source, ReadTexts> = BTreeMap::new();
         for (index, extract) in self.data_from.iter().enumerate() {
             let at = format!("spec.dataFrom[{index}]");
             let payload = payload(&extract.source).ok_or_else(|| not_read(&at, &extract.source))?;
-            extract.select(&at, payload, allowed, &mut selected)?;
+            let members = extract.members(object(payload, &at, &extract.source)?, &mut steps);
+            let members = members.ok_or_else(|| too_costly(&at, &extract.source))?;
+            extract.select(&at, &members, allowed, &mut selected)?;
         }
         for entry in &self.data {
-            let at = format!("spec.data[{}]", entry.key);
-            let payload = payload(&entry.source).ok_or_else(|| not_read(&at, &entry.source))?;
-            entry.select(&at, payload, allowed, &mut selected)?;
+            let payload = payload(&entry.source).ok_or_else(|| not_read(&entry.at(), &entry.source))?;
+            let texts = texts.entry(&entry.source).or_default();
+            if let Some(value) = entry.select(payload, allowed, texts, &mut steps)? {
+                selected.put(entry.key.clone(), value, &entry.source, entry.json_key.as_deref());
+            }
         }
         Ok(selected)
     }
@@ -217,6 +226,10 @@ fn not_read(at: &str, source: &Source) -> RenderError {
     RenderError::NotRead { at: at.to_owned(), secret: source.to_string() }
 }
 
+fn too_costly(at: &str, source: &Source) -> RenderError {
+    RenderError::TooCostly { at: at.to_owned(), secret: source.to_string() }
+}
+
 /// The object of a payload, or the error that says who needs one.
 fn object<'p>(payload: &'p Payload, at: &str, source: &Source) -> Result<Object<'p>, RenderError> {
     payload.object().map_err(|error| RenderError::InvalidPayload {
@@ -239,21 +252,35 @@ fn with_alike(absence: Absence, key: &str, object: Object<'_>, allowed: &dyn Fn(
 }
 
 impl Extract {
-    fn takes(&self, member: &str) -> bool {
-        let included = self.include.is_empty() || self.include.iter().any(|glob| glob.matches(member));
-        included && !self.exclude.iter().any(|glob| glob.matches(member))
+    /// The members that it takes; `None` where the patterns need more steps than are left.
+    fn members<'p>(&self, object: Object<'p>, steps: &mut u64) -> Option<Vec<Field<'p>>> {
+        let mut matches = |globs: &[Glob], member: &str| {
+            globs
+                .iter()
+                .map(|glob| glob.matches_within(member, steps))
+                .find(|found| *found != Some(false))
+                .unwrap_or(Some(false))
+        };
+        let mut members = Vec::new();
+        for field in object.iter() {
+            let included = self.include.is_empty() || matches(&self.include, field.key())?;
+            if included && !matches(&self.exclude, field.key())? {
+                members.push(field);
+            }
+        }
+        Some(members)
     }
 
     fn select(
         &self,
         at: &str,
-        payload: &Payload,
+        members: &[Field<'_>],
         allowed: &Allowed<'_>,
         selected: &mut Rendered,
     ) -> Result<(), RenderError> {
         let mut given: BTreeMap<TargetKey, &str> = BTreeMap::new();
-        for field in object(payload, at, &self.source)?.iter() {
-            if !self.takes(field.key()) || !allowed(&self.source, field.key()) {
+        for field in members {
+            if !allowed(&self.source, field.key()) {
                 continue;
             }
             let Some(value) = field.value() else { continue };
@@ -280,54 +307,54 @@ impl Extract {
 }
 
 impl MappingEntry {
+    fn at(&self) -> String {
+        format!("spec.data[{}]", self.key)
+    }
+
     fn select(
         &self,
-        at: &str,
         payload: &Payload,
         allowed: &Allowed<'_>,
-        selected: &mut Rendered,
-    ) -> Result<(), RenderError> {
+        texts: &mut ReadTexts,
+        steps: &mut u64,
+    ) -> Result<Option<Value>, RenderError> {
+        let at = self.at();
         let secret = || self.source.to_string();
         let value = match &self.json_key {
             None => payload.whole(),
             Some(json_key) => {
-                let object = object(payload, at, &self.source)?;
+                let object = object(payload, &at, &self.source)?;
                 if let Some(member) = object.root(json_key)
                     && !allowed(&self.source, member)
                 {
                     let (key, member) = (json_key.clone(), member.to_owned());
-                    return Err(RenderError::KeyRefused { at: at.to_owned(), secret: secret(), key, member });
+                    return Err(RenderError::KeyRefused { at, secret: secret(), key, member });
                 }
-                match object.find(json_key) {
+                match object.find_within(json_key, texts, steps) {
                     Ok(value) => value,
                     // Of a text that is cut or damaged nobody knows whether the key is absent.
                     Err(Absence::Malformed { pointer, error }) => {
                         let problem = PayloadFault::Text(error);
-                        return Err(RenderError::InvalidPayload {
-                            at: at.to_owned(),
-                            secret: secret(),
-                            key: Some(pointer),
-                            problem,
-                        });
+                        return Err(RenderError::InvalidPayload { at, secret: secret(), key: Some(pointer), problem });
                     }
-                    Err(_) if self.optional => return Ok(()),
+                    Err(Absence::TooCostly) => return Err(too_costly(&at, &self.source)),
+                    Err(_) if self.optional => return Ok(None),
                     Err(absence) => {
                         let allowed = |member: &str| allowed(&self.source, member);
                         let why = Box::new(with_alike(absence, json_key, object, &allowed));
-                        let (at, key) = (at.to_owned(), json_key.clone());
+                        let key = json_key.clone();
                         return Err(RenderError::KeyNotFound { at, secret: secret(), key, why });
                     }
                 }
             }
         };
         let value = self.encoding.decode(value).map_err(|error| RenderError::InvalidPayload {
-            at: at.to_owned(),
+            at: at.clone(),
             secret: secret(),
             key: self.json_key.clone(),
             problem: PayloadFault::Encoding(error),
         })?;
-        selected.put(self.key.clone(), value, &self.source, self.json_key.as_deref());
-        Ok(())
+        Ok(Some(value))
     }
 }
 

@@ -40,7 +40,7 @@ pub const fn render_reason(error: &RenderError) -> Reason {
         RenderError::InvalidValue { .. } => Reason::InvalidValue,
         RenderError::TemplateFailed(_) => Reason::TemplateFailed,
         RenderError::RequiredKeyMissing { .. } => Reason::RequiredKeyMissing,
-        RenderError::TooLarge { .. } => Reason::TooLarge,
+        RenderError::TooLarge { .. } | RenderError::TooCostly { .. } => Reason::TooLarge,
         RenderError::NotRead { .. } => Reason::AwsUnavailable,
     }
 }

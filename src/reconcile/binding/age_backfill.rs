@@ -3,7 +3,7 @@
 //! read goes through the [`Reader`](crate::aws::reader::Reader), with the grant checked for each binding and with a
 //! record.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -172,7 +172,8 @@ async fn backfill(
     else {
         return Ok(BackfillEnd::Beyond);
     };
-    let history = match cx.clients.reader.versions().history(&path.identity, &path.secret).await {
+    let payers = requests.iter().map(|request| &*request.binding.namespace).collect();
+    let history = match cx.clients.reader.versions().history(&path.identity, &path.secret, &payers).await {
         Ok(history) if history.iter().any(|version| version.id == read.version_id) => history,
         Ok(_) => return Ok(BackfillEnd::Beyond),
         Err(error) if is_final(&error) => return Ok(BackfillEnd::Beyond),
@@ -193,8 +194,7 @@ async fn backfill(
     if backfills.iter().all(Backfill::is_done) {
         return Ok(BackfillEnd::Beyond);
     }
-    let payer = requests.first().map_or("", |request| &*request.binding.namespace);
-    let created = secret_created(cx, path, payer).await?;
+    let created = secret_created(cx, path, &payers).await?;
     Ok(backfill_end(&history, &back, read, created))
 }
 
@@ -263,17 +263,23 @@ fn request_of(cx: &Arc<Context>, request: &BackfillRequest, version: &ListedVers
     authorized.asks(ReadReason::Age, Some(version.id.clone()), judge)
 }
 
-/// When the secret was created. `None` where IAM does not allow to ask.
+/// When the secret was created. `None` where IAM does not allow to ask. The first of the namespaces that has a call left
+/// pays for it.
 async fn secret_created(
     cx: &Arc<Context>,
     path: &BackfillPath,
-    namespace: &str,
+    payers: &BTreeSet<&str>,
 ) -> Result<Option<Timestamp>, SourceError> {
     let (max_age, max_failure_age) = (Duration::ZERO, Duration::ZERO);
-    let want = SnapshotRequest { namespace, max_age, max_failure_age, confirmed: true, versions: &[] };
-    match cx.clients.reader.versions().snapshot(&path.identity, &path.secret, &want).await {
-        Ok(seen) => Ok(seen.and_then(|seen| seen.description.created)),
-        Err(error) if is_final(&error) => Ok(None),
-        Err(error) => Err(error),
+    let mut refused = SourceError::new(SourceErrorKind::TenantLimit, path.secret.to_string());
+    for namespace in payers {
+        let want = SnapshotRequest { namespace, max_age, max_failure_age, confirmed: true, versions: &[] };
+        match cx.clients.reader.versions().snapshot(&path.identity, &path.secret, &want).await {
+            Ok(seen) => return Ok(seen.and_then(|seen| seen.description.created)),
+            Err(error) if is_final(&error) => return Ok(None),
+            Err(error) if error.kind == SourceErrorKind::TenantLimit => refused = error,
+            Err(error) => return Err(error),
+        }
     }
+    Err(refused)
 }

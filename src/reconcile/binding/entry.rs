@@ -74,7 +74,7 @@ async fn tell_unreadable(cx: &Context, name: &BindingName, binding: &Unreadable)
     let conditions = conditions(binding, &said, Timestamp::now())?;
     let (namespace, name) = (&name.namespace, &name.name);
     tracing::warn!(%namespace, %name, fault = %binding.fault, "a binding cannot be read and is left alone");
-    let permit = cx.clients.kubernetes.permit();
+    let permit = cx.clients.kubernetes.permit(Some(namespace));
     match write_conditions::<BindingObject>(permit.writes().await, &binding.metadata, &conditions).await {
         Ok(()) | Err(StatusError::Gone) => None,
         // The watch shows the change, which may not ask for a reconcile by itself.
@@ -112,7 +112,7 @@ async fn reconcile_manifest(
     name: &BindingName,
     history: Box<History>,
 ) -> (Box<History>, Option<Duration>) {
-    let (started, permit) = (Instant::now(), cx.clients.kubernetes.permit());
+    let (started, permit) = (Instant::now(), cx.clients.kubernetes.permit(Some(&name.namespace)));
     let history = Box::new(go_on(manifest, *history));
     let begun = Begun { manifest, name, started, before: known_status(manifest, &history), permit };
     if manifest.spec.suspend.unwrap_or_default() {

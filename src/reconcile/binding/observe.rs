@@ -66,7 +66,7 @@ pub async fn observe(
     let sources = Box::pin(observe_sources(cx, at, authorized, question)).await?;
     let (mut overlaps, mut overlap_due) = (Vec::new(), false);
     if overlap::overlaps_any(at, &target) {
-        let reads = cx.clients.kubernetes.reads();
+        let reads = cx.clients.kubernetes.reads(&at.name.namespace);
         overlaps = Box::pin(overlap::look_at_overlaps(cx, at, &target, Consistency::Cached, reads)).await?;
         overlap_due = overlap::overlaps_rest(cx, at, &overlaps).is_err();
     }

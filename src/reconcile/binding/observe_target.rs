@@ -33,7 +33,7 @@ async fn observe_uncached(cx: &Context, subject: &Subject<'_>) -> Result<TargetS
     if is_free(cx, &binding.namespace, &binding.target.name).await {
         return Ok(TargetState::Absent);
     }
-    observe_live(cx, subject, cx.clients.kubernetes.reads()).await
+    observe_live(cx, subject, cx.clients.kubernetes.reads(&binding.namespace)).await
 }
 
 /// The target as the cache has it; `None` where it has none.
@@ -83,7 +83,7 @@ pub async fn observe_with_values(
 async fn observe_data(cx: &Context, subject: &Subject<'_>, target: TargetState) -> Result<TargetState, Error> {
     match &target {
         TargetState::Owned(observed) if observed.digest.is_none() && is_intact(observed) => {
-            Ok(observe_with_values(cx, subject, cx.clients.kubernetes.reads()).await?.0)
+            Ok(observe_with_values(cx, subject, cx.clients.kubernetes.reads(&subject.binding.namespace)).await?.0)
         }
         _ => Ok(target),
     }
@@ -131,7 +131,7 @@ async fn is_free(cx: &Context, namespace: &str, name: &str) -> bool {
     let Some(names) = cx.state.secret_names.of(namespace, || waiting() > WORTH) else { return false };
     let most = waiting() / WORTH;
     // A namespace that cannot be listed is read name by name, which tells why.
-    let list = async || list_secret_names(cx.clients.kubernetes.reads(), namespace, most).await.ok().flatten();
+    let list = async || list_secret_names(cx.clients.kubernetes.reads(namespace), namespace, most).await.ok().flatten();
     names.get_or_init(list).await.as_ref().is_some_and(|names| !names.contains(name))
 }
 

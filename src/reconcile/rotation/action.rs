@@ -374,7 +374,8 @@ async fn is_late(
         return false;
     }
     let versions = cx.clients.reader.versions();
-    let history = versions.history(&party.of.access.identity, &source.source.secret).await.unwrap_or_default();
+    let payers = BTreeSet::from([&*party.of.name.namespace]);
+    let history = versions.history(&party.of.access.identity, &source.source.secret, &payers).await.unwrap_or_default();
     let version = history.iter().find(|version| version.id == token);
     late(version.and_then(|version| version.created).unwrap_or(due))
 }

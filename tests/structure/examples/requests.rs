@@ -59,7 +59,7 @@ fn a_write_outside_of_its_files_is_reported() {
 fn a_permit_in_a_step_that_observes_is_reported() {
     let server = "pub struct ApiServer;\npub struct Permit;\npub struct WriteClient;\npub struct ReadClient;";
     for (text, what) in [
-        ("fn f() { cx.clients.kubernetes.permit(); }", ".permit()"),
+        ("fn f() { cx.clients.kubernetes.permit(None); }", ".permit()"),
         ("use crate::kubernetes::api_server::ApiServer;\nfn f() { ApiServer::permit(server); }", "ApiServer::permit"),
         ("use crate::kubernetes::api_server::Permit;\nfn f(permit: &Permit) {}", "Permit"),
         ("use crate::kubernetes::api_server as a;\nfn f(client: a::WriteClient) {}", "WriteClient"),

@@ -140,6 +140,17 @@ pub enum RenderError {
         /// The key with the largest value.
         largest: TargetKey,
     },
+    /// The patterns take too long on the names of the members, or the JSON Pointers on the texts that they lead into.
+    #[error(
+        "it takes too long to find what the binding takes of the secret {secret}, up to {at}: use fewer or shorter patterns, \
+         fewer JSON Pointers into texts that are JSON, or shorter names and texts in the secret"
+    )]
+    TooCostly {
+        /// The field of the binding.
+        at: String,
+        /// The secret.
+        secret: String,
+    },
     /// A value is no text, and `textOnly` wants text.
     #[error(
         "the value of {} cannot be the value of an environment variable, which spec.target.textOnly wants: {problem}; \

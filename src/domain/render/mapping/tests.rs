@@ -347,3 +347,54 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn patterns_that_would_take_minutes_on_long_names_are_refused_at_once() {
+    let text = format!(r#"{{"{}": "v", "A": "v"}}"#, "a".repeat(65_000));
+    let payloads = payloads([("app", text.as_str())]);
+    let costly = format!("*{}b", "?a".repeat(250));
+    let extract = Extract { exclude: globs(&[costly.as_str(); 100]), ..all_of("app") };
+    let started = std::time::Instant::now();
+    for extracts in [1, 50] {
+        let mapping = Mapping { data_from: vec![extract.clone(); extracts], ..Mapping::default() };
+        let error = mapping.render(&payloads).unwrap_err();
+        assert_eq!(render_reason(&error), crate::api::Reason::TooLarge, "{error}");
+        assert!(error.to_string().contains("of the secret app, up to spec.dataFrom[0]: use fewer"), "{error}");
+    }
+    // All patterns of a binding share the steps, and a debug build takes ten times as long.
+    assert!(started.elapsed() < std::time::Duration::from_secs(60), "{:?}", started.elapsed());
+}
+
+#[test]
+fn as_many_patterns_and_keys_as_fit_are_matched() {
+    let names: Vec<String> = (0..1000).map(|number| format!("SERVICE_{number}_DATABASE_URL")).collect();
+    let members: Vec<String> = names.iter().map(|name| format!(r#""{name}": "v""#)).collect();
+    let text = format!("{{{}}}", members.join(","));
+    let patterns: Vec<String> = names.iter().rev().map(|name| name.replace("_DATABASE", "_*")).collect();
+    let include = |chunk: &[String]| chunk.iter().map(|pattern| Glob::try_from(pattern.as_str()).unwrap()).collect();
+    let extracts = patterns.chunks(100).map(|chunk| Extract { include: include(chunk), ..all_of("app") });
+    let mapping = Mapping { data_from: extracts.collect(), ..Mapping::default() };
+    let rendered = mapping.render(&payloads([("app", text.as_str())])).unwrap();
+    assert_eq!(rendered.data.len(), 1000);
+}
+
+#[test]
+fn hundreds_of_pointers_through_texts_in_texts_read_each_text_once() {
+    let keys = |pointer: &str| -> Mapping {
+        let entries = (0..500).map(|number| entry(&format!("K{number}"), &format!("app:{pointer}::")));
+        Mapping { data: entries.collect(), ..Mapping::default() }
+    };
+    let inner = serde_json::json!({"a": "v", "long": "x".repeat(50_000)}).to_string();
+    let often = (0..8).fold(inner, |text, _| serde_json::json!({ "t": text }).to_string());
+    assert!(often.len() < 65_536, "{}", often.len());
+    let mapping = keys(&format!("{}/a", "/t".repeat(8)));
+    let rendered = mapping.render(&payloads([("app", often.as_str())])).unwrap();
+    assert!(rendered.data.len() == 500 && rendered.data.values().all(|value| value.expose() == b"v"));
+
+    // As many secrets as a binding can name, each of them wrapped as often.
+    let names: Vec<String> = (0..500).map(|number| format!("app{number}")).collect();
+    let entries = names.iter().map(|name| entry(&name.to_uppercase(), &format!("{name}:{}/a::", "/t".repeat(8))));
+    let mapping = Mapping { data: entries.collect(), ..Mapping::default() };
+    let error = mapping.render(&payloads(names.iter().map(|name| (name.as_str(), often.as_str())))).unwrap_err();
+    assert_eq!(render_reason(&error), crate::api::Reason::TooLarge, "{error}");
+}
