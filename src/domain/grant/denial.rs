@@ -44,13 +44,12 @@ pub fn explained<'a>(
             let by_operator = |refused| own.iter().find_map(|grant| of_operator(grant, requester, refused));
             let near = near.or_else(|| refused.filter(|_| keys.is_empty()).and_then(by_operator));
             let growing = grant.clone().or_else(|| sole_grant(&own, requester.namespace, refused?));
-            let proposal = match (&growing, refused) {
-                (Some(grant), Some(refused)) => addition(grant, refused, &keys),
-                _ => {
-                    let name = free_name(requester.namespace, &grants);
-                    let warning = if own.is_empty() { "" } else { SEVERAL };
-                    proposal(requester.namespace, &name, requested) + warning
-                }
+            let proposal = if let (Some(grant), Some(refused)) = (&growing, refused) {
+                addition(grant, refused, &keys)
+            } else {
+                let name = free_name(requester.namespace, &grants);
+                let warning = if own.is_empty() { "" } else { SEVERAL };
+                proposal(requester.namespace, &name, requested) + warning
             };
             let near = near.map(|near| format!("{near}; ")).unwrap_or_default();
             GrantError::AccessDenied { namespace, secret, keys, grant, hint: Box::new(DenialHint { near, proposal }) }
