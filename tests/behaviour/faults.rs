@@ -135,14 +135,14 @@ async fn a_secret_that_is_lost_while_aws_fails_is_told_and_is_back_as_soon_as_aw
     let tries = || world.proxy.calls().iter().filter(|c| c.operation == "GetSecretValue" && c.attempt == 1).count();
     for number in 0..6 {
         let tried = tries();
-        world.annotate("app", "example.com/number", &number.to_string()).await;
+        world.annotate("app", "bindery.dev/sync", &number.to_string()).await;
         eventually("another try", Duration::from_secs(60), || async { (tries() > tried).then_some(()) }).await;
     }
     let (ready, message) = world.condition("app", "Ready").await.unwrap();
     assert_eq!(ready, "False/AwsUnavailable", "{message}");
     world.proxy.heal();
     // After so many failures the next try by itself is a minute or two away.
-    world.annotate("app", "example.com/number", "last").await;
+    world.annotate("app", "bindery.dev/sync", "last").await;
     world.wait_ready("app").await;
     world.wait_value("app", "DATABASE_URL", &url(1)).await;
     world.end().await;

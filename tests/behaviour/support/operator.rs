@@ -67,7 +67,9 @@ impl Operator {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let address = format!("127.0.0.1:{port}");
         let log = |name: &str| File::options().create(true).append(true).open(setup.folder.join(name)).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bindery"));
+        // Measurements take a release build.
+        let program = std::env::var_os("BINDERY_TEST_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_bindery").into());
+        let mut command = Command::new(program);
         command
             .arg("run")
             .args(["--listen", &address, "--log-level", setup.log_level, "--name", &setup.name])
