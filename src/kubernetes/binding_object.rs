@@ -9,7 +9,7 @@ use kube::api::ObjectMeta;
 use serde::de::{Deserialize, Deserializer};
 
 use crate::api::SecretBinding;
-use crate::kubernetes::unreadable::{Parts, Unreadable, check_extent, read_part};
+use crate::kubernetes::unreadable::{Parts, SPEC, STATUS, Unreadable, check_extent, read_part};
 
 /// A binding, or what is known of one that this version cannot read.
 #[derive(Clone, Debug)]
@@ -19,7 +19,8 @@ impl<'de> Deserialize<'de> for BindingObject {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let parts = Parts::deserialize(deserializer)?;
         // Any user can make bindings, and memory has all of them.
-        let read = check_extent("spec", &parts.spec)
+        let read = check_extent(&SPEC, &parts.spec)
+            .and_then(|()| check_extent(&STATUS, &parts.status))
             .and_then(|()| Ok((read_part("spec", &parts.spec)?, read_part("status", &parts.status)?)));
         Ok(Self(match read {
             Ok((spec, status)) => Ok(Arc::new(SecretBinding { metadata: parts.metadata(), spec, status })),
@@ -106,6 +107,21 @@ mod tests {
         ] {
             let fault = read(spec).unwrap();
             assert!(fault.contains(says), "{fault}");
+        }
+    }
+
+    #[test]
+    fn a_status_that_somebody_filled_is_not_kept() {
+        let read = |status: serde_json::Value| {
+            let spec = json!({"dataFrom": [{"secret": "a"}]});
+            let binding = json!({"metadata": {"name": "b"}, "spec": spec, "status": status});
+            serde_json::from_value::<BindingObject>(binding).unwrap().0
+        };
+        assert!(read(json!({"grant": "x".repeat(300_000)})).is_ok());
+        for status in [json!({"later": "x".repeat(600_000)}), json!({"conditions": vec![json!({}); 40_000]})] {
+            let unreadable = read(status).err().unwrap();
+            assert!(unreadable.fault.contains("status is too large"), "{}", unreadable.fault);
+            assert!(unreadable.conditions.is_empty());
         }
     }
 

@@ -14,9 +14,30 @@ use crate::domain::metadata::{MetadataFields, without_managers};
 const USED: [&str; 2] = [ANNOTATION_SYNC, ANNOTATION_ROTATION];
 const MAX_ANNOTATION: usize = 1 << 10;
 
-/// The bounds of a part of an object: bytes of text, and values. Anybody may make objects of 1.5 MB, and memory has all.
-const MAX_TEXT: usize = 128 << 10;
-const MAX_VALUES: usize = 4096;
+/// The bounds of a part of an object. Anybody may make objects of 1.5 MB, and memory has all.
+pub(super) struct Extent {
+    /// The name of the part.
+    name: &'static str,
+    /// The most bytes of text.
+    text: usize,
+    /// The most values.
+    values: usize,
+    /// What cures a larger one.
+    cure: &'static str,
+}
+
+/// The bounds of what people write.
+pub(super) const SPEC: Extent =
+    Extent { name: "spec", text: 128 << 10, values: 4096, cure: "share it out among several objects" };
+/// The bounds of what Bindery writes: some dates for each of 500 keys and 50 rules.
+pub(super) const STATUS: Extent = Extent {
+    name: "status",
+    text: 512 << 10,
+    values: 32_768,
+    cure: "Bindery did not write that: remove it with kubectl patch --subresource=status --type=merge -p '{\"status\":null}'",
+};
+/// The bounds of the conditions of an object that cannot be read.
+const CONDITIONS: Extent = Extent { name: "status.conditions", text: 64 << 10, values: 1024, cure: "" };
 
 /// The most characters of what the reader says.
 const MAX_FAULT: usize = 300;
@@ -66,7 +87,9 @@ impl Parts {
 
     /// The object as one that cannot be read.
     pub(super) fn unreadable(&self, fault: String) -> Box<Unreadable> {
-        let conditions = self.status.get("conditions").and_then(Value::as_array).cloned().unwrap_or_default();
+        let conditions =
+            self.status.get("conditions").filter(|conditions| check_extent(&CONDITIONS, conditions).is_ok());
+        let conditions = conditions.and_then(Value::as_array).cloned().unwrap_or_default();
         Box::new(Unreadable { metadata: self.metadata(), fault, conditions })
     }
 }
@@ -75,13 +98,14 @@ impl Parts {
 ///
 /// # Errors
 /// How large it is.
-pub(super) fn check_extent(name: &str, value: &Value) -> Result<(), String> {
+pub(super) fn check_extent(most: &Extent, value: &Value) -> Result<(), String> {
     let (text, values) = extent(value);
-    if text <= MAX_TEXT && values <= MAX_VALUES {
+    if text <= most.text && values <= most.values {
         return Ok(());
     }
     Err(format!(
-        "{name} is too large: it has {text} bytes of text and {values} values, and Bindery keeps {MAX_TEXT} and {MAX_VALUES} at most; share it out among several objects"
+        "{} is too large: it has {text} bytes of text and {values} values, and Bindery keeps {} and {} at most; {}",
+        most.name, most.text, most.values, most.cure
     ))
 }
 
