@@ -21,7 +21,7 @@
 //! | [`shared_version`] | a secret version that several bindings share |
 //! | [`writer`] | the one way to write a value, with an audit record before and after |
 //! | [`audit`] | the audit log |
-//! | [`record_file`] | the file of the audit log, which gets whole records only |
+//! | `record_file` | the file of the audit log, which gets whole records only |
 //! | [`events`] | the queues of CloudTrail events |
 
 pub mod api;

@@ -81,7 +81,7 @@ impl Bindings {
         })
     }
 
-    /// Waits until all watches have listed their bindings, or for [`PATIENCE`] once one has: a namespace that cannot be
+    /// Waits until all watches have listed their bindings, or for `PATIENCE` once one has: a namespace that cannot be
     /// listed keeps no other from being served. Answers the namespaces that are left; `None` where no watch ever lists.
     pub async fn wait_until_ready(&self) -> Option<Vec<&str>> {
         let stores = self.0.iter().map(|scope| &scope.bindings);
