@@ -36,8 +36,8 @@ impl ApiServer {
         &self.client
     }
 
-    /// A client that reads for a namespace, and holds a permit for each request only. Who holds a [`Permit`] takes [`Permit::reads`]
-    /// instead: to wait for a second permit while holding one may wait for ever.
+    /// A client that reads for a namespace, and holds a permit for each request only. Who holds a [`Permit`] takes
+    /// [`Permit::reads`] instead: to wait for a second permit while holding one may wait for ever.
     #[must_use]
     pub const fn reads<'a>(&'a self, namespace: &'a str) -> ReadClient<'a> {
         let of = Some(namespace);
