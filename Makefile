@@ -26,7 +26,7 @@ soak: ## Rotations under random interleavings (SOAK=10 worlds of 10 pairs for ea
 	cargo build --locked --tests
 	$(CLUSTER) run --crds crds/ -- env BINDERY_SOAK=$${SOAK:-10} cargo test --locked --test behaviour -- --nocapture --exact overlap::a_staged_rotation_of_a_shared_secret_loses_no_row overlap::a_staged_rotation_of_two_secrets_loses_no_row
 	cargo build --release --locked
-	$(CLUSTER) run --crds crds/ -- env BINDERY_LARGE_OBJECTS=$${LARGE:-60} BINDERY_TEST_PROGRAM=$(CURDIR)/target/release/bindery cargo test --locked --test behaviour -- --nocapture memory::
+	$(CLUSTER) run --crds crds/ -- env BINDERY_LARGE_OBJECTS=$${LARGE:-60} BINDERY_TEST_PROGRAM=$(CURDIR)/target/release/bindery cargo test --locked --test tenant_memory -- --nocapture
 
 # What it measures is said by variables: `make bench N=10000 M=1000`, `make bench GROWTH=1`, `make bench PHASES=floor,cold`.
 bench: ## Measure the operator at scale (N=1000 bindings over M=100 secrets; GROWTH=1: four sizes)

@@ -29,7 +29,6 @@ mod identities;
 mod lifecycle;
 mod mark_copies;
 mod marks;
-mod memory;
 mod messages;
 mod metadata;
 mod namespaces;

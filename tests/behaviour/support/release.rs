@@ -69,10 +69,21 @@ pub fn kubeconfig(account: &str, namespace: &str, folder: &Path) -> PathBuf {
     path
 }
 
+/// How often a release is asked to go: the store of the API server may be busy.
+const UNINSTALLS: usize = 5;
+
 /// Removes what of a release stands outside its namespace.
 pub fn uninstall(name: &str) {
     let selector = format!("app.kubernetes.io/instance={name}");
-    run("kubectl", &["delete", CLUSTER_WIDE, "--selector", &selector, "--wait=false"], None);
+    let delete = ["delete", CLUSTER_WIDE, "--selector", &selector, "--wait=false"];
+    for _ in 1..UNINSTALLS {
+        let deleted = Command::new("kubectl").args(delete).output();
+        if deleted.is_ok_and(|done| done.status.success()) {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_secs(5));
+    }
+    run("kubectl", &delete, None);
 }
 
 /// A call to the API server.

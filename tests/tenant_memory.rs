@@ -1,5 +1,19 @@
 //! How much memory one tenant can take from the operator, within what the API server lets anybody store: large bindings,
-//! workloads, pods and Secrets, many of each.
+//! workloads, pods and Secrets, many of each. It runs alone, since it keeps the store of the API server busy.
+
+#![allow(
+    clippy::too_many_arguments,
+    clippy::too_many_lines,
+    reason = "a test tells its story from start to end, and IAM decides by as many inputs as it does"
+)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::print_stdout, reason = "figures for those who read the output of a test")]
+
+#[path = "standin/mod.rs"]
+mod standin;
+#[path = "behaviour/support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "shared with the behaviour tests, which use all of it")]
+mod support;
 
 use std::time::{Duration, Instant};
 
@@ -11,8 +25,8 @@ use kube::api::PostParams;
 use kube::core::Request;
 use serde_json::{Value, json};
 
-use crate::support::world::CANARY;
-use crate::support::{Operator, World, eventually, workloads};
+use support::world::CANARY;
+use support::{Operator, World, eventually, workloads};
 
 /// How long a phase may take.
 const LIMIT: Duration = Duration::from_secs(300);
