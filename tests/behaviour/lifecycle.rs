@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::networking::v1::Ingress;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};
@@ -10,7 +11,8 @@ use kube::runtime::{conditions, wait::await_condition};
 use serde_json::{Value, json};
 
 use crate::publishing::guide;
-use crate::support::{World, eventually, workloads};
+use crate::support::api_proxy::{ApiRequest, Verb};
+use crate::support::{ApiFault, World, eventually, workloads};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_secret_goes_with_its_binding_or_stays_as_the_policy_says() {
@@ -88,6 +90,45 @@ async fn a_rename_publishes_the_new_secret_first_and_deletes_the_old_one_when_no
     .await;
     assert_eq!(world.data("second").await.unwrap(), second);
     world.wait_ready("app").await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renamed_secret_stays_while_its_user_moves_from_one_kind_to_another() {
+    let world = World::new("moves").await;
+    world.put("app", &guide()).await;
+    let proxy = world.api_proxy().await;
+    let _operator = world.operator_through(&proxy, &[]);
+    let spec = |name: &str| json!({"dataFrom": [{"secret": world.secret_id("app")}], "target": {"name": name}});
+    world.bind("app", spec("first")).await;
+    world.wait_ready("app").await;
+    let ingress = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "user"},
+        "spec": {
+            "tls": [{"hosts": ["a.example"], "secretName": "first"}],
+            "defaultBackend": {"service": {"name": "s", "port": {"number": 80}}},
+        },
+    });
+    let ingresses: Api<Ingress> = Api::namespaced(world.client.clone(), &world.namespace);
+    ingresses.patch("user", &PatchParams::apply("test"), &Patch::Apply(&ingress)).await.unwrap();
+    // Deployments are listed before StatefulSets, and Ingresses after them.
+    let between = |request: &ApiRequest| request.verb == Verb::List && request.is_of("statefulsets");
+    proxy.fail(ApiFault::Stall, between);
+    world.bind("app", spec("second")).await;
+    eventually("the search for users of the Secret", Duration::from_secs(60), || async {
+        (proxy.under_way(between) > 0).then_some(())
+    })
+    .await;
+    let user = workloads::manifest("Deployment", "user", &workloads::whole("first"));
+    workloads::apply(&world, "test", &user).await;
+    ingresses.delete("user", &DeleteParams::background()).await.unwrap();
+    proxy.heal();
+    eventually("the message to name the Deployment", Duration::from_secs(60), || async {
+        let (_, message) = world.condition("app", "Applied").await?;
+        message.contains("earlier name, first, stays as long as something refers to it: Deployment user").then_some(())
+    })
+    .await;
+    assert!(world.data("first").await.is_some(), "the Deployment uses it");
     world.end().await;
 }
 
@@ -189,7 +230,7 @@ async fn a_renamed_secret_stays_as_long_as_an_object_of_any_kind_names_it() {
             Some(before) => drop(before.delete("user", &DeleteParams::background()).await.unwrap()),
         }
         world.annotate("app", "bindery.dev/sync", &number.to_string()).await;
-        eventually(&format!("the message to name the {kind}"), Duration::from_secs(60), || async {
+        eventually(&format!("the message to name the {kind}"), Duration::from_secs(120), || async {
             let (_, message) = world.condition("app", "Applied").await?;
             let says = format!("earlier name, first, stays as long as something refers to it: {kind} user");
             message.contains(&says).then_some(())
@@ -215,7 +256,8 @@ async fn a_namespace_goes_without_waiting_for_the_operator() {
     operator.kill();
     let namespaces: kube::Api<k8s_openapi::api::core::v1::Namespace> = kube::Api::all(world.client.clone());
     namespaces.delete(&world.namespace, &DeleteParams::default()).await.unwrap();
-    eventually("the namespace to be gone", Duration::from_secs(60), || async {
+    // The one that deletes namespaces has those of all tests to delete.
+    eventually("the namespace to be gone", Duration::from_secs(180), || async {
         namespaces.get_opt(&world.namespace).await.unwrap().is_none().then_some(())
     })
     .await;

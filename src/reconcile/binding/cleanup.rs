@@ -93,8 +93,15 @@ async fn delete(cx: &Context, at: &Subject<'_>, former: &FormerTarget, permit: &
 }
 
 /// What a Secret of an earlier name stays for; `None` if nothing refers to it.
+///
+/// The kinds are listed one after the other. A user that moves meanwhile, from a kind that is yet to be listed to one that
+/// was listed before, is in neither list; the second search finds it.
 async fn use_of(client: ReadClient<'_>, sought: SoughtSecret<'_>) -> Option<String> {
-    match find_referrers(client, sought).await {
+    let found = match find_referrers(client, sought).await {
+        Ok(found) if found.is_empty() => find_referrers(client, sought).await,
+        found => found,
+    };
+    match found {
         Ok(found) if found.is_empty() => None,
         Ok(found) => {
             let others = if found.len() < MOST { "" } else { ", and perhaps others" };
