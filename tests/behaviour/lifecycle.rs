@@ -119,7 +119,8 @@ async fn a_renamed_secret_stays_while_its_user_moves_from_one_kind_to_another() 
         (proxy.under_way(between) > 0).then_some(())
     })
     .await;
-    let user = workloads::manifest("Deployment", "user", &workloads::whole("first"));
+    let mut user = workloads::manifest("Deployment", "user", &workloads::whole("first"));
+    user["spec"]["replicas"] = json!(0);
     workloads::apply(&world, "test", &user).await;
     ingresses.delete("user", &DeleteParams::background()).await.unwrap();
     proxy.heal();
